@@ -1,0 +1,170 @@
+"""Every golden number to 1e-9 in double precision, through the public names."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import zovh_jax as zo
+
+GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "zovh_reference.npz")
+HESSIANS = ["hess0", "hess1", "hess2"]
+TRAJECTORIES = ["traj0", "traj1", "traj2"]
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def quadratic(x):
+    return 0.5 * jnp.sum(x**2)
+
+
+def levy(x):
+    w = 1 + (x - 1) / 4
+    first = jnp.sin(jnp.pi * w[0]) ** 2
+    middle = (w[:-1] - 1) ** 2 * (1 + 10 * jnp.sin(jnp.pi * w[:-1] + 1) ** 2)
+    last = (w[-1] - 1) ** 2 * (1 + jnp.sin(2 * jnp.pi * w[-1]) ** 2)
+    return first + jnp.sum(middle) + last
+
+
+def rosenbrock(x):
+    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+FUNCTIONS = {"quadratic": quadratic, "levy": levy, "rosenbrock": rosenbrock}
+
+
+class Case:
+    """Golden arrays of one case, and the queries that they stand for."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __getattr__(self, field):
+        return GOLDEN[f"{self.name}_{field}"]
+
+    def forward(self):
+        return zo.Queries.from_values(
+            self.values,
+            directions=zo.directions.explicit(jnp.asarray(self.directions)),
+            radius=self.radius.item(),
+            origin=self.origin,
+        )
+
+    def pairs(self):
+        return zo.Queries.from_values(
+            np.stack([self.pair_plus, self.pair_minus], -1),
+            directions=zo.directions.explicit(jnp.asarray(self.pair_directions)),
+            radius=self.radius.item(),
+            stencil=zo.stencils.three_point(),
+            origin=self.origin,
+        )
+
+    def reused(self):
+        rounds = [
+            zo.Queries.from_values(
+                values,
+                directions=zo.directions.explicit(jnp.asarray(directions)),
+                radius=self.radius.item(),
+            )
+            for values, directions in zip(self.reuse_values, self.reuse_directions, strict=True)
+        ]
+        history = zo.History.init(
+            self.theta,
+            size=len(rounds),
+            num_directions=self.reuse_values.shape[1],
+            directions=rounds[0].plan.directions,
+        )
+        for queries in rounds:
+            history = history.push(queries)
+        return history.queries()
+
+
+def assert_matches(actual, desired):
+    scale = np.max(np.abs(desired))
+    np.testing.assert_allclose(np.asarray(actual) / scale, desired / scale, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", HESSIANS)
+@pytest.mark.parametrize(
+    ("golden", "queries", "options"),
+    [
+        ("H_S1", "forward", {"baseline": zo.baselines.none()}),
+        ("H_S2", "forward", {"baseline": zo.baselines.origin()}),
+        ("H_S3", "pairs", {"baseline": zo.baselines.origin()}),
+        ("H_CD", "pairs", {"baseline": zo.baselines.origin(), "identity_term": False}),
+        ("H_ZoVH", "forward", {}),
+        ("H_ZoVH", "forward", {"baseline": zo.baselines.leave_one_out()}),  # identity (E10)
+        ("H_ZoVH_reuse", "reused", {}),
+    ],
+)
+def test_hessian(name, golden, queries, options):
+    case = Case(name)
+    operator = zo.estimators.hessian(getattr(case, queries)(), case.theta, **options)
+    assert_matches(operator.as_matrix(), getattr(case, golden))
+
+
+@pytest.mark.parametrize("name", HESSIANS)
+def test_gradient(name):
+    case = Case(name)
+    assert_matches(zo.estimators.gradient(case.forward(), case.theta), case.gradient_eq6)
+
+
+@pytest.mark.parametrize("name", HESSIANS)
+@pytest.mark.parametrize(
+    ("golden", "solver"),
+    [
+        ("inverse_eq14", zo.solvers.woodbury()),
+        ("inverse_eq15", zo.solvers.gram_diagonal(guard=False)),
+    ],
+)
+def test_inverse(name, golden, solver):
+    case = Case(name)
+    operator = zo.estimators.hessian(case.forward(), case.theta)
+    inverse = zo.inverse(operator, damping=case.damping.item(), solver=solver)
+    assert_matches(inverse.as_matrix(), getattr(case, golden))
+
+
+@pytest.mark.parametrize("name", HESSIANS)
+@pytest.mark.parametrize(
+    ("golden", "queries"), [("product_eq16", "forward"), ("product_eq122", "reused")]
+)
+def test_newton_direction(name, golden, queries):
+    case = Case(name)
+    direction = zo.estimators.newton_direction(
+        getattr(case, queries)(),
+        case.theta,
+        damping=case.damping.item(),
+        solver=zo.solvers.gram_diagonal(guard=False),
+    )
+    assert_matches(direction, getattr(case, golden))
+
+
+@pytest.mark.parametrize("name", TRAJECTORIES)
+@pytest.mark.parametrize("method", ["zovh", "zoar"])
+def test_trajectory(name, method):
+    case = Case(name)
+    f = FUNCTIONS[str(case.function)]
+    common = {
+        "num_directions": case.directions.shape[1],
+        "radius": case.radius.item(),
+        "key": jax.random.key(0),
+    }
+
+    def optimizer(directions):
+        common["directions"] = zo.directions.explicit(jnp.asarray(directions))
+        if method == "zoar":
+            return zo.zoar(case.learning_rate, history_size=case.zoar_history_size.item(), **common)
+        solver = zo.solvers.gram_diagonal(guard=False)
+        return zo.zovh(case.learning_rate, damping=case.damping.item(), solver=solver, **common)
+
+    x = jnp.asarray(case.theta0)
+    state = optimizer(case.directions[0]).init(x)
+    for directions, expected in zip(
+        case.directions, getattr(case, f"{method}_thetas"), strict=True
+    ):
+        updates, state = optimizer(directions).update(None, state, x, value_fn=f)
+        x = optax.apply_updates(x, updates)
+        assert_matches(x, expected)

@@ -1,0 +1,59 @@
+"""Argument checks. Every message names the argument, its value and the remedy."""
+
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def positive_int(name: str, value: Any) -> int:
+    """A Python int of at least 1; these sizes are static under jit."""
+    if isinstance(value, jax.Array):
+        raise TypeError(
+            f"{name} must be a Python int, because it sets array shapes; got the array {value}. "
+            f"With optax.inject_hyperparams pass static_args=({name!r}, ...)."
+        )
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"{name} must be an int of at least 1, got {value!r}.")
+    return int(value)
+
+
+def number(name: str, value: Any, *, minimum: float, strict: bool) -> Any:
+    """A finite number above ``minimum``; arrays and schedules pass, as they are known only later."""
+    if callable(value) or isinstance(value, jax.Array):
+        return value
+    if isinstance(value, (numbers.Real, np.ndarray)) and np.ndim(value) == 0:
+        ok = np.isfinite(value) and (value > minimum if strict else value >= minimum)
+        if ok and not isinstance(value, bool):
+            return value
+    bound = f"greater than {minimum:g}" if strict else f"at least {minimum:g}"
+    raise ValueError(f"{name} must be a finite number {bound}, or a schedule; got {value!r}.")
+
+
+def radius(value: Any) -> Any:
+    return number("radius", value, minimum=0.0, strict=True)
+
+
+def damping(value: Any) -> Any:
+    return number("damping", value, minimum=0.0, strict=True)
+
+
+def key(value: Any, name: str = "key") -> jax.Array:
+    """One typed PRNG key; a legacy ``jax.random.PRNGKey`` array is wrapped."""
+    if isinstance(value, jax.Array):
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) and value.ndim == 0:
+            return value
+        if value.dtype == jnp.uint32 and value.ndim == 1:
+            return jax.random.wrap_key_data(value)
+    shown = f"{value.dtype}{list(value.shape)}" if isinstance(value, jax.Array) else repr(value)
+    raise TypeError(f"{name} must be one PRNG key, such as jax.random.key(0); got {shown}.")
+
+
+def instance(name: str, value: Any, kind: type, example: str) -> Any:
+    """An object of one of the library's kinds, e.g. a direction family."""
+    if not isinstance(value, kind):
+        hint = " (call it: it is a factory)" if isinstance(value, type) else ""
+        raise TypeError(f"{name} must be one of {example}; got {value!r}{hint}.")
+    return value

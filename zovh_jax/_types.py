@@ -1,0 +1,21 @@
+"""Shared type aliases; nothing here computes."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+
+PyTree: TypeAlias = Any
+"""Any JAX pytree of arrays."""
+
+Leaves: TypeAlias = list[Any]
+"""Direction arrays in leaf order; ``None`` stands for a leaf that is frozen."""
+
+Schedule: TypeAlias = float | jax.Array | Callable[[jax.Array], Any]
+"""A number, or an optax schedule that maps the step count to one."""
+
+ValueFn: TypeAlias = Callable[[PyTree], Any]
+"""The objective: parameters to a scalar float."""
+
+Matvec: TypeAlias = Callable[[PyTree], PyTree]
+"""A symmetric linear map on pytrees."""

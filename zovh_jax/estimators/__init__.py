@@ -1,0 +1,14 @@
+"""Estimators: pure functions from `Queries` to gradients, Hessians and Newton directions.
+
+- ``gradient``: first order; the place to start.
+- ``hessian``: an operator, for its products, trace, diagonal, or to solve with.
+- ``newton_direction``: both in one, with the ZoVH paper's leave-one-out correction.
+
+Every one of them takes what `zo.query`, `zo.Queries.from_values` or `zo.History.queries` returns.
+"""
+
+from zovh_jax.estimators.gradient import gradient
+from zovh_jax.estimators.hessian import hessian
+from zovh_jax.estimators.newton import newton_direction
+
+__all__ = ["gradient", "hessian", "newton_direction"]

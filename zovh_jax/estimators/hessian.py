@@ -1,0 +1,121 @@
+"""Hessians from values (E6–E12), as operators."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from zovh_jax._tree import Structure
+from zovh_jax._types import PyTree
+from zovh_jax.baselines import Baseline, Origin, mean
+from zovh_jax.directions import Directions
+from zovh_jax.estimators.weights import centred, check_baseline, importance, usable
+from zovh_jax.operators import LowRankPlusScaled
+from zovh_jax.queries import Queries, check_params
+
+
+def hessian(
+    queries: Queries,
+    params: PyTree,
+    *,
+    baseline: Baseline = mean(),
+    identity_term: bool | None = None,
+    weights: Any = None,
+    self_normalized: bool = False,
+) -> LowRankPlusScaled:
+    """An estimate of ∇²F_μ as scale·I + Σ_k w_k u_k u_kᵀ, never as a d×d array.
+
+    | estimator | stencil | baseline | identity_term |
+    |---|---|---|---|
+    | S1 (E6) | forward | ``none()`` | True |
+    | S2 (E7) | forward | ``origin()`` | True |
+    | S3 (E8) | three_point | ``origin()`` | True |
+    | CD (E9), biased by ½ tr(H)·I | three_point | ``origin()`` | False |
+    | ZoVH (E10) | forward | ``mean()`` | False |
+    | ZoVH with reuse (E11) | forward, from a `History` | ``mean()`` | False |
+    | least variance (E12) | any | ``variance_optimal()`` | True |
+
+    All but CD are unbiased for ∇²F_μ with Gaussian directions, so biased against ∇²f by O(μ²)
+    times fourth derivatives. A paired stencil uses (F⁺ + F⁻)/2 for F, which drops the slope's
+    noise. Spends no queries; memory: n weights (and the plan).
+
+    On ‖u‖² = d (``sphere``, ``orthogonal``) the sum sees only d/(d+2)·(H − tr(H)/d·I). With
+    ``origin()`` the mean of the values gives the trace, so the estimate uses (d+2)/d·uuᵀ − I
+    instead and is unbiased on quadratics. With other baselines the trace is lost: an error.
+    ``rademacher`` cannot see the diagonal at all: an error.
+
+    Args:
+      queries: as for `gradient`.
+      params: a tree with the shapes and dtypes of the parameters.
+      baseline: what to subtract from the values.
+      identity_term: whether to subtract I from u uᵀ. None: unless the baseline is ``mean()``,
+        whose coefficients add up to zero, so that it makes no difference.
+      weights: importance ratios (E5), as for `gradient`.
+      self_normalized: divide the ratios by their mean.
+
+    Returns:
+      A `LowRankPlusScaled`; zero with fewer finite queries than the baseline needs.
+
+    Raises:
+      ValueError: if the directions cannot identify the Hessian with this baseline, or the baseline
+        needs f(θ) or more queries than there are.
+
+    Source: ZoVH (arXiv 2605.30960) Lem 3.1, Prop 3.2–3.7.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, zovh_jax as zo
+      >>> f, x = lambda x: jnp.sum(x ** 2 * jnp.array([1., 2.])), jnp.ones(2)
+      >>> queries = zo.query(f, x, jax.random.key(0), num_directions=20_000, radius=0.1,
+      ...                    stencil=zo.stencils.three_point())
+      >>> H = zo.estimators.hessian(queries, x, baseline=zo.baselines.origin())
+      >>> bool(jnp.allclose(H.as_matrix(), jnp.diag(jnp.array([2., 4.])), atol=0.3))
+      True
+    """
+    structure = check_params(queries, params)
+    identity_term = baseline.identity_term if identity_term is None else identity_term
+    w, scale = hessian_weights(
+        queries, structure, baseline, identity_term, weights, self_normalized
+    )
+    return LowRankPlusScaled(queries.plan, w, scale, structure)
+
+
+def hessian_weights(
+    queries: Queries,
+    structure: Structure,
+    baseline: Baseline,
+    identity_term: bool,
+    weights: Any = None,
+    self_normalized: bool = False,
+) -> tuple[jax.Array, jax.Array]:
+    """w_k, [n], and the scale of the identity, []."""
+    check_baseline(queries, baseline, "hessian")
+    directions = queries.plan.directions
+    check_law(directions, baseline, identity_term)
+    valid = usable(queries, baseline.needs_origin)
+    ratios = importance(weights, queries, valid, self_normalized)
+    c = centred(queries.even, queries, baseline, ratios, valid, structure, order=2)
+    w = c / jnp.square(queries.radii)
+    scale = -jnp.sum(w) if identity_term else jnp.zeros((), w.dtype)
+    if directions.law == "sphere":
+        d = directions.dimension(structure)
+        w = w * ((d + 2) / d)
+    return w, scale
+
+
+def check_law(directions: Directions, baseline: Baseline, identity_term: bool) -> None:
+    """Raises where these directions would silently give something else than the Hessian."""
+    if directions.law == "rademacher":
+        raise ValueError(
+            "rademacher directions cannot see the Hessian's diagonal (u_i² = 1): use "
+            "directions=zo.directions.gaussian()."
+        )
+    if directions.law == "sphere" and not (isinstance(baseline, Origin) and identity_term):
+        raise ValueError(
+            f"sphere and orthogonal directions have constant norm, so with baseline={baseline!r} "
+            f"and identity_term={identity_term} they lose the Hessian's trace: use "
+            "baseline=zo.baselines.origin() with its identity term, or "
+            "directions=zo.directions.gaussian()."
+        )
+
+
+__all__ = ["hessian"]

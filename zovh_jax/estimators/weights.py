@@ -1,0 +1,80 @@
+"""From values to coefficients: what every estimator does before it touches directions."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from zovh_jax import _checks
+from zovh_jax._tree import Structure, scalar_dtype
+from zovh_jax.baselines import Baseline
+from zovh_jax.queries import Queries
+
+
+def check_baseline(queries: Queries, baseline: Baseline, estimator: str) -> None:
+    """Raises where the queries can never serve the baseline."""
+    _checks.instance("baseline", baseline, Baseline, "the baselines of zo.baselines")
+    if baseline.needs_origin and queries.origin is None:
+        raise ValueError(
+            f"{estimator} with baseline={baseline!r} needs f(θ), which these queries lack: query "
+            "with origin=True, pass value=f(params), or use zo.stencils.three_point()."
+        )
+    if queries.plan.size < baseline.min_queries:
+        raise ValueError(
+            f"{estimator} with baseline={baseline!r} needs at least {baseline.min_queries} "
+            f"queries; got num_directions={queries.plan.size}. Raise num_directions or "
+            "history_size, or use baseline=zo.baselines.origin()."
+        )
+
+
+def usable(queries: Queries, needs_origin: bool) -> jax.Array:
+    """[n] bools: finite values, and a finite f(θ) where it is needed."""
+    valid = queries.valid
+    return valid & jnp.isfinite(queries.origins) if needs_origin else valid
+
+
+def importance(
+    weights: Any, queries: Queries, valid: jax.Array, self_normalized: bool
+) -> jax.Array:
+    """Importance ratios W_k (E5), [n], zero where the query was dropped."""
+    if weights is None:
+        return valid.astype(scalar_dtype())
+    weights = jnp.asarray(weights, scalar_dtype())
+    if weights.size != queries.plan.size:
+        raise ValueError(
+            f"weights must have one importance ratio a direction, shape [{queries.plan.size}]; "
+            f"got {list(weights.shape)}."
+        )
+    ratios = jnp.where(valid, weights.reshape(-1), 0)
+    if self_normalized:
+        total = jnp.sum(ratios)
+        ratios = ratios * (jnp.sum(valid) / jnp.where(total > 0, total, 1))
+    return ratios
+
+
+def centred(
+    values: jax.Array,
+    queries: Queries,
+    baseline: Baseline,
+    ratios: jax.Array,
+    valid: jax.Array,
+    structure: Structure,
+    order: int,
+) -> jax.Array:
+    """c_k of the baseline, [n]; all zero with fewer finite queries than it needs.
+
+    ``order`` is 1 for gradients and 2 for Hessians: the norms that ``variance_optimal`` weighs by.
+    """
+    n = jnp.sum(valid).astype(scalar_dtype())
+    values = jnp.where(valid, values, 0)
+    origins = None
+    if baseline.needs_origin:
+        assert queries.origins is not None
+        origins = jnp.where(valid, queries.origins, 0)
+    moments = None
+    if baseline.weighs_norms:
+        squares = queries.plan.squared_norms(structure)
+        d = queries.plan.directions.dimension(structure)
+        moments = squares if order == 1 else jnp.square(squares) - 2 * squares + d
+    c = baseline.coefficients(values, ratios, n, origins=origins, moments=moments)
+    return jnp.where(n >= baseline.min_queries, c, 0)

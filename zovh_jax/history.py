@@ -1,0 +1,155 @@
+"""A ring buffer of past rounds, for query reuse (ZoAR; ZoVH eq. E11 and E15).
+
+It holds keys and scalars: its size does not depend on d, unless the directions themselves are
+stored or explicit. An empty slot is a round whose values are all NaN, and NaN values are dropped
+everywhere, so a history that is still filling needs no special case.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from zovh_jax import _checks
+from zovh_jax._tree import direction_dtype, scalar_dtype, structure_of
+from zovh_jax._types import PyTree
+from zovh_jax.directions import Directions, Explicit, gaussian
+from zovh_jax.queries import Plan, Queries
+from zovh_jax.stencils import Stencil, forward
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class History:
+    """The last ``size`` rounds, as `Queries` stacked along a leading axis.
+
+    Attributes:
+      rounds: stacked `Queries`; slots that were never filled hold NaN values.
+      num_pushed: rounds pushed so far.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, zovh_jax as zo
+      >>> x, f = jnp.ones(3), lambda x: jnp.sum(x ** 2)
+      >>> history = zo.History.init(x, size=2, num_directions=4)
+      >>> for i in range(3):
+      ...     key = jax.random.fold_in(jax.random.key(0), i)
+      ...     history = history.push(zo.query(f, x, key, num_directions=4, radius=0.1))
+      >>> history.queries().values.shape
+      (2, 4)
+    """
+
+    rounds: Queries
+    num_pushed: jax.Array
+
+    @classmethod
+    def init(
+        cls,
+        params_like: PyTree,
+        *,
+        size: int,
+        num_directions: int,
+        directions: Directions = gaussian(),
+        stencil: Stencil = forward(),
+        origin: bool = False,
+        store_directions: bool = False,
+        key: jax.Array | None = None,
+        block_size: int = 1,
+    ) -> "History":
+        """An empty history.
+
+        Args:
+          params_like: params, or ``jax.ShapeDtypeStruct`` leaves; only shapes are read.
+          size: N, how many rounds to keep.
+          num_directions: K of every round.
+          directions: the family; ``explicit`` keeps each round's own arrays.
+          stencil: the stencil of every round.
+          origin: whether rounds come with f(θ); three_point ones always do.
+          store_directions: keep N·K copies of the parameters instead of replaying directions.
+          key: any key of the PRNG implementation in use, if not the default one.
+          block_size: how many directions a replay holds in memory at once.
+        """
+        size = _checks.positive_int("size", size)
+        num_directions = _checks.positive_int("num_directions", num_directions)
+        structure = structure_of(params_like)
+        dtype = scalar_dtype()
+        keys, stored = None, None
+        if isinstance(directions, Explicit):
+            directions = Explicit(
+                jax.tree.map(lambda u: jnp.zeros((size, *jnp.shape(u)), u.dtype), directions.tree)
+            )
+        else:
+            keys = jax.random.split(jax.random.key(0) if key is None else key, size)
+            if store_directions:
+                stored = structure.unflatten(
+                    [
+                        jnp.zeros((size, num_directions, *s), direction_dtype(t)) if on else None
+                        for s, t, on in zip(
+                            structure.shapes,
+                            structure.dtypes,
+                            directions.active(structure),
+                            strict=True,
+                        )
+                    ]
+                )
+        plan = Plan(keys, directions, stored, num_directions, size, block_size)
+        shape = (size, num_directions, 2) if stencil.paired else (size, num_directions)
+        known = origin or stencil.needs_origin
+        rounds = Queries(
+            plan,
+            jnp.full(shape, jnp.nan, dtype),
+            jnp.ones(size, dtype),
+            jnp.zeros(size, dtype) if known else None,
+            stencil,
+        )
+        return cls(rounds, jnp.zeros((), jnp.int32))
+
+    @property
+    def size(self) -> int:
+        """N."""
+        assert self.rounds.plan.num_rounds is not None
+        return self.rounds.plan.num_rounds
+
+    def push(self, queries: Queries) -> "History":
+        """The history with this round in the place of the oldest.
+
+        Raises:
+          ValueError: if the round does not have the shapes the history was made for.
+        """
+        slot = self.num_pushed % self.size
+        ring, ring_def = jax.tree.flatten(_dynamic(self.rounds))
+        new, new_def = jax.tree.flatten(_dynamic(queries))
+        if ring_def != new_def or [r.shape[1:] for r in ring] != [jnp.shape(x) for x in new]:
+            raise ValueError(
+                "this round does not fit the history: num_directions, stencil, directions, "
+                "store_directions and origin must be those given to History.init (there "
+                f"num_directions={self.rounds.plan.num_directions}, stencil="
+                f"{self.rounds.stencil!r}, origin={self.rounds.origin is not None}; here "
+                f"num_directions={queries.plan.num_directions}, stencil={queries.stencil!r}, "
+                f"origin={queries.origin is not None})."
+            )
+        leaves = [_set(r, slot, x) for r, x in zip(ring, new, strict=True)]
+        key, directions, stored, values, radius, origin = jax.tree.unflatten(ring_def, leaves)
+        plan = dataclasses.replace(self.rounds.plan, key=key, directions=directions, stored=stored)
+        rounds = Queries(plan, values, radius, origin, self.rounds.stencil)
+        return History(rounds, self.num_pushed + 1)
+
+    def queries(self) -> Queries:
+        """All rounds as one `Queries`, in slot order, for any estimator."""
+        return self.rounds
+
+
+def _dynamic(queries: Queries) -> tuple[Any, ...]:
+    plan = queries.plan
+    return (
+        plan.key, plan.directions, plan.stored, queries.values, queries.radius, queries.origin
+    )  # fmt: skip
+
+
+def _set(ring: jax.Array, slot: jax.Array, x: Any) -> jax.Array:
+    if jnp.issubdtype(ring.dtype, jax.dtypes.prng_key):
+        return ring.at[slot].set(x)
+    return jax.lax.dynamic_update_index_in_dim(ring, jnp.asarray(x, ring.dtype), slot, 0)
+
+
+__all__ = ["History"]

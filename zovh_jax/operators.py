@@ -1,0 +1,95 @@
+"""Hessian estimates as operators: scale·I plus a sum of rank-one terms, never a d×d array."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from zovh_jax._tree import Structure, direction_dtype, flatten_like, scalar_dtype
+from zovh_jax._types import Leaves, PyTree
+from zovh_jax.queries import Plan
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LowRankPlusScaled:
+    """The symmetric operator scale·I + Σ_k weights_k u_k u_kᵀ on trees like params.
+
+    I is the identity on the leaves that are perturbed: frozen leaves (``directions.masked``) are
+    in the operator's null space. It holds the plan of its directions, not the directions.
+
+    Attributes:
+      plan: where the n directions come from.
+      weights: [n].
+      scale: [].
+      structure: the static shape of the parameters.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, zovh_jax as zo
+      >>> f = lambda x: jnp.sum(x ** 2)
+      >>> queries = zo.query(f, jnp.ones(3), jax.random.key(0), num_directions=4, radius=0.1)
+      >>> H = zo.estimators.hessian(queries, jnp.ones(3))
+      >>> H.mv(jnp.ones(3)).shape, H.as_matrix().shape
+      ((3,), (3, 3))
+    """
+
+    plan: Plan
+    weights: jax.Array
+    scale: jax.Array
+    structure: Structure = dataclasses.field(metadata={"static": True})
+
+    def mv(self, vector: PyTree) -> PyTree:
+        """The product with a tree like params. Two passes over the directions."""
+        leaves = flatten_like(vector, self.structure, "vector")
+        dots, _ = self.plan.inner(leaves, self.structure)
+        sums = self.plan.combine(self.weights * jnp.sum(dots, -1), self.structure)
+        return self._finish(
+            [
+                None if s is None else s + self.scale.astype(s.dtype) * v.astype(s.dtype)
+                for s, v in zip(sums, leaves, strict=True)
+            ]
+        )
+
+    def diagonal(self) -> PyTree:
+        """The diagonal, as a tree like params. One pass."""
+        sums = self.plan.combine_squares(self.weights, self.structure)
+        return self._finish([None if s is None else s + self.scale.astype(s.dtype) for s in sums])
+
+    def trace(self) -> jax.Array:
+        """The trace, a scalar."""
+        d = self.plan.directions.dimension(self.structure)
+        return self.scale * d + jnp.sum(self.weights * self.plan.squared_norms(self.structure))
+
+    def as_matrix(self) -> jax.Array:
+        """The d×d array, in ``jax.flatten_util.ravel_pytree`` order. For small d."""
+        dtype = scalar_dtype()
+        active = self.plan.directions.active(self.structure)
+        columns, ones = [], []
+        directions = self.plan.materialise(self.structure)
+        shapes = self.structure.shapes
+        for u, shape, on in zip(directions, shapes, active, strict=True):
+            size = int(jnp.zeros(shape).size)
+            flat = jnp.zeros((self.plan.size, size), dtype) if u is None else u.astype(dtype)
+            columns.append(flat.reshape(self.plan.size, size))
+            ones.append(jnp.full(size, on, dtype))
+        rows = jnp.concatenate(columns, -1)
+        low_rank = jnp.einsum("k,ki,kj->ij", self.weights, rows, rows, precision="highest")
+        return low_rank + self.scale * jnp.diag(jnp.concatenate(ones))
+
+    def base(self, damping: jax.Array) -> jax.Array:
+        """The scaled identity of each leaf of (this + damping·I), [num_leaves]."""
+        active = jnp.asarray(self.plan.directions.active(self.structure))
+        return jnp.where(active, self.scale, 0.0).astype(scalar_dtype()) + damping
+
+    def _finish(self, leaves: Leaves) -> PyTree:
+        return self.structure.unflatten(
+            [
+                jnp.zeros(shape, direction_dtype(dtype)) if leaf is None else leaf
+                for leaf, shape, dtype in zip(
+                    leaves, self.structure.shapes, self.structure.dtypes, strict=True
+                )
+            ]
+        )
+
+
+__all__ = ["LowRankPlusScaled"]

@@ -1,0 +1,52 @@
+"""The ZoVH paper's approximate inverse: the Gram matrix replaced by its diagonal (E17)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from zovh_jax import _checks
+from zovh_jax.solvers.solver import DirectSolver
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class GramDiagonal(DirectSolver):
+    """v/β − Σ_k w_k (u_k·v) / (β e_k) u_k with e_k = β + w_k‖u_k‖² (E17). O(n d), no n×n array.
+
+    Exact where the directions are orthogonal; otherwise its error falls like √(n/d).
+
+    e_k is the curvature that the estimate sees along u_k. It may be zero or negative, which makes
+    (E17) blow up or turn round. The guard uses max(|e_k|, floor·λ) in its place: what a direct
+    inverse of the eigenvalue's magnitude would give, never above 1/(floor·λ). It changes nothing
+    where e_k ≥ floor·λ, and next to nothing where e_k ≪ −λ, as both 1/e_k are then about zero.
+
+    Args:
+      guard: False for the paper's form, whose denominators can vanish.
+      floor: the smallest curvature that is divided by, as a fraction of λ.
+    """
+
+    guard: bool = True
+    floor: float = 0.1
+
+    def __post_init__(self):
+        _checks.number("floor", self.floor, minimum=0.0, strict=True)
+
+    def regularise(self, base, damping):
+        return jnp.maximum(jnp.abs(base), self.floor * damping) if self.guard else base
+
+    def coefficients(self, weights, base, damping, dots, squared_norms, gram):
+        weights = weights[:, None]
+        curvature = base + weights * squared_norms
+        if self.guard:
+            safe = self.regularise(curvature, damping)
+            norms = jnp.where(squared_norms > 0, squared_norms, 1)
+            # The weight that has the guarded curvature, so that the inverse along u_k is 1/safe.
+            weights = jnp.where(safe == curvature, weights, (safe - base) / norms)
+            curvature = safe
+        return weights * dots / (base * curvature)
+
+
+gram_diagonal = GramDiagonal
+
+__all__ = ["gram_diagonal"]

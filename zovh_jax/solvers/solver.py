@@ -1,0 +1,117 @@
+"""What a solver is, and what the direct ones share."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from zovh_jax import _tree
+from zovh_jax._tree import flatten_like
+from zovh_jax._types import Matvec, PyTree
+from zovh_jax.operators import LowRankPlusScaled
+
+
+class SolveInfo(NamedTuple):
+    """How a solve went.
+
+    Attributes:
+      residual: ‖v − (H + λI) x‖ / ‖v‖ of the answer; 0 for direct solvers, which do not check.
+      diverged: whether the iteration broke down; its answer is then NaN.
+      num_matvecs: products with H that were spent (for ``cg``, at most).
+    """
+
+    residual: jax.Array
+    diverged: jax.Array
+    num_matvecs: jax.Array
+
+
+class Solver:
+    """Computes (H + λI)⁻¹ v."""
+
+    def solve(
+        self,
+        operator: LowRankPlusScaled | Matvec,
+        v: PyTree,
+        damping: jax.Array,
+        key: jax.Array | None = None,
+    ) -> tuple[PyTree, SolveInfo]:
+        raise NotImplementedError  # pragma: no cover - abstract
+
+
+class DirectSolver(Solver):
+    """A solver that writes the answer as v/β − Σ_k q_k u_k, with β = λ + scale.
+
+    The subclasses differ in q. They can also use one β and one set of q for each leaf, as if the
+    leaves were independent problems: a trailing axis of groups, of length 1 or num_leaves.
+    """
+
+    def regularise(self, base: jax.Array, damping: jax.Array) -> jax.Array:
+        """β as it is used, [groups]."""
+        return base
+
+    def coefficients(
+        self,
+        weights: jax.Array,
+        base: jax.Array,
+        damping: jax.Array,
+        dots: jax.Array,
+        squared_norms: jax.Array,
+        gram: Callable[[], jax.Array],
+    ) -> jax.Array:
+        """q, [n, groups].
+
+        Args:
+          weights: w_k, [n].
+          base: β, [groups].
+          damping: λ, [].
+          dots: u_k · v, [n, groups].
+          squared_norms: ‖u_k‖², [n, groups].
+          gram: makes u_j · u_k, [n, n, groups]; only called by those who need it.
+        """
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def solve(self, operator, v, damping, key=None):
+        del key
+        if not isinstance(operator, LowRankPlusScaled):
+            raise TypeError(
+                f"{self!r} needs a LowRankPlusScaled operator, whose directions it can see; got "
+                f"{type(operator).__name__}. For a matvec use zo.solvers.cg() or neumann(...)."
+            )
+        plan, structure = operator.plan, operator.structure
+        leaves = flatten_like(v, structure, "v")
+        dots, norms = plan.inner(leaves, structure)
+        base = self.regularise(operator.base(damping), damping)
+        q = self.coefficients(
+            operator.weights,
+            self.regularise((operator.scale + damping)[None], damping),
+            damping,
+            jnp.sum(dots, -1, keepdims=True),
+            jnp.sum(norms, -1, keepdims=True),
+            lambda: jnp.sum(plan.gram(structure), -1, keepdims=True),
+        )[:, 0]
+        sums = plan.combine(-q, structure)
+        zero = jnp.zeros((), _tree.scalar_dtype())
+        x = [
+            _tree.scale(1 / b, leaf) if s is None else _tree.add_scaled(s, 1 / b, leaf)
+            for leaf, b, s in zip(leaves, base, sums, strict=True)
+        ]
+        info = SolveInfo(zero, jnp.zeros((), bool), jnp.zeros((), jnp.int32))
+        return structure.unflatten(x), info
+
+
+def as_matvec(operator: LowRankPlusScaled | Matvec, damping: jax.Array) -> Matvec:
+    """x ↦ H x + λ x."""
+    mv = operator.mv if isinstance(operator, LowRankPlusScaled) else operator
+    if not callable(mv):
+        raise TypeError(f"operator must be a LowRankPlusScaled or a matvec; got {operator!r}.")
+
+    def damped(x):
+        return jax.tree.map(lambda h, a: h.astype(a.dtype) + damping.astype(a.dtype) * a, mv(x), x)
+
+    return damped
+
+
+def poison(x: PyTree, diverged: jax.Array) -> PyTree:
+    """NaN throughout if the solve diverged: nothing wrong is returned silently."""
+    return jax.tree.map(lambda a: jnp.where(diverged, jnp.asarray(jnp.nan, a.dtype), a), x)

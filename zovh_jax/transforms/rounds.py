@@ -1,0 +1,166 @@
+"""What every transformation does first: one round of queries, charged and remembered."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from zovh_jax import _checks
+from zovh_jax._tree import scalar_dtype, structure_of
+from zovh_jax._types import PyTree, Schedule, ValueFn
+from zovh_jax.directions import Directions
+from zovh_jax.evaluators import Evaluator, query, vmapped
+from zovh_jax.history import History
+from zovh_jax.queries import Queries
+from zovh_jax.stencils import Stencil
+
+
+class ZerothOrderState(NamedTuple):
+    """State of a transformation that spends queries.
+
+    Attributes:
+      count: steps taken.
+      key: the base key; step t uses ``fold_in(key, t)``.
+      num_queries: objective evaluations spent so far.
+      num_nonfinite: how many of them came back NaN or ±Inf and were dropped.
+      history: past rounds; an empty tuple without reuse.
+    """
+
+    count: jax.Array
+    key: jax.Array
+    num_queries: jax.Array
+    num_nonfinite: jax.Array
+    history: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounds:
+    """The settings of a transformation's rounds; checked when it is made."""
+
+    num_directions: int
+    radius: Schedule
+    key: jax.Array
+    directions: Directions
+    stencil: Stencil
+    evaluate: Evaluator
+    history_size: int
+    store_directions: bool
+    origin: bool
+
+    def __post_init__(self):
+        _checks.positive_int("num_directions", self.num_directions)
+        _checks.positive_int("history_size", self.history_size)
+        _checks.radius(self.radius)
+        _checks.instance("directions", self.directions, Directions, "the families of zo.directions")
+        _checks.instance("stencil", self.stencil, Stencil, "the stencils of zo.stencils")
+        _checks.instance("evaluate", self.evaluate, Evaluator, "zo.evaluators.vmapped() or chunked")
+        object.__setattr__(self, "key", _checks.key(self.key))
+
+    @property
+    def size(self) -> int:
+        """n, the most directions that an estimate is made from."""
+        return self.num_directions * self.history_size
+
+    def init(self, params: PyTree) -> ZerothOrderState:
+        history: Any = ()
+        if self.history_size > 1:
+            history = History.init(
+                params,
+                size=self.history_size,
+                num_directions=self.num_directions,
+                directions=self.directions,
+                stencil=self.stencil,
+                origin=self.origin,
+                store_directions=self.store_directions,
+                key=self.key,
+                block_size=self.evaluate.block_size(self.num_directions),
+            )
+        else:
+            structure_of(params)
+        # Separate buffers, and a key of our own: donating the state must not delete the caller's.
+        count, queries, nonfinite = (jnp.zeros((), jnp.int32) for _ in range(3))
+        return ZerothOrderState(count, jax.random.fold_in(self.key, 0), queries, nonfinite, history)
+
+    def step(
+        self,
+        state: ZerothOrderState,
+        params: PyTree,
+        value_fn: ValueFn | None,
+        value: Any,
+        name: str,
+    ) -> tuple[Queries, jax.Array, ZerothOrderState]:
+        """Queries to estimate from (all rounds that are remembered), the step's key, new state."""
+        if value_fn is None:
+            raise TypeError(
+                f"{name} needs the objective: call update(updates, state, params, "
+                "value_fn=value_fn), where value_fn(params) returns a scalar float."
+            )
+        if params is None:
+            raise TypeError(
+                f"{name} needs the parameters: call update(updates, state, params, "
+                "value_fn=value_fn)."
+            )
+        key = jax.random.fold_in(state.key, state.count)
+        within = self.history_size == 1 and isinstance(self.evaluate, vmapped)
+        queries = query(
+            value_fn,
+            params,
+            key,
+            num_directions=self.num_directions,
+            radius=scheduled(self.radius, state.count),
+            directions=self.directions,
+            stencil=self.stencil,
+            evaluate=self.evaluate,
+            value=value if self.origin or self.stencil.needs_origin else None,
+            origin=self.origin,
+            # A vmapped round has its directions in memory: use them once more before they go.
+            store_directions=self.store_directions or within,
+        )
+        spent = queries.values.size + (queries.origin is not None and value is None)
+        history = state.history
+        new_state = ZerothOrderState(
+            optax.safe_increment(state.count),
+            state.key,
+            state.num_queries + spent,
+            state.num_nonfinite + queries.num_nonfinite,
+            history,
+        )
+        if self.history_size > 1:
+            history = history.push(queries)
+            queries, new_state = history.queries(), new_state._replace(history=history)
+        return queries, key, new_state
+
+
+def scheduled(value: Schedule, count: jax.Array) -> jax.Array:
+    """A number, or the value of a schedule at this step."""
+    return jnp.asarray(value(count) if callable(value) else value, scalar_dtype())
+
+
+def finite_or_zero(tree: PyTree) -> PyTree:
+    """The tree, or zeros if any of it is not finite."""
+    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    finite = jnp.all(jnp.stack(leaves)) if leaves else True
+    return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), tree)
+
+
+def num_queries(opt_state: Any) -> jax.Array:
+    """Objective evaluations spent so far, summed over everything in an optimiser's state.
+
+    Args:
+      opt_state: the state of any optax chain; parts that spend no queries count nothing.
+
+    Returns:
+      An int32 scalar.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, zovh_jax as zo
+      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
+      >>> optimizer = zo.zo_sgd(0.1, num_directions=4, radius=0.1, key=jax.random.key(0))
+      >>> _, state = optimizer.update(None, optimizer.init(x), x, value_fn=f)
+      >>> int(zo.num_queries(state))  # 4 directions and f(x)
+      5
+    """
+    found = optax.tree.get_all_with_path(opt_state, "num_queries")
+    return sum((n for _, n in found), jnp.zeros((), jnp.int32))

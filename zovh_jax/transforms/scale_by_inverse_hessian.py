@@ -1,0 +1,112 @@
+"""Preconditioning of any updates by a Hessian estimated from queries of its own.
+
+The decoupled regime of ZoVH (arXiv 2605.30960): the Hessian's queries are independent of whatever
+made the incoming updates, so the product needs no leave-one-out correction.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from zovh_jax import _checks
+from zovh_jax._tree import cast_leaves, structure_of
+from zovh_jax._types import Schedule
+from zovh_jax.baselines import Baseline, mean
+from zovh_jax.directions import Directions, gaussian
+from zovh_jax.estimators import hessian
+from zovh_jax.estimators.hessian import check_law
+from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.solvers import Solver, gram_diagonal, solve
+from zovh_jax.stencils import Stencil, forward
+from zovh_jax.transforms.rounds import Rounds, finite_or_zero, scheduled
+
+
+def scale_by_inverse_hessian(
+    num_directions: int,
+    radius: Schedule,
+    *,
+    damping: Schedule,
+    key: jax.Array,
+    solver: Solver = gram_diagonal(),
+    history_size: int = 1,
+    directions: Directions = gaussian(),
+    stencil: Stencil = forward(),
+    baseline: Baseline = mean(),
+    evaluate: Evaluator = vmapped(),
+    store_directions: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    """Multiplies the incoming updates by (Ĥ + λI)⁻¹, Ĥ from its own queries.
+
+    Give it a key of its own: the same key as the gradient's would make the two dependent.
+
+    Args:
+      num_directions: K, directions a step.
+      radius: μ, or a schedule.
+      damping: λ, or a schedule.
+      key: ``jax.random.key(seed)``, not the one the gradient uses.
+      solver: ``gram_diagonal()`` (replays directions), ``woodbury()`` (exact), ``cg()``,
+        ``neumann(…)``.
+      history_size: N, rounds that Ĥ is made from; 1 is no reuse.
+      directions, stencil, baseline, evaluate, store_directions: as for `zo.zo_gradient`.
+
+    Returns:
+      A transformation. K queries a step (2K central, 2K + 1 three_point). Leaves frozen by
+      ``directions.masked`` are divided by λ. An update is zero where the solver diverged, or
+      while there are too few finite queries for Ĥ.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
+      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
+      >>> optimizer = optax.chain(
+      ...     zo.zo_gradient(4, 1e-2, key=jax.random.key(0)),
+      ...     zo.scale_by_inverse_hessian(4, 1e-1, damping=1.0, key=jax.random.key(1)),
+      ...     optax.scale(-0.1),
+      ... )
+      >>> updates, state = optimizer.update(None, optimizer.init(x), x, value_fn=f)
+      >>> int(zo.num_queries(state))
+      8
+    """
+    _checks.instance("solver", solver, Solver, "the solvers of zo.solvers")
+    _checks.instance("baseline", baseline, Baseline, "the baselines of zo.baselines")
+    _checks.damping(damping)
+    rounds = Rounds(
+        num_directions,
+        radius,
+        key,
+        directions,
+        stencil,
+        evaluate,
+        history_size,
+        store_directions,
+        origin=baseline.needs_origin,
+    )
+    check_law(directions, baseline, baseline.identity_term)
+    if rounds.size < baseline.min_queries:
+        raise ValueError(
+            f"baseline={baseline!r} needs at least {baseline.min_queries} queries; got "
+            f"num_directions × history_size = {rounds.size}. Raise either."
+        )
+
+    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
+        del extra
+        name = "scale_by_inverse_hessian"
+        if updates is None:
+            raise TypeError(f"{name} scales incoming updates: got None. Chain it after a gradient.")
+        queries, step_key, state = rounds.step(state, params, value_fn, value, name)
+        operator = hessian(queries, params, baseline=baseline)
+        enough = jnp.sum(queries.valid) >= baseline.min_queries
+        structure = structure_of(updates, "updates")
+        scaled = solve(
+            operator,
+            updates,
+            damping=scheduled(damping, state.count - 1),
+            solver=solver,
+            key=jax.random.fold_in(step_key, num_directions),
+        )
+        scaled = jax.tree.map(lambda x: x * enough.astype(x.dtype), finite_or_zero(scaled))
+        return cast_leaves(jax.tree.leaves(scaled), structure), state
+
+    return optax.GradientTransformationExtraArgs(rounds.init, update)
+
+
+__all__ = ["scale_by_inverse_hessian"]

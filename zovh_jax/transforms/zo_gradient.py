@@ -1,0 +1,193 @@
+"""Gradient estimates as an optax transformation, and the optimisers made of it: ZOO and ZoAR.
+
+Source: (E13)–(E15); ZoAR, arXiv 2506.14460. Queries per step: K (forward; K + 1 with
+``baseline=origin()``), 2K (central), 2K + 1 (three_point).
+"""
+
+from typing import Any
+
+import jax
+import optax
+
+from zovh_jax import _checks
+from zovh_jax._types import Schedule
+from zovh_jax.baselines import Baseline, mean, origin
+from zovh_jax.directions import Directions, gaussian
+from zovh_jax.estimators import gradient
+from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.stencils import Stencil, forward
+from zovh_jax.transforms.rounds import Rounds
+
+
+def zo_gradient(
+    num_directions: int,
+    radius: Schedule,
+    *,
+    key: jax.Array,
+    directions: Directions = gaussian(),
+    stencil: Stencil = forward(),
+    baseline: Baseline = mean(),
+    history_size: int = 1,
+    evaluate: Evaluator = vmapped(),
+    store_directions: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    """Replaces the incoming updates by a gradient estimated from function values.
+
+    Call ``update(updates, state, params, value_fn=f)``. ``updates`` is ignored and may be None;
+    ``value=f(params)``, if you have it, saves the origin's query. ``f`` is traced once.
+
+    Args:
+      num_directions: K, directions a step.
+      radius: μ, or a schedule.
+      key: ``jax.random.key(seed)``; step t draws from ``fold_in`` of it and t.
+      directions: the family of directions.
+      stencil: where along them to query.
+      baseline: what to subtract from the values.
+      history_size: N, rounds an estimate is made from, the current one included: 1 is no reuse.
+      evaluate: ``vmapped()``, or ``chunked(size)`` to save memory.
+      store_directions: keep the N·K directions in the state instead of replaying them from keys:
+        faster, for N·K copies of the parameters.
+
+    Returns:
+      A transformation that emits an ascent direction: follow it with ``optax.scale(-lr)`` or any
+      optimiser. State: scalars, and N keys and N·K values with reuse.
+
+    Raises:
+      ValueError, TypeError: for arguments out of range, naming them; at ``update`` for a missing
+      ``value_fn`` or ``params``, or an objective that is not a scalar float.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
+      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
+      >>> optimizer = optax.chain(
+      ...     zo.zo_gradient(8, 1e-2, key=jax.random.key(0)),
+      ...     optax.clip_by_global_norm(1.0),
+      ...     optax.adam(0.1),
+      ... )
+      >>> state = optimizer.init(x)
+      >>> updates, state = optimizer.update(None, state, x, value_fn=f)
+      >>> float(f(optax.apply_updates(x, updates))) < float(f(x))
+      True
+    """
+    _checks.instance("baseline", baseline, Baseline, "the baselines of zo.baselines")
+    rounds = Rounds(
+        num_directions,
+        radius,
+        key,
+        directions,
+        stencil,
+        evaluate,
+        history_size,
+        store_directions,
+        origin=baseline.needs_origin and not stencil.paired,
+    )
+    if not stencil.paired and rounds.size < baseline.min_queries:
+        raise ValueError(
+            f"baseline={baseline!r} needs at least {baseline.min_queries} queries; got "
+            f"num_directions × history_size = {rounds.size}. Raise either, or use "
+            "baseline=zo.baselines.origin()."
+        )
+
+    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
+        del updates, extra
+        queries, _, state = rounds.step(state, params, value_fn, value, "zo_gradient")
+        return gradient(queries, params, baseline=baseline), state
+
+    return optax.GradientTransformationExtraArgs(rounds.init, update)
+
+
+def zo_sgd(
+    learning_rate: Any,
+    *,
+    num_directions: int,
+    radius: Schedule,
+    key: jax.Array,
+    directions: Directions = gaussian(),
+    stencil: Stencil = forward(),
+    baseline: Baseline = origin(),
+    evaluate: Evaluator = vmapped(),
+) -> optax.GradientTransformationExtraArgs:
+    """Zeroth-order gradient descent: classical forward differences (E13) by default.
+
+    Args:
+      learning_rate: η, or a schedule.
+      num_directions, radius, key, directions, stencil, baseline, evaluate: as for `zo_gradient`.
+
+    Returns:
+      An optimiser; K + 1 queries a step by default.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
+      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
+      >>> optimizer = zo.zo_sgd(0.05, num_directions=8, radius=1e-2, key=jax.random.key(0))
+      >>> state = optimizer.init(x)
+      >>> for _ in range(50):
+      ...     updates, state = optimizer.update(None, state, x, value_fn=f)
+      ...     x = optax.apply_updates(x, updates)
+      >>> float(f(x)) < 1e-3
+      True
+    """
+    return optax.chain(
+        zo_gradient(
+            num_directions,
+            radius,
+            key=key,
+            directions=directions,
+            stencil=stencil,
+            baseline=baseline,
+            evaluate=evaluate,
+        ),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def zoar(
+    learning_rate: Any,
+    *,
+    num_directions: int,
+    radius: Schedule,
+    key: jax.Array,
+    history_size: int = 4,
+    directions: Directions = gaussian(),
+    stencil: Stencil = forward(),
+    evaluate: Evaluator = vmapped(),
+    store_directions: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    """ZoAR: θ ← θ − η/(NK − 1) Σ (F − F̄)/μ u over the last N rounds, one mean over all.
+
+    Args:
+      learning_rate: η, or a schedule.
+      history_size: N, rounds that an estimate is made from, the current one included.
+      num_directions, radius, key, directions, stencil, evaluate, store_directions: as for
+        `zo.zo_gradient`.
+
+    Returns:
+      An optimiser; K queries a step. State: N keys and N·K values.
+
+    Source: ZoAR, eq. 6 and Alg. 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
+      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
+      >>> optimizer = zo.zoar(0.05, num_directions=4, radius=1e-2, key=jax.random.key(0))
+      >>> updates, state = optimizer.update(None, optimizer.init(x), x, value_fn=f)
+      >>> int(zo.num_queries(state))
+      4
+    """
+    return optax.chain(
+        zo_gradient(
+            num_directions,
+            radius,
+            key=key,
+            directions=directions,
+            stencil=stencil,
+            baseline=mean(),
+            history_size=history_size,
+            evaluate=evaluate,
+            store_directions=store_directions,
+        ),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+__all__ = ["zo_gradient", "zo_sgd", "zoar"]

@@ -20,24 +20,15 @@ def positive_int(name: str, value: Any) -> int:
     return int(value)
 
 
-def number(name: str, value: Any, *, minimum: float, strict: bool) -> Any:
-    """A finite number above ``minimum``; arrays and schedules pass, as they are known only later."""
-    if callable(value) or isinstance(value, jax.Array):
+def positive(name: str, value: Any, *, schedule: bool = False) -> Any:
+    """A finite number above 0. Arrays (and schedules, if allowed) pass: their value comes later."""
+    if (schedule and callable(value)) or isinstance(value, jax.Array):
         return value
-    if isinstance(value, (numbers.Real, np.ndarray)) and np.ndim(value) == 0:
-        ok = np.isfinite(value) and (value > minimum if strict else value >= minimum)
-        if ok and not isinstance(value, bool):
-            return value
-    bound = f"greater than {minimum:g}" if strict else f"at least {minimum:g}"
-    raise ValueError(f"{name} must be a finite number {bound}, or a schedule; got {value!r}.")
-
-
-def radius(value: Any) -> Any:
-    return number("radius", value, minimum=0.0, strict=True)
-
-
-def damping(value: Any) -> Any:
-    return number("damping", value, minimum=0.0, strict=True)
+    is_number = isinstance(value, (numbers.Real, np.ndarray)) and np.ndim(np.asarray(value)) == 0
+    if is_number and not isinstance(value, bool) and 0 < float(value) < float("inf"):
+        return value
+    also = ", or a schedule" if schedule else ""
+    raise ValueError(f"{name} must be a finite number greater than 0{also}; got {value!r}.")
 
 
 def key(value: Any, name: str = "key") -> jax.Array:

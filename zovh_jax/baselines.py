@@ -9,7 +9,7 @@ baseline gives coefficients c_k such that Σ_k c_k φ(u_k) estimates E[(F − b)
 | ``origin()`` | f(θ) of the query's own round | W_k (F_k − f0) / n |
 | ``mean()`` | F̄ = ΣWF/n, over all rounds | W_k (F_k − F̄) / (n − 1) |
 | ``leave_one_out()`` | F̄_{−k} = Σ_{j≠k} W_j F_j / (n − 1) | W_k (F_k − F̄_{−k}) / n |
-| ``variance_optimal()`` | b*_{−k} = Σ_{j≠k} W_j F_j w_j / Σ_{j≠k} W_j w_j | W_k (F_k − b*_{−k}) / n |
+| ``variance_optimal()`` | b*_{−k} = Σ_{j≠k} WFw / Σ_{j≠k} Ww | W_k (F_k − b*_{−k}) / n |
 
 w = ‖φ(u)‖²: ‖u‖² for a gradient, ‖u uᵀ − I‖_F² = ‖u‖⁴ − 2‖u‖² + d for a Hessian (E12). With W = 1
 ``mean`` and ``leave_one_out`` are the same numbers. With plain importance ratios only

@@ -170,10 +170,10 @@ def _orthogonalise(rows: Leaves, size: int) -> Leaves:
     """
     k = rows[0].shape[0]
     for attempt in range(3):
-        gram = sum(
-            jnp.einsum("i...,j...->ij", leaf, leaf, precision="highest").astype(scalar_dtype())
-            for leaf in rows
-        )
+        gram = jnp.zeros((k, k), scalar_dtype())
+        for leaf in rows:
+            terms = jnp.einsum("i...,j...->ij", leaf, leaf, precision="highest")
+            gram = gram + terms.astype(gram.dtype)
         eps = jnp.finfo(rows[0].dtype).eps
         shift = 10 * eps * jnp.trace(gram) if attempt == 0 else 0.0
         factor = jnp.linalg.cholesky(gram + shift * jnp.eye(k, dtype=gram.dtype))

@@ -163,7 +163,7 @@ def query(
     _checks.instance("directions", directions, Directions, "the families of zo.directions")
     _checks.instance("stencil", stencil, Stencil, "the stencils of zo.stencils")
     _checks.instance("evaluate", evaluate, Evaluator, "zo.evaluators.vmapped(), chunked(size)")
-    _checks.radius(radius)
+    _checks.positive("radius", radius)
     structure = structure_of(params)
     directions.check_rounds(structure, num_directions)
     # Explicit dtypes strip weak types, so that θ and θ + μu are the same to the tracing cache.

@@ -1,4 +1,4 @@
-"""``grad``, ``value_and_grad`` and ``hvp`` from function values, in the manner of their JAX namesakes."""
+"""``grad``, ``value_and_grad`` and ``hvp`` from function values."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -153,7 +153,7 @@ def hvp(
 
 def _prepare(f, argnums, num_directions, radius, directions, stencil, evaluate, has_aux):
     _checks.positive_int("num_directions", num_directions)
-    _checks.radius(radius)
+    _checks.positive("radius", radius)
     numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     def make(args, kwargs, key, origin):

@@ -119,7 +119,8 @@ class History:
         slot = self.num_pushed % self.size
         ring, ring_def = jax.tree.flatten(_dynamic(self.rounds))
         new, new_def = jax.tree.flatten(_dynamic(queries))
-        if ring_def != new_def or [r.shape[1:] for r in ring] != [jnp.shape(x) for x in new]:
+        shapes = [r.shape[1:] for r in ring]
+        if ring_def != new_def or shapes != [jnp.shape(x) for x in new]:  # type: ignore[operator]
             raise ValueError(
                 "this round does not fit the history: num_directions, stencil, directions, "
                 "store_directions and origin must be those given to History.init (there "

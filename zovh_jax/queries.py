@@ -249,7 +249,7 @@ class Queries:
         """
         _checks.instance("directions", directions, Directions, "the families of zo.directions")
         _checks.instance("stencil", stencil, Stencil, "the stencils of zo.stencils")
-        _checks.radius(radius)
+        _checks.positive("radius", radius)
         values = jnp.asarray(values, scalar_dtype())
         want = "[K, 2] (plus, minus)" if stencil.paired else "[K]"
         if values.ndim != 1 + stencil.paired or values.shape[1:] not in ((), (2,)):

@@ -79,7 +79,7 @@ def newton_direction(
     check_options(queries.plan.size, solver, bias_correction, structure)
     shapes = check_params(queries, params)
     plan = queries.plan
-    damping = jnp.asarray(_checks.damping(damping), scalar_dtype())
+    damping = jnp.asarray(_checks.positive("damping", damping), scalar_dtype())
     a = gradient_coefficients(queries, shapes, baseline, weights, self_normalized)
     w, scale = hessian_weights(
         queries, shapes, baseline, baseline.identity_term, weights, self_normalized
@@ -120,7 +120,8 @@ def check_options(num_queries: int, solver: Solver, bias_correction: bool, struc
     if not isinstance(solver, DirectSolver) and (bias_correction or structure == "leaf"):
         raise ValueError(
             f"solver={solver!r} sees the Hessian through products only: it needs "
-            "bias_correction=False and structure='global'. woodbury() and gram_diagonal() take both."
+            "bias_correction=False and structure='global'. "
+            "woodbury() and gram_diagonal() take both."
         )
     if bias_correction and num_queries < 3:
         raise ValueError(

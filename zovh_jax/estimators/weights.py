@@ -29,8 +29,9 @@ def check_baseline(queries: Queries, baseline: Baseline, estimator: str) -> None
 
 def usable(queries: Queries, needs_origin: bool) -> jax.Array:
     """[n] bools: finite values, and a finite f(θ) where it is needed."""
-    valid = queries.valid
-    return valid & jnp.isfinite(queries.origins) if needs_origin else valid
+    if needs_origin and queries.origins is not None:
+        return queries.valid & jnp.isfinite(queries.origins)
+    return queries.valid
 
 
 def importance(

@@ -28,7 +28,7 @@ class ConjugateGradient(Solver):
 
     def __post_init__(self):
         _checks.positive_int("max_steps", self.max_steps)
-        _checks.number("tol", self.tol, minimum=0.0, strict=True)
+        _checks.positive("tol", self.tol)
 
     def solve(self, operator, v, damping, key=None):
         del key

@@ -30,7 +30,7 @@ class GramDiagonal(DirectSolver):
     floor: float = 0.1
 
     def __post_init__(self):
-        _checks.number("floor", self.floor, minimum=0.0, strict=True)
+        _checks.positive("floor", self.floor)
 
     def regularise(self, base, damping):
         return jnp.maximum(jnp.abs(base), self.floor * damping) if self.guard else base

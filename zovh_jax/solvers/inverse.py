@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from zovh_jax import _checks
 from zovh_jax._tree import direction_dtype, scalar_dtype
@@ -44,12 +45,13 @@ def solve(
     Example:
       >>> import jax, jax.numpy as jnp, zovh_jax as zo
       >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
-      >>> H = zo.estimators.hessian(zo.query(f, x, jax.random.key(0), num_directions=4, radius=.1), x)
+      >>> queries = zo.query(f, x, jax.random.key(0), num_directions=4, radius=0.1)
+      >>> H = zo.estimators.hessian(queries, x)
       >>> zo.solve(H, x, damping=1.0).shape
       (3,)
     """
     _checks.instance("solver", solver, Solver, "the solvers of zo.solvers")
-    damping = jnp.asarray(_checks.damping(damping), scalar_dtype())
+    damping = jnp.asarray(_checks.positive("damping", damping), scalar_dtype())
     v = jax.tree.map(lambda x: jnp.asarray(x, direction_dtype(jnp.result_type(x))), v)
     x, info = solver.solve(operator, v, damping, key)
     return (x, info) if return_info else x
@@ -74,10 +76,10 @@ class InverseOperator:
             raise TypeError("as_matrix needs a LowRankPlusScaled: a bare matvec has no known size.")
         structure = self.operator.structure
         like = structure.unflatten(structure.zeros())
-        flat, unravel = jax.flatten_util.ravel_pytree(like)
+        flat, unravel = ravel_pytree(like)
 
         def column(basis_vector):
-            return jax.flatten_util.ravel_pytree(self.mv(unravel(basis_vector)))[0]
+            return ravel_pytree(self.mv(unravel(basis_vector)))[0]
 
         return jax.vmap(column, out_axes=1)(jnp.eye(flat.shape[0], dtype=flat.dtype))
 
@@ -90,13 +92,14 @@ def inverse(
     Example:
       >>> import jax, jax.numpy as jnp, zovh_jax as zo
       >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
-      >>> H = zo.estimators.hessian(zo.query(f, x, jax.random.key(0), num_directions=4, radius=.1), x)
+      >>> queries = zo.query(f, x, jax.random.key(0), num_directions=4, radius=0.1)
+      >>> H = zo.estimators.hessian(queries, x)
       >>> product = zo.inverse(H, damping=1.0).as_matrix() @ (H.as_matrix() + jnp.eye(3))
       >>> bool(jnp.allclose(product, jnp.eye(3), atol=1e-4))
       True
     """
     _checks.instance("solver", solver, Solver, "the solvers of zo.solvers")
-    return InverseOperator(operator, _checks.damping(damping), solver)
+    return InverseOperator(operator, _checks.positive("damping", damping), solver)
 
 
 __all__ = ["InverseOperator", "inverse", "solve"]

@@ -34,7 +34,7 @@ class Neumann(Solver):
         _checks.positive_int("num_terms", self.num_terms)
         _checks.positive_int("num_power_iterations", self.num_power_iterations)
         if self.step_size is not None:
-            _checks.number("step_size", self.step_size, minimum=0.0, strict=True)
+            _checks.positive("step_size", self.step_size)
         if self.truncation not in ("fixed", "random"):
             raise ValueError(f"truncation must be 'fixed' or 'random', got {self.truncation!r}.")
 

@@ -28,7 +28,7 @@ class ZerothOrderState(NamedTuple):
       history: past rounds; an empty tuple without reuse.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # shadows tuple.count, as in optax
     key: jax.Array
     num_queries: jax.Array
     num_nonfinite: jax.Array
@@ -52,7 +52,7 @@ class Rounds:
     def __post_init__(self):
         _checks.positive_int("num_directions", self.num_directions)
         _checks.positive_int("history_size", self.history_size)
-        _checks.radius(self.radius)
+        _checks.positive("radius", self.radius, schedule=True)
         _checks.instance("directions", self.directions, Directions, "the families of zo.directions")
         _checks.instance("stencil", self.stencil, Stencil, "the stencils of zo.stencils")
         _checks.instance("evaluate", self.evaluate, Evaluator, "zo.evaluators.vmapped() or chunked")

@@ -68,7 +68,7 @@ def scale_by_inverse_hessian(
     """
     _checks.instance("solver", solver, Solver, "the solvers of zo.solvers")
     _checks.instance("baseline", baseline, Baseline, "the baselines of zo.baselines")
-    _checks.damping(damping)
+    _checks.positive("damping", damping, schedule=True)
     rounds = Rounds(
         num_directions,
         radius,

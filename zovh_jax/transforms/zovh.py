@@ -68,7 +68,7 @@ def zo_newton(
       (3,)
     """
     _checks.instance("baseline", baseline, Baseline, "the baselines of zo.baselines")
-    _checks.damping(damping)
+    _checks.positive("damping", damping, schedule=True)
     rounds = Rounds(
         num_directions,
         radius,

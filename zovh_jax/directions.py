@@ -261,6 +261,8 @@ class Masked(Directions):
         return self.directions.joint
 
     def active(self, structure):
+        if not structure.num_leaves:
+            return ()
         mask = jax.tree.unflatten(self.mask_treedef, self.mask)
         like = structure.unflatten(range(structure.num_leaves))
         try:

@@ -177,9 +177,7 @@ def query(
         block_size=evaluate.block_size(num_directions),
     )
     if store_directions and directions.law != "given":
-        # Without the barrier XLA may draw the numbers again for each of their users.
-        drawn = jax.lax.optimization_barrier(plan.materialise(structure))
-        plan = dataclasses.replace(plan, stored=structure.unflatten(drawn))
+        plan = dataclasses.replace(plan, stored=structure.unflatten(plan.materialise(structure)))
 
     ask_origin = value is None and (origin or stencil.needs_origin)
     fn = scalar_objective(value_fn, structure)
@@ -190,6 +188,10 @@ def query(
     values = evaluate.evaluate(fn, leaves, plan, structure, steps)
     if ask_origin:
         value = fn(leaves)
+    if plan.stored is not None:
+        # What comes later reads the numbers that were drawn; without the barrier XLA may fuse
+        # their generator into every reader and draw them again.
+        plan = dataclasses.replace(plan, stored=jax.lax.optimization_barrier(plan.stored))
     return Queries(
         plan,
         values if stencil.paired else values[:, 0],

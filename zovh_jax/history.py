@@ -76,14 +76,17 @@ class History:
         keys, stored = None, None
         if isinstance(directions, Explicit):
             directions = Explicit(
-                jax.tree.map(lambda u: jnp.zeros((size, *jnp.shape(u)), u.dtype), directions.tree)
+                jax.tree.map(
+                    lambda u: jnp.zeros((size * len(u), *jnp.shape(u)[1:]), u.dtype),
+                    directions.tree,
+                )
             )
         else:
             keys = jax.random.split(jax.random.key(0) if key is None else key, size)
             if store_directions:
                 stored = structure.unflatten(
                     [
-                        jnp.zeros((size, num_directions, *s), direction_dtype(t)) if on else None
+                        jnp.zeros((size * num_directions, *s), direction_dtype(t)) if on else None
                         for s, t, on in zip(
                             structure.shapes,
                             structure.dtypes,
@@ -116,11 +119,13 @@ class History:
         Raises:
           ValueError: if the round does not have the shapes the history was made for.
         """
-        slot = self.num_pushed % self.size
-        ring, ring_def = jax.tree.flatten(_dynamic(self.rounds))
-        new, new_def = jax.tree.flatten(_dynamic(queries))
-        shapes = [r.shape[1:] for r in ring]
-        if ring_def != new_def or shapes != [jnp.shape(x) for x in new]:  # type: ignore[operator]
+        ring, ring_def = jax.tree.flatten(_rows(self.rounds))
+        new, new_def = jax.tree.flatten(_rows(queries, stack=True))
+        fits = [
+            r.shape == (self.size * x.shape[0], *x.shape[1:])
+            for r, x in zip(ring, new, strict=False)
+        ]
+        if ring_def != new_def or not all(fits):  # type: ignore[operator]
             raise ValueError(
                 "this round does not fit the history: num_directions, stencil, directions, "
                 "store_directions and origin must be those given to History.init (there "
@@ -129,8 +134,12 @@ class History:
                 f"num_directions={queries.plan.num_directions}, stencil={queries.stencil!r}, "
                 f"origin={queries.origin is not None})."
             )
-        leaves = [_set(r, slot, x) for r, x in zip(ring, new, strict=True)]
-        key, directions, stored, values, radius, origin = jax.tree.unflatten(ring_def, leaves)
+        slot = self.num_pushed % self.size
+        written = [
+            jax.lax.dynamic_update_slice_in_dim(r, x.astype(r.dtype), slot * x.shape[0], 0)
+            for r, x in zip(ring, new, strict=True)
+        ]
+        key, values, radius, origin, directions, stored = jax.tree.unflatten(ring_def, written)
         plan = dataclasses.replace(self.rounds.plan, key=key, directions=directions, stored=stored)
         rounds = Queries(plan, values, radius, origin, self.rounds.stencil)
         return History(rounds, self.num_pushed + 1)
@@ -140,17 +149,13 @@ class History:
         return self.rounds
 
 
-def _dynamic(queries: Queries) -> tuple[Any, ...]:
+def _rows(queries: Queries, stack: bool = False) -> tuple[Any, ...]:
+    """The arrays of some rounds, each a row or num_directions rows a round."""
     plan = queries.plan
-    return (
-        plan.key, plan.directions, plan.stored, queries.values, queries.radius, queries.origin
-    )  # fmt: skip
-
-
-def _set(ring: jax.Array, slot: jax.Array, x: Any) -> jax.Array:
-    if jnp.issubdtype(ring.dtype, jax.dtypes.prng_key):
-        return ring.at[slot].set(x)
-    return jax.lax.dynamic_update_index_in_dim(ring, jnp.asarray(x, ring.dtype), slot, 0)
+    scalars = (plan.key, queries.values, queries.radius, queries.origin)
+    if stack:
+        scalars = jax.tree.map(lambda x: x[None], scalars)
+    return *scalars, plan.directions, plan.stored
 
 
 __all__ = ["History"]

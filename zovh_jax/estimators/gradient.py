@@ -70,7 +70,8 @@ def gradient_coefficients(
     if queries.stencil.paired:
         valid = queries.valid
         ratios = importance(weights, queries, valid, self_normalized)
-        c = ratios * jnp.where(valid, queries.odd, 0) / jnp.maximum(jnp.sum(valid), 1)
+        n = jnp.sum(valid).astype(ratios.dtype)
+        c = ratios * jnp.where(valid, queries.odd, 0) / jnp.maximum(n, 1)
     else:
         check_baseline(queries, baseline, "gradient")
         valid = usable(queries, baseline.needs_origin)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from zovh_jax import _checks
 from zovh_jax._tree import cast_leaves, scalar_dtype
 from zovh_jax._types import PyTree
-from zovh_jax.baselines import Baseline, mean
+from zovh_jax.baselines import Baseline, Mean, mean
 from zovh_jax.estimators.gradient import gradient_coefficients
 from zovh_jax.estimators.hessian import hessian_weights
 from zovh_jax.estimators.weights import usable
@@ -35,10 +35,12 @@ def newton_direction(
 
     With ĝ = Σ a_k u_k and Ĥ = scale·I + Σ w_k u_k u_kᵀ from `gradient` and `hessian`, a direct
     solver gives ĝ/β − Σ_k q_k u_k, where q depends on the n products u_k·ĝ. Those contain u_k
-    itself, which correlates Ĥ and ĝ. The correction (E18) puts the gradient of the other queries
-    in ĝ's place there, ĝ_{−k} = (n−1)/(n−2) Σ_{j≠k} a_j u_j, at no cost in passes:
-    u_k·ĝ_{−k} = (u_k·ĝ − a_k‖u_k‖²)(n−1)/(n−2). With the defaults this is ZoVH's product to the
-    letter, but for the guard of `gram_diagonal`; on a `History` it is its reuse form.
+    itself, which correlates Ĥ and ĝ. The correction puts the gradient of the other queries in ĝ's
+    place there, ĝ_{−k} = r Σ_{j≠k} a_j u_j, at no cost in passes: u_k·ĝ_{−k} = r (u_k·ĝ −
+    a_k‖u_k‖²). r = n/(n−1) makes it unbiased. With ``mean()`` on forward queries r is the paper's
+    (n−1)/(n−2), larger by the factor 1 + 1/(n(n−2)) (4/3 at n = 3), so that the defaults are
+    ZoVH's product (E18) to the letter, but for the guard of `gram_diagonal`; on a `History` it is
+    its reuse form.
 
     The paper's product is close to ĝ/λ where d ≫ n (measure it against ZoAR with its learning
     rate divided by λ), and may point away from Newton's direction where n is of d's size.
@@ -88,27 +90,31 @@ def newton_direction(
         zeros if leaf is None else leaf
         for leaf, zeros in zip(plan.combine(a, shapes), shapes.zeros(), strict=True)
     ]
+    n = jnp.sum(usable(queries, baseline.needs_origin)).astype(scalar_dtype())
+    enough = n >= max(baseline.min_queries, 3 if bias_correction else 1)
     if not isinstance(solver, DirectSolver):
         operator = LowRankPlusScaled(plan, w, scale, shapes)
         solution, _ = solver.solve(operator, shapes.unflatten(gradient), damping, key)
-        return cast_leaves(shapes.treedef.flatten_up_to(solution), shapes)
+        leaves = shapes.treedef.flatten_up_to(solution)
+        return cast_leaves([jnp.where(enough, x, jnp.zeros_like(x)) for x in leaves], shapes)
 
     def grouped(per_leaf):
         return per_leaf if structure == "leaf" else jnp.sum(per_leaf, -1, keepdims=True)
 
     dots, norms = map(grouped, plan.inner(gradient, shapes))
-    base = scale[None] + damping
-    if structure == "leaf":
-        base = jnp.broadcast_to(base, (shapes.num_leaves,))
+    base = jnp.broadcast_to(scale + damping, (dots.shape[1],))
     base = solver.regularise(base, damping)
     if bias_correction:
-        n = jnp.sum(usable(queries, baseline.needs_origin)).astype(scalar_dtype())
-        dots = (dots - a[:, None] * norms) * ((n - 1) / jnp.maximum(n - 2, 1))
-    gram = lambda: grouped(plan.gram(shapes))  # noqa: E731
+        # E[Σ_{j≠k} a_j u_j] = (n−1)/n ∇F_μ whatever the baseline.
+        papers = isinstance(baseline, Mean) and not queries.stencil.paired
+        rescale = (n - 1) / jnp.maximum(n - 2, 1) if papers else n / jnp.maximum(n - 1, 1)
+        dots = (dots - a[:, None] * norms) * rescale
+
+    def gram():
+        return grouped(plan.gram(shapes))
+
     q = solver.coefficients(w, base, damping, dots, norms, gram)
-    c = a[:, None] / base - q
-    if bias_correction:
-        c = jnp.where(n >= 3, c, 0)
+    c = jnp.where(enough, a[:, None] / base[None, :] - q, 0)
     return cast_leaves(plan.combine(c if structure == "leaf" else c[:, 0], shapes), shapes)
 
 

@@ -49,7 +49,8 @@ def importance(
     ratios = jnp.where(valid, weights.reshape(-1), 0)
     if self_normalized:
         total = jnp.sum(ratios)
-        ratios = ratios * (jnp.sum(valid) / jnp.where(total > 0, total, 1))
+        n = jnp.sum(valid).astype(ratios.dtype)
+        ratios = ratios * (n / jnp.where(total > 0, total, 1))
     return ratios
 
 

@@ -36,7 +36,7 @@ class GramDiagonal(DirectSolver):
         return jnp.maximum(jnp.abs(base), self.floor * damping) if self.guard else base
 
     def coefficients(self, weights, base, damping, dots, squared_norms, gram):
-        weights = weights[:, None]
+        weights, base = weights[:, None], base[None, :]
         curvature = base + weights * squared_norms
         if self.guard:
             safe = self.regularise(curvature, damping)

@@ -10,7 +10,9 @@ import optax
 from zovh_jax import _checks
 from zovh_jax._tree import scalar_dtype, structure_of
 from zovh_jax._types import PyTree, Schedule, ValueFn
+from zovh_jax.baselines import Baseline
 from zovh_jax.directions import Directions
+from zovh_jax.estimators.hessian import check_law
 from zovh_jax.evaluators import Evaluator, query, vmapped
 from zovh_jax.history import History
 from zovh_jax.queries import Queries
@@ -44,10 +46,11 @@ class Rounds:
     key: jax.Array
     directions: Directions
     stencil: Stencil
+    baseline: Baseline
     evaluate: Evaluator
     history_size: int
     store_directions: bool
-    origin: bool
+    second_order: bool
 
     def __post_init__(self):
         _checks.positive_int("num_directions", self.num_directions)
@@ -56,12 +59,31 @@ class Rounds:
         _checks.instance("directions", self.directions, Directions, "the families of zo.directions")
         _checks.instance("stencil", self.stencil, Stencil, "the stencils of zo.stencils")
         _checks.instance("evaluate", self.evaluate, Evaluator, "zo.evaluators.vmapped() or chunked")
+        _checks.instance("baseline", self.baseline, Baseline, "the baselines of zo.baselines")
         object.__setattr__(self, "key", _checks.key(self.key))
+        if self.uses_baseline and self.size < self.baseline.min_queries:
+            raise ValueError(
+                f"baseline={self.baseline!r} needs at least {self.baseline.min_queries} queries; "
+                f"got num_directions × history_size = {self.size}. Raise either, or use "
+                "baseline=zo.baselines.origin()."
+            )
+        if self.second_order:
+            check_law(self.directions, self.baseline, self.baseline.identity_term)
 
     @property
     def size(self) -> int:
         """n, the most directions that an estimate is made from."""
         return self.num_directions * self.history_size
+
+    @property
+    def uses_baseline(self) -> bool:
+        """It cancels in the differences of pairs that make a gradient."""
+        return self.second_order or not self.stencil.paired
+
+    @property
+    def origin(self) -> bool:
+        """Whether rounds ask for f(θ), beyond what the stencil asks."""
+        return self.uses_baseline and self.baseline.needs_origin
 
     def init(self, params: PyTree) -> ZerothOrderState:
         history: Any = ()

@@ -14,7 +14,7 @@ from zovh_jax._types import Schedule
 from zovh_jax.baselines import Baseline, mean
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators import hessian
-from zovh_jax.estimators.hessian import check_law
+from zovh_jax.estimators.weights import usable
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.solvers import Solver, gram_diagonal, solve
 from zovh_jax.stencils import Stencil, forward
@@ -67,7 +67,6 @@ def scale_by_inverse_hessian(
       8
     """
     _checks.instance("solver", solver, Solver, "the solvers of zo.solvers")
-    _checks.instance("baseline", baseline, Baseline, "the baselines of zo.baselines")
     _checks.positive("damping", damping, schedule=True)
     rounds = Rounds(
         num_directions,
@@ -75,17 +74,12 @@ def scale_by_inverse_hessian(
         key,
         directions,
         stencil,
+        baseline,
         evaluate,
         history_size,
         store_directions,
-        origin=baseline.needs_origin,
+        second_order=True,
     )
-    check_law(directions, baseline, baseline.identity_term)
-    if rounds.size < baseline.min_queries:
-        raise ValueError(
-            f"baseline={baseline!r} needs at least {baseline.min_queries} queries; got "
-            f"num_directions × history_size = {rounds.size}. Raise either."
-        )
 
     def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
         del extra
@@ -94,7 +88,7 @@ def scale_by_inverse_hessian(
             raise TypeError(f"{name} scales incoming updates: got None. Chain it after a gradient.")
         queries, step_key, state = rounds.step(state, params, value_fn, value, name)
         operator = hessian(queries, params, baseline=baseline)
-        enough = jnp.sum(queries.valid) >= baseline.min_queries
+        enough = jnp.sum(usable(queries, baseline.needs_origin)) >= baseline.min_queries
         structure = structure_of(updates, "updates")
         scaled = solve(
             operator,

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import optax
 
-from zovh_jax import _checks
 from zovh_jax._types import Schedule
 from zovh_jax.baselines import Baseline, mean, origin
 from zovh_jax.directions import Directions, gaussian
@@ -69,24 +68,18 @@ def zo_gradient(
       >>> float(f(optax.apply_updates(x, updates))) < float(f(x))
       True
     """
-    _checks.instance("baseline", baseline, Baseline, "the baselines of zo.baselines")
     rounds = Rounds(
         num_directions,
         radius,
         key,
         directions,
         stencil,
+        baseline,
         evaluate,
         history_size,
         store_directions,
-        origin=baseline.needs_origin and not stencil.paired,
+        second_order=False,
     )
-    if not stencil.paired and rounds.size < baseline.min_queries:
-        raise ValueError(
-            f"baseline={baseline!r} needs at least {baseline.min_queries} queries; got "
-            f"num_directions × history_size = {rounds.size}. Raise either, or use "
-            "baseline=zo.baselines.origin()."
-        )
 
     def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
         del updates, extra

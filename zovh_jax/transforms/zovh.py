@@ -13,7 +13,6 @@ from zovh_jax._types import Schedule
 from zovh_jax.baselines import Baseline, mean
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators import newton_direction
-from zovh_jax.estimators.hessian import check_law
 from zovh_jax.estimators.newton import check_options
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.solvers import Solver, gram_diagonal
@@ -67,7 +66,6 @@ def zo_newton(
       >>> updates.shape
       (3,)
     """
-    _checks.instance("baseline", baseline, Baseline, "the baselines of zo.baselines")
     _checks.positive("damping", damping, schedule=True)
     rounds = Rounds(
         num_directions,
@@ -75,13 +73,13 @@ def zo_newton(
         key,
         directions,
         stencil,
+        baseline,
         evaluate,
         history_size,
         store_directions,
-        origin=baseline.needs_origin,
+        second_order=True,
     )
     check_options(rounds.size, solver, bias_correction, structure)
-    check_law(directions, baseline, baseline.identity_term)
 
     def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
         del updates, extra

@@ -23,7 +23,7 @@ def scalar_dtype() -> jnp.dtype:
 
 def direction_dtype(dtype: Any) -> jnp.dtype:
     """dtype in which a leaf's directions are drawn and summed: float32 or the leaf's, if wider."""
-    return jnp.promote_types(dtype, jnp.float32)
+    return jnp.dtype(dtype) if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)

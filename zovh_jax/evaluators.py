@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from zovh_jax import _checks
 from zovh_jax._tree import Structure, direction_dtype, scalar_dtype, structure_of
@@ -176,8 +177,9 @@ def query(
         num_directions=num_directions,
         block_size=evaluate.block_size(num_directions),
     )
-    if store_directions and directions.law != "given":
-        plan = dataclasses.replace(plan, stored=structure.unflatten(plan.materialise(structure)))
+    if store_directions and plan.key is not None:
+        drawn = _draw_once(lambda: plan.materialise(structure), plan.key)
+        plan = dataclasses.replace(plan, stored=structure.unflatten(drawn))
 
     ask_origin = value is None and (origin or stencil.needs_origin)
     fn = scalar_objective(value_fn, structure)
@@ -188,16 +190,33 @@ def query(
     values = evaluate.evaluate(fn, leaves, plan, structure, steps)
     if ask_origin:
         value = fn(leaves)
-    if plan.stored is not None:
-        # What comes later reads the numbers that were drawn; without the barrier XLA may fuse
-        # their generator into every reader and draw them again.
-        plan = dataclasses.replace(plan, stored=jax.lax.optimization_barrier(plan.stored))
     return Queries(
         plan,
         values if stencil.paired else values[:, 0],
         radius,
         None if value is None else jnp.asarray(value, scalar_dtype()),
         stencil,
+    )
+
+
+def _draw_once(draw: Callable[[], Leaves], key: jax.Array) -> Leaves:
+    """The arrays of ``draw()``, made once and kept.
+
+    XLA would fuse the generator into each reader of its numbers (x[1:] and x[:-1] are two) and
+    draw them again there. On a CPU it fuses past an optimization barrier too, but never out of a
+    conditional, whose condition here is always true. Accelerators would wait for a condition.
+    """
+
+    def conditional(key):
+        true = jax.random.key_data(key).reshape(-1)[0] | np.uint32(1) > 0
+        return jax.lax.cond(
+            true,
+            draw,
+            lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(draw)),
+        )
+
+    return jax.lax.platform_dependent(
+        key, cpu=conditional, default=lambda _: jax.lax.optimization_barrier(draw())
     )
 
 

@@ -136,7 +136,9 @@ class History:
             )
         slot = self.num_pushed % self.size
         written = [
-            jax.lax.dynamic_update_slice_in_dim(r, x.astype(r.dtype), slot * x.shape[0], 0)
+            jax.lax.dynamic_update_slice_in_dim(
+                r, x if x.dtype == r.dtype else x.astype(r.dtype), slot * x.shape[0], 0
+            )
             for r, x in zip(ring, new, strict=True)
         ]
         key, values, radius, origin, directions, stored = jax.tree.unflatten(ring_def, written)

@@ -1,0 +1,36 @@
+# `make demo` and `make test` set themselves up: they need Python ≥ 3.11 and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint notebooks bench clean
+
+demo: $(READY)  ## train a digit classifier, then fool it through function values only
+	$(BIN)/python -m benchmarks attack --quick
+
+test: lint  ## everything: unit, contract, statistical, doctests, README, notebooks
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+notebooks: $(READY)  ## run the notebooks and keep their outputs
+	$(BIN)/python -m notebooks
+
+bench: $(READY)  ## the benchmarks in full
+	$(BIN)/python -m benchmarks speed --full
+	$(BIN)/python -m benchmarks attack --full
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "zovh_jax needs Python >= 3.11; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

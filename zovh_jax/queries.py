@@ -7,6 +7,7 @@ all that the estimators, operators and solvers ever do with directions.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,9 @@ from zovh_jax._tree import (
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.directions import Directions, Explicit
 from zovh_jax.stencils import Stencil, forward
+
+# Compiled once for a structure, so that calls outside jit do not trace and compile anew.
+_compiled = functools.partial(jax.jit, static_argnames="structure")
 
 MAX_UNROLLED = 8
 """Histories of up to this many rounds are replayed by straight-line code."""
@@ -67,6 +71,7 @@ class Plan:
             ]
         )
 
+    @_compiled
     def materialise(self, structure: Structure) -> Leaves:
         """All n directions as arrays [n, *leaf]: n copies of the parameters in memory."""
         leaves = self._stored_leaves(structure)
@@ -75,14 +80,17 @@ class Plan:
         _, drawn = self.fold(structure, lambda carry, u, x: (carry, u), (), ())
         return drawn
 
+    @_compiled
     def combine(self, coefficients: jax.Array, structure: Structure) -> Leaves:
         """Σ_k c_k u_k, for coefficients [n], or [n, num_leaves] to weigh the leaves apart."""
         return self._weighted_sum(coefficients, structure, lambda u: u)
 
+    @_compiled
     def combine_squares(self, coefficients: jax.Array, structure: Structure) -> Leaves:
         """Σ_k c_k u_k², elementwise."""
         return self._weighted_sum(coefficients, structure, jnp.square)
 
+    @_compiled
     def inner(self, vector: list[Any], structure: Structure) -> tuple[jax.Array, jax.Array]:
         """u_k · v and ‖u_k‖², each leaf on its own: two arrays [n, num_leaves]."""
 
@@ -99,6 +107,7 @@ class Plan:
         _, (dots, squares) = self.fold(structure, step, (), ())
         return self._spread(dots, structure), self._spread(squares, structure)
 
+    @_compiled
     def squared_norms(self, structure: Structure) -> jax.Array:
         """‖u_k‖² over the whole tree, [n]."""
         if self.directions.law in ("sphere", "rademacher"):
@@ -110,6 +119,7 @@ class Plan:
 
         return self.fold(structure, step, (), ())[1]
 
+    @_compiled
     def gram(self, structure: Structure) -> jax.Array:
         """u_j · u_k for each leaf: [n, n, num_leaves]. Draws all n directions at once."""
         terms = [

@@ -1,4 +1,6 @@
-"""A fused counter-based generator of normal numbers, for ``directions.gaussian(fast=True)``.
+"""Random numbers: drawing them once, and drawing them fast.
+
+``fast_normal`` is a fused counter-based generator, for ``directions.gaussian(fast=True)``.
 
 On a CPU the random numbers of a zeroth-order step cost more than most objectives. Two things make
 ``jax.random.normal`` slower than it need be here: it spends a 64-bit threefry block on every
@@ -9,6 +11,8 @@ into the consumer and no array of random bits is ever stored.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,3 +52,23 @@ def fast_normal(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
     uniform = (uniform - np.float32(1.5)) * np.float32(2) + np.float32(2**-23)
     normal = np.float32(math.sqrt(2)) * jax.lax.erf_inv(uniform)
     return normal.reshape(shape).astype(dtype)
+
+
+def draw_once(draw: Callable[[], Any], key: jax.Array) -> Any:
+    """The arrays of ``draw()``, written to memory before anything reads them.
+
+    XLA would fuse a generator into each reader of its numbers (x[1:] and x[:-1] are two) and draw
+    them again there; and it would hold the random bits of all leaves at once. On a CPU it fuses
+    past an optimization barrier too, but not out of a conditional, whose condition here is always
+    true. Accelerators would have to wait for a condition: they get the barrier.
+    """
+
+    def on_cpu(key):
+        true = jax.random.key_data(key).reshape(-1)[0] | np.uint32(1) > 0
+        like = jax.eval_shape(draw)
+        zeros = lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like)  # noqa: E731
+        return jax.lax.cond(true, draw, zeros)
+
+    return jax.lax.platform_dependent(
+        key, cpu=on_cpu, default=lambda _: jax.lax.optimization_barrier(draw())
+    )

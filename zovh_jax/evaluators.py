@@ -9,13 +9,11 @@ An evaluator also says in what block sizes directions are replayed later. Howeve
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from zovh_jax import _checks
 from zovh_jax._tree import Structure, direction_dtype, scalar_dtype, structure_of
@@ -179,8 +177,7 @@ def query(
         block_size=evaluate.block_size(num_directions),
     )
     if store_directions and plan.key is not None:
-        drawn = _draw_once(plan, structure=structure)
-        plan = dataclasses.replace(plan, stored=structure.unflatten(drawn))
+        plan = dataclasses.replace(plan, stored=structure.unflatten(plan.materialise(structure)))
 
     ask_origin = value is None and (origin or stencil.needs_origin)
     fn = scalar_objective(value_fn, structure)
@@ -197,29 +194,6 @@ def query(
         radius,
         None if value is None else jnp.asarray(value, scalar_dtype()),
         stencil,
-    )
-
-
-@functools.partial(jax.jit, static_argnames="structure")
-def _draw_once(plan: Plan, structure: Structure) -> Leaves:
-    """All the plan's directions, drawn once and kept.
-
-    XLA would fuse the generator into each reader of its numbers (x[1:] and x[:-1] are two) and
-    draw them again there. On a CPU it fuses past an optimization barrier too, but never out of a
-    conditional, whose condition here is always true. Accelerators would wait for a condition.
-    """
-
-    def draw():
-        return plan.materialise(structure)
-
-    def conditional(key):
-        true = jax.random.key_data(key).reshape(-1)[0] | np.uint32(1) > 0
-        like = jax.eval_shape(draw)
-        zeros = lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like)  # noqa: E731
-        return jax.lax.cond(true, draw, zeros)
-
-    return jax.lax.platform_dependent(
-        plan.key, cpu=conditional, default=lambda _: jax.lax.optimization_barrier(draw())
     )
 
 

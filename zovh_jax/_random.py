@@ -1,13 +1,10 @@
-"""Random numbers: drawing them once, and drawing them fast.
-
-``fast_normal`` is a fused counter-based generator, for ``directions.gaussian(fast=True)``.
+"""Random numbers, drawn fast and only once.
 
 On a CPU the random numbers of a zeroth-order step cost more than most objectives. Two things make
 ``jax.random.normal`` slower than it need be here: it spends a 64-bit threefry block on every
-32-bit word, and its rounds run in a loop that XLA does not fuse with what follows. Below, both
-words of a block are used, 13 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
-2011: the fewest that pass BigCrush) are unrolled, and everything is elementwise, so XLA fuses it
-into the consumer and no array of random bits is ever stored.
+32-bit word, and its rounds run in a loop that XLA does not fuse. In ``fast_normal`` both words of
+a block are used and 13 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011:
+the fewest that pass BigCrush) are unrolled.
 """
 
 import math

@@ -1,0 +1,38 @@
+"""``python -m benchmarks CASE [--quick | --full] [--out DIR]``.
+
+A case is a module with ``add_arguments(parser)`` and ``run(args)``; only the one asked for is
+imported. ``args`` always has ``full`` (a bool) and ``out`` (a directory).
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+CASES = {
+    "attack": "black-box attacks on a digit classifier: queries until it is fooled",
+    "speed": "time and memory of a step",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Benchmarks.")
+    cases = parser.add_subparsers(metavar="CASE", required=True)
+    for name, summary in CASES.items():
+        case = cases.add_parser(name, help=summary, description=summary)
+        size = case.add_mutually_exclusive_group()
+        size.add_argument("--quick", action="store_true", help="a few minutes (the default)")
+        size.add_argument("--full", action="store_true", help="more of everything")
+        case.add_argument("--out", type=Path, default=Path("results"), help="default: results/")
+        if name in argv[:1]:
+            module = importlib.import_module(f"benchmarks.{name}")
+            module.add_arguments(case)
+            case.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

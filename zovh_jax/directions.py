@@ -176,18 +176,18 @@ class Orthogonal(Directions):
 def _orthogonalise(rows: Leaves, size: int) -> Leaves:
     """Gram–Schmidt on rows spread over leaves, by shifted Cholesky QR repeated to full precision.
 
-    Only the k×k Gram matrix couples the leaves. The first pass is shifted so that it cannot break
+    Only the k×k Gram matrix couples the leaves. Two passes are shifted so that they cannot break
     down on nearly dependent rows; the next two bring orthogonality to rounding. All factors are
     triangular with positive diagonal, so the product is the Gram–Schmidt basis: Haar distributed.
     """
     k = rows[0].shape[0]
-    for attempt in range(3):
+    for attempt in range(4):
         gram = jnp.zeros((k, k), scalar_dtype())
         for leaf in rows:
             terms = jnp.einsum("i...,j...->ij", leaf, leaf, precision="highest")
             gram = gram + terms.astype(gram.dtype)
         eps = jnp.finfo(rows[0].dtype).eps
-        shift = 10 * eps * jnp.trace(gram) if attempt == 0 else 0.0
+        shift = 10 * eps * jnp.trace(gram) if attempt < 2 else 0.0
         factor = jnp.linalg.cholesky(gram + shift * jnp.eye(k, dtype=gram.dtype))
         inverse = jax.scipy.linalg.solve_triangular(
             factor, jnp.eye(k, dtype=gram.dtype), lower=True

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from zovh_jax import _checks
 from zovh_jax._tree import Structure, direction_dtype, scalar_dtype, structure_of
@@ -202,10 +203,12 @@ def scalar_objective(value_fn: ValueFn, structure: Structure) -> LeavesFn:
 
     def fn(leaves):
         out = value_fn(structure.unflatten(leaves))
-        shape, dtype = jnp.shape(out), getattr(out, "dtype", None)
-        dtype = jnp.result_type(out) if dtype is None and shape == () else dtype
-        if shape != () or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-            got = f"shape {shape} and dtype {dtype}" if dtype is not None else repr(out)
+        if isinstance(out, (float, jax.Array, np.ndarray, np.generic)):
+            shape, dtype = jnp.shape(out), jnp.result_type(out)
+            got = f"shape {shape} and dtype {dtype}"
+        else:
+            shape, dtype, got = None, None, repr(out)
+        if shape != () or not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(
                 f"value_fn must return a scalar float; got {got}. Reduce it (jnp.mean), convert "
                 "it, or drop auxiliary outputs."

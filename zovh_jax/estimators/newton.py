@@ -103,7 +103,6 @@ def newton_direction(
 
     dots, norms = map(grouped, plan.inner(gradient, shapes))
     base = jnp.broadcast_to(scale + damping, (dots.shape[1],))
-    base = solver.regularise(base, damping)
     if bias_correction:
         # E[Σ_{j≠k} a_j u_j] = (n−1)/n ∇F_μ whatever the baseline.
         papers = isinstance(baseline, Mean) and not queries.stencil.paired
@@ -114,7 +113,7 @@ def newton_direction(
         return grouped(plan.gram(shapes))
 
     q = solver.coefficients(w, base, damping, dots, norms, gram)
-    c = jnp.where(enough, a[:, None] / base[None, :] - q, 0)
+    c = jnp.where(enough, a[:, None] / solver.regularise(base, damping)[None, :] - q, 0)
     return cast_leaves(plan.combine(c if structure == "leaf" else c[:, 0], shapes), shapes)
 
 

@@ -38,13 +38,14 @@ class GramDiagonal(DirectSolver):
     def coefficients(self, weights, base, damping, dots, squared_norms, gram):
         weights, base = weights[:, None], base[None, :]
         curvature = base + weights * squared_norms
-        if self.guard:
-            safe = self.regularise(curvature, damping)
-            norms = jnp.where(squared_norms > 0, squared_norms, 1)
-            # The weight that has the guarded curvature, so that the inverse along u_k is 1/safe.
-            weights = jnp.where(safe == curvature, weights, (safe - base) / norms)
-            curvature = safe
-        return weights * dots / (base * curvature)
+        exact = weights * dots / (base * curvature)
+        if not self.guard:
+            return exact
+        safe_base, safe = self.regularise(base, damping), self.regularise(curvature, damping)
+        # 1/β − 1/e_k = w_k‖u_k‖²/(β e_k), with each in its guarded form.
+        norms = jnp.where(squared_norms > 0, squared_norms, 1)
+        guarded = (1 / safe_base - 1 / safe) * dots / norms
+        return jnp.where((safe_base == base) & (safe == curvature), exact, guarded)
 
 
 gram_diagonal = GramDiagonal

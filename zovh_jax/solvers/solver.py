@@ -47,7 +47,7 @@ class DirectSolver(Solver):
     """
 
     def regularise(self, base: jax.Array, damping: jax.Array) -> jax.Array:
-        """β as it is used, [groups]."""
+        """β as v is divided by it, [groups]."""
         return base
 
     def coefficients(
@@ -84,7 +84,7 @@ class DirectSolver(Solver):
         base = self.regularise(operator.base(damping), damping)
         q = self.coefficients(
             operator.weights,
-            self.regularise((operator.scale + damping)[None], damping),
+            (operator.scale + damping)[None],
             damping,
             jnp.sum(dots, -1, keepdims=True),
             jnp.sum(norms, -1, keepdims=True),

@@ -1,0 +1,226 @@
+"""Every transformation in a few configurations, and the small problem that they all run on."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import zovh_jax as zo
+
+K = 4
+D = 7
+
+
+def base_key():
+    return jax.random.key(7)
+
+
+def make_params(dtype=jnp.float32):
+    return {
+        "b": jnp.asarray([0.3, -0.2, 0.9], dtype),
+        "w": jnp.asarray([[0.4, -1.0], [0.25, 0.1]], dtype),
+    }
+
+
+def objective(params):
+    """Smooth, neither even nor quadratic; summed in the widest float, whatever the leaves are."""
+    wide = jnp.result_type(float)
+    flat = jnp.concatenate([x.astype(wide).reshape(-1) for x in jax.tree.leaves(params)])
+    scales = jnp.arange(1, flat.size + 1, dtype=wide)
+    return jnp.sum(scales * jnp.square(flat)) + jnp.sum(jnp.sin(flat)) + jnp.prod(jnp.cos(flat))
+
+
+def ones_like(params):
+    return jax.tree.map(jnp.ones_like, params)
+
+
+def explicit_gradient(num_directions, radius, *, key, **options):
+    """zo_gradient along directions of the caller's."""
+    rng = np.random.default_rng(0)
+
+    def rows(x):
+        return rng.normal(size=(num_directions, *x.shape)).astype(np.float32)
+
+    directions = zo.directions.explicit(jax.tree.map(rows, make_params()))
+    return zo.zo_gradient(num_directions, radius, key=key, directions=directions, **options)
+
+
+def precondition(num_directions, radius, *, key, **options):
+    """zo_gradient followed by scale_by_inverse_hessian with queries of its own."""
+    other = jax.random.fold_in(key, 1)
+    return optax.chain(
+        zo.zo_gradient(num_directions, radius, key=key),
+        zo.scale_by_inverse_hessian(num_directions, radius, key=other, **options),
+    )
+
+
+DEFAULTS = {
+    zo.zo_newton: {"damping": 0.7},
+    zo.scale_by_inverse_hessian: {"damping": 0.7},
+    precondition: {"damping": 0.7},
+    zo.zo_sgd: {"learning_rate": 0.1},
+    zo.zoar: {"learning_rate": 0.1},
+    zo.zovh: {"learning_rate": 0.1, "damping": 0.7},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One configuration.
+
+    Attributes:
+      id: its name in the tests' output.
+      factory: makes the transformation.
+      options: its settings.
+      queries: what a step must charge, with K = 4.
+      known: the same when ``value=f(θ)`` is passed.
+    """
+
+    id: str
+    factory: Callable[..., optax.GradientTransformationExtraArgs]
+    options: dict[str, Any]
+    queries: int
+    known: int
+
+    def make(self, **overrides):
+        options = {"num_directions": K, "radius": 0.1, "key": base_key()}
+        return self.factory(
+            **{**options, **DEFAULTS.get(self.factory, {}), **self.options, **overrides}
+        )
+
+    @property
+    def ignores_updates(self) -> bool:
+        return self.factory is not zo.scale_by_inverse_hessian
+
+    @property
+    def traces(self) -> int:
+        """How many transformations of the chain query."""
+        return 2 if self.factory is precondition else 1
+
+
+REUSE = {"history_size": 3}
+STORED = {"store_directions": True}
+CHUNKED = {"evaluate": zo.evaluators.chunked(2)}
+RAGGED = {"evaluate": zo.evaluators.chunked(3)}
+CENTRAL = {"stencil": zo.stencils.central()}
+THREE = {"stencil": zo.stencils.three_point()}
+ORIGIN = {"baseline": zo.baselines.origin()}
+NONE = {"baseline": zo.baselines.none()}
+LEAVE_ONE_OUT = {"baseline": zo.baselines.leave_one_out()}
+OPTIMAL = {"baseline": zo.baselines.variance_optimal()}
+WOODBURY = {"solver": zo.solvers.woodbury()}
+CG = {"solver": zo.solvers.cg(max_steps=5), "bias_correction": False}
+# The damping is above the estimates' most negative eigenvalue: a series that diverges gives zeros.
+NEUMANN = {"solver": zo.solvers.neumann(num_terms=2), "damping": 1e4}
+SPHERE = {"directions": zo.directions.sphere(fast=True)}
+SIGNS = {"directions": zo.directions.rademacher()}
+ORTHOGONAL = {"directions": zo.directions.orthogonal()}
+MASKED = {"directions": zo.directions.masked(zo.directions.gaussian(), {"b": False, "w": True})}
+
+CASES = [
+    Case("gradient", zo.zo_gradient, {}, 4, 4),
+    Case("gradient-origin", zo.zo_gradient, ORIGIN, 5, 4),
+    Case("gradient-origin-reuse", zo.zo_gradient, ORIGIN | REUSE, 5, 4),
+    Case("gradient-none-signs", zo.zo_gradient, NONE | SIGNS, 4, 4),
+    Case("gradient-optimal-sphere", zo.zo_gradient, OPTIMAL | SPHERE, 4, 4),
+    Case("gradient-loo-ragged-reuse", zo.zo_gradient, LEAVE_ONE_OUT | RAGGED | REUSE, 4, 4),
+    Case("gradient-stored-reuse", zo.zo_gradient, STORED | REUSE, 4, 4),
+    Case("gradient-orthogonal-chunked-reuse", zo.zo_gradient, ORTHOGONAL | CHUNKED | REUSE, 4, 4),
+    Case("gradient-masked-stored-reuse", zo.zo_gradient, MASKED | STORED | REUSE, 4, 4),
+    Case("gradient-explicit-reuse", explicit_gradient, REUSE, 4, 4),
+    Case("gradient-central", zo.zo_gradient, CENTRAL, 8, 8),
+    Case("gradient-central-origin", zo.zo_gradient, CENTRAL | ORIGIN, 8, 8),
+    Case("gradient-central-chunked-reuse", zo.zo_gradient, CENTRAL | CHUNKED | REUSE, 8, 8),
+    Case("gradient-three", zo.zo_gradient, THREE, 9, 8),
+    Case("gradient-three-chunked-reuse", zo.zo_gradient, THREE | CHUNKED | REUSE, 9, 8),
+    Case("newton", zo.zo_newton, {}, 4, 4),
+    Case("newton-reuse", zo.zo_newton, REUSE, 4, 4),
+    Case("newton-stored-reuse", zo.zo_newton, STORED | REUSE, 4, 4),
+    Case("newton-leaf-chunked", zo.zo_newton, {"structure": "leaf"} | CHUNKED, 4, 4),
+    Case("newton-cg", zo.zo_newton, CG, 4, 4),
+    Case("newton-origin-woodbury", zo.zo_newton, ORIGIN | WOODBURY, 5, 4),
+    Case("newton-central", zo.zo_newton, CENTRAL, 8, 8),
+    Case("newton-three-origin-reuse", zo.zo_newton, THREE | ORIGIN | REUSE, 9, 8),
+    Case("scale", zo.scale_by_inverse_hessian, {}, 4, 4),
+    Case("precondition", precondition, {}, 8, 8),
+    Case("precondition-neumann", precondition, NEUMANN, 8, 8),
+    Case("precondition-three-origin", precondition, THREE | ORIGIN, 13, 12),
+    Case("precondition-woodbury-chunked-reuse", precondition, WOODBURY | CHUNKED | REUSE, 8, 8),
+    Case("sgd", zo.zo_sgd, {}, 5, 4),
+    Case("sgd-central-ragged", zo.zo_sgd, CENTRAL | RAGGED, 8, 8),
+    Case("zoar", zo.zoar, {}, 4, 4),
+    Case("zoar-stored-chunked", zo.zoar, STORED | CHUNKED, 4, 4),
+    Case("zovh", zo.zovh, {}, 4, 4),
+    Case("zovh-chunked-reuse", zo.zovh, CHUNKED | REUSE, 4, 4),
+]
+BY_ID = {case.id: case for case in CASES}
+
+# One of each kind, for the contracts that cost several compilations.
+FEW = [
+    BY_ID[name]
+    for name in (
+        "gradient-three-chunked-reuse",
+        "newton-cg",
+        "precondition-woodbury-chunked-reuse",
+        "sgd",
+        "zoar-stored-chunked",
+        "zovh-chunked-reuse",
+    )
+]
+
+
+def update_once(transformation, params, state, value_fn=objective, **extra):
+    """One update whose incoming updates are ones."""
+    return transformation.update(ones_like(params), state, params, value_fn=value_fn, **extra)
+
+
+def jitted_step(transformation, value_fn=objective, **extra):
+    """(params, state) -> (updates, state), compiled."""
+    return jax.jit(lambda p, s: update_once(transformation, p, s, value_fn, **extra))
+
+
+def descend(params, updates):
+    """A small step, the same for transformations and optimisers."""
+    return optax.apply_updates(params, jax.tree.map(lambda u: -0.01 * u, updates))
+
+
+def trajectory(step, transformation, params, num_steps):
+    """[(updates, params, state)] of a few steps."""
+    state, steps = transformation.init(params), []
+    for _ in range(num_steps):
+        updates, state = step(params, state)
+        params = descend(params, updates)
+        steps.append((updates, params, state))
+    return steps
+
+
+def plain(tree):
+    """The tree with typed keys as their integers, so that it can be compared."""
+
+    def convert(x):
+        is_key = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return jax.random.key_data(x) if is_key else x
+
+    return jax.tree.map(convert, tree)
+
+
+def assert_close(actual, desired, rtol=1e-5, atol=1e-5):
+    """Trees of the same structure, shapes, dtypes and (to rounding) numbers."""
+    actual, desired = plain(actual), plain(desired)
+    assert jax.tree.structure(actual) == jax.tree.structure(desired)
+    for x, y in zip(jax.tree.leaves(actual), jax.tree.leaves(desired), strict=True):
+        assert x.shape == y.shape and x.dtype == y.dtype
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+            np.testing.assert_allclose(x, y, rtol=rtol, atol=atol)
+        else:
+            np.testing.assert_array_equal(x, y)
+
+
+def assert_equal(actual, desired):
+    """As `assert_close`, to the last bit."""
+    assert_close(actual, desired, rtol=0, atol=0)

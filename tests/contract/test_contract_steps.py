@@ -1,0 +1,206 @@
+"""One step and the next: tracing, counting, compiling, and the transformations of JAX."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from registry import (
+    BY_ID,
+    CASES,
+    assert_close,
+    assert_equal,
+    base_key,
+    descend,
+    jitted_step,
+    make_params,
+    objective,
+    ones_like,
+    trajectory,
+    update_once,
+)
+
+import zovh_jax as zo
+
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+
+
+def cases(*names):
+    return pytest.mark.parametrize("case", [BY_ID[name] for name in names], ids=names)
+
+
+class Counter:
+    """Counts the Python calls of an objective (how often it is traced) and its evaluations."""
+
+    def __init__(self, evaluations=False):
+        self.calls, self.values, self.evaluations = 0, [], evaluations
+
+    def __call__(self, params):
+        self.calls += 1
+        value = objective(params)
+        if self.evaluations:  # once for each element of a batch, when the program runs
+            jax.debug.callback(lambda v: self.values.extend(np.ravel(v)), value)
+        return value
+
+
+@every_case
+@pytest.mark.parametrize("extra", [{}, {"value": np.float32(1)}], ids=["", "value"])
+def test_value_fn_is_traced_once(case, extra):
+    transformation, params, count = case.make(num_directions=64), make_params(), Counter()
+    state = transformation.init(params)
+    jax.eval_shape(lambda p, s: update_once(transformation, p, s, count, **extra), params, state)
+    assert count.calls == case.traces
+
+
+@pytest.mark.parametrize("size", [None, 24])
+@pytest.mark.parametrize("stencil", ["forward", "central", "three_point"])
+def test_value_fn_is_traced_once_without_jit(stencil, size):
+    """In a batch, in blocks, in the last and smaller block, and at θ."""
+    count = Counter()
+    queries = zo.query(
+        count,
+        jnp.ones(3),
+        base_key(),
+        num_directions=64,
+        radius=0.1,
+        stencil=getattr(zo.stencils, stencil)(),
+        evaluate=zo.evaluators.chunked(size) if size else zo.evaluators.vmapped(),
+        origin=True,
+    )
+    assert queries.values.shape == ((64,) if stencil == "forward" else (64, 2))
+    assert float(queries.origin) == pytest.approx(float(objective(jnp.ones(3))))
+    assert count.calls == 1
+
+
+@every_case
+def test_steps(case, caplog):
+    """Two compiled steps: what they cost, that they compile once, and that they move."""
+    transformation, params, count = case.make(), make_params(), Counter(evaluations=True)
+    step, state = jitted_step(transformation, count), transformation.init(params)
+    assert int(zo.num_queries(state)) == 0
+    norms, compilations = [], []
+    for t in (1, 2):
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level(logging.DEBUG, logger="jax"):
+            updates, state = step(params, state)
+            jax.effects_barrier()
+        compilations.append([m for m in caplog.messages if m.startswith("Finished XLA comp")])
+        assert int(zo.num_queries(state)) == len(count.values) == t * case.queries
+        norms.append(float(optax.tree.norm(updates)))
+    assert compilations[0] and not compilations[1]
+    assert count.calls == case.traces
+    assert np.isfinite(norms).all() and min(norms) > 0 and norms[0] != norms[1]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case.known != case.queries or case.id == "zoar"],
+    ids=lambda case: case.id,
+)
+def test_value_saves_the_origins_query(case):
+    transformation, params, count = case.make(), make_params(), Counter(evaluations=True)
+    state = transformation.init(params)
+    updates, state = jitted_step(transformation, count, value=objective(params))(params, state)
+    jax.effects_barrier()
+    assert int(zo.num_queries(state)) == len(count.values) == case.known
+    assert optax.tree.norm(updates) > 0
+
+
+@pytest.mark.parametrize("factory", [zo.zo_gradient, zo.zo_newton])
+def test_value_is_used_as_the_origin(factory):
+    """The same update from value=f(θ), and another one from another value."""
+    options = {"damping": 0.7} if factory is zo.zo_newton else {}
+    transformation = factory(4, 0.1, key=base_key(), baseline=zo.baselines.origin(), **options)
+    params = make_params()
+    state, value = transformation.init(params), objective(params)
+    step = jax.jit(lambda extra: update_once(transformation, params, state, **extra)[0])
+    assert_close(step({"value": value}), step({}), rtol=1e-4)
+    assert not np.allclose(step({"value": value + 1})["w"], step({})["w"], rtol=0.01)
+
+
+@every_case
+def test_state_keeps_structure_shape_and_dtype(case):
+    transformation, params = case.make(), make_params()
+    state = jax.eval_shape(transformation.init, params)
+    updates, new_state = jax.eval_shape(
+        lambda p, s: update_once(transformation, p, s), params, state
+    )
+    assert jax.tree.structure(new_state) == jax.tree.structure(state)
+    for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(new_state), strict=True):
+        assert (old.shape, old.dtype, old.weak_type) == (new.shape, new.dtype, new.weak_type)
+    assert jax.tree.structure(updates) == jax.tree.structure(params)
+    for u, p in zip(jax.tree.leaves(updates), jax.tree.leaves(params), strict=True):
+        assert (u.shape, u.dtype, u.weak_type) == (p.shape, p.dtype, False)
+
+
+@every_case
+def test_unknown_extras_and_incoming_updates_are_ignored(case):
+    """Extras, None and other updates change nothing: the traced program is the same."""
+    transformation, params = case.make(), make_params()
+    state = transformation.init(params)
+
+    def program(updates, **extra):
+        def step(p, s):
+            return transformation.update(updates, s, p, value_fn=objective, **extra)
+
+        return str(jax.make_jaxpr(step)(params, state))
+
+    expected = program(ones_like(params))
+    assert program(ones_like(params), batch=jnp.ones(3), loss_scale=2.0, grad=None) == expected
+    if case.ignores_updates:
+        assert program(None) == expected
+
+
+@cases("gradient-three-chunked-reuse", "precondition-woodbury-chunked-reuse")
+def test_scan_and_cond(case):
+    """Steps in lax.scan, one of them skipped by lax.cond, agree with steps in a Python loop."""
+    transformation, params = case.make(), make_params()
+
+    def body(carry, skip):
+        params, state = carry
+
+        def step():
+            updates, new_state = update_once(transformation, params, state)
+            return descend(params, updates), new_state
+
+        return jax.lax.cond(skip, lambda: (params, state), step), None
+
+    skips = jnp.array([False, True, False])
+    carry, _ = jax.jit(lambda p: jax.lax.scan(body, (p, transformation.init(p)), skips))(params)
+    _, *expected = trajectory(jitted_step(transformation), transformation, params, 2)[-1]
+    assert_close(carry, tuple(expected), rtol=2e-4, atol=2e-4)
+
+
+@cases("gradient-origin", "precondition-woodbury-chunked-reuse")
+def test_jit_changes_nothing(case):
+    transformation, params = case.make(), make_params()
+    state = transformation.init(params)
+    actual = update_once(transformation, params, state)
+    assert_close(actual, jitted_step(transformation)(params, state), rtol=2e-4, atol=2e-4)
+
+
+@cases("newton-reuse", "sgd-central-ragged")
+def test_vmap_over_keys(case):
+    params = make_params()
+    keys = jnp.stack([jax.random.key(3), base_key()])
+
+    def step(key):
+        transformation = case.make(key=key)
+        return update_once(transformation, params, transformation.init(params))[0]
+
+    updates = jax.jit(jax.vmap(step))(keys)
+    assert_close(jax.tree.map(lambda u: u[1], updates), jax.jit(step)(keys[1]), 2e-4, 2e-4)
+    assert not np.allclose(updates["w"][0], updates["w"][1])
+
+
+def test_steps_do_not_depend_on_their_past_directions():
+    """Same key, same step count: same directions; another step count: others."""
+    transformation, params = zo.zo_gradient(4, 0.1, key=base_key()), make_params()
+    step, state = jitted_step(transformation), transformation.init(params)
+    first, after = step(params, state)
+    again, _ = step(params, state)
+    second, _ = step(params, after)
+    assert_equal(again, first)
+    assert not np.allclose(first["w"], second["w"])

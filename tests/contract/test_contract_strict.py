@@ -1,0 +1,162 @@
+"""No implicit promotion, no derivative of the objective."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from registry import CASES, base_key, make_params, objective, trajectory, update_once
+
+import zovh_jax as zo
+
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+
+
+def step_abstractly(case, value_fn=objective):
+    transformation, params = case.make(), make_params()
+    state = transformation.init(params)
+    jax.eval_shape(lambda p, s: update_once(transformation, p, s, value_fn), params, state)
+
+
+@every_case
+def test_strict_dtype_promotion(case):
+    with jax.numpy_dtype_promotion("strict"):
+        step_abstractly(case)
+
+
+@pytest.mark.parametrize("factory", [zo.zo_sgd, zo.zoar])
+def test_narrow_parameters_under_strict_promotion(factory):
+    optimizer = factory(0.1, num_directions=4, radius=0.1, key=base_key())
+    params = {**make_params(), "b": jnp.ones(3, jnp.bfloat16)}
+    with jax.numpy_dtype_promotion("strict"):
+        jax.eval_shape(lambda p: update_once(optimizer, p, optimizer.init(p)), params)
+
+
+@every_case
+def test_no_rank_promotion(case):
+    with jax.numpy_rank_promotion("raise"):
+        step_abstractly(case)
+
+
+SOLVERS = [
+    zo.solvers.woodbury(),
+    zo.solvers.gram_diagonal(),
+    zo.solvers.gram_diagonal(guard=False),
+    zo.solvers.cg(),
+    zo.solvers.neumann(num_terms=3),
+    zo.solvers.neumann(num_terms=3, truncation="random"),
+]
+
+
+@pytest.mark.parametrize("setting", ["dtype", "rank"])
+@pytest.mark.parametrize("stencil", ["forward", "three_point"])
+@pytest.mark.parametrize(
+    "baseline", ["none", "origin", "mean", "leave_one_out", "variance_optimal"]
+)
+def test_estimators_under_strict_settings(baseline, stencil, setting):
+    """Every estimator, solver and operator, with importance weights."""
+    params = make_params()
+    baseline = getattr(zo.baselines, baseline)()
+
+    def estimates(key):
+        queries = zo.query(
+            objective,
+            params,
+            key,
+            num_directions=4,
+            radius=0.1,
+            stencil=getattr(zo.stencils, stencil)(),
+            origin=True,
+        )
+        weighted = {"baseline": baseline, "weights": jnp.ones(4), "self_normalized": True}
+        operator = zo.estimators.hessian(queries, params, **weighted)
+        return (
+            zo.estimators.gradient(queries, params, **weighted),
+            zo.estimators.newton_direction(queries, params, damping=1.0, **weighted),
+            operator.mv(params),
+            operator.diagonal(),
+            operator.trace(),
+            operator.as_matrix(),
+            [zo.solve(operator, params, damping=1.0, solver=s, key=key) for s in SOLVERS],
+        )
+
+    strict = {
+        "dtype": jax.numpy_dtype_promotion("strict"),
+        "rank": jax.numpy_rank_promotion("raise"),
+    }
+    with strict[setting]:
+        jax.eval_shape(estimates, base_key())
+
+
+@pytest.mark.parametrize("setting", ["dtype", "rank"])
+def test_function_transformations_under_strict_settings(setting):
+    options = {"num_directions": 4, "radius": 0.1}
+    params = make_params()
+
+    def everything(key):
+        return (
+            zo.value_and_grad(objective, baseline=zo.baselines.origin(), **options)(
+                params, key=key
+            ),
+            zo.hvp(objective, **options)(params, params, key=key),
+            zo.neumann_solve(lambda x: jax.tree.map(jnp.multiply, x, x), params, num_terms=2),
+        )
+
+    strict = {
+        "dtype": jax.numpy_dtype_promotion("strict"),
+        "rank": jax.numpy_rank_promotion("raise"),
+    }
+    with strict[setting]:
+        jax.eval_shape(everything, base_key())
+
+
+@functools.partial(jax.custom_jvp)
+def underivable(params):
+    return objective(params)
+
+
+@underivable.defjvp
+def _(primals, tangents):
+    raise AssertionError("a derivative of value_fn was taken")
+
+
+@every_case
+def test_no_derivative_is_taken(case):
+    step_abstractly(case, underivable)
+
+
+def test_no_derivative_is_taken_by_functions():
+    options = {"num_directions": 4, "radius": 0.1}
+    params = make_params()
+    with pytest.raises(AssertionError, match="was taken"):  # the guard works
+        jax.grad(underivable)(params)
+    for call in (
+        lambda key: zo.grad(underivable, **options)(params, key=key),
+        lambda key: zo.value_and_grad(underivable, **options)(params, key=key),
+        lambda key: zo.hvp(underivable, **options)(params, params, key=key),
+    ):
+        jax.eval_shape(call, base_key())
+
+
+@pytest.mark.parametrize("evaluate", [zo.evaluators.vmapped(), zo.evaluators.chunked(2)], ids=repr)
+def test_an_objective_outside_jax(evaluate):
+    """A simulator behind a callback, evaluated in batches, with no derivative to be had."""
+    batches = []
+
+    def simulate(x):
+        x = np.asarray(x)
+        batches.append(x.shape[:-1])
+        return np.sum(np.square(x), -1).astype(np.float32)
+
+    def value_fn(x):
+        shape = jax.ShapeDtypeStruct((), jnp.float32)
+        return jax.pure_callback(simulate, shape, x, vmap_method="expand_dims")
+
+    x = jnp.array([1.0, -2.0, 0.5])
+    optimizer = zo.zo_sgd(0.05, num_directions=8, radius=0.01, key=base_key(), evaluate=evaluate)
+    step = jax.jit(lambda p, s: optimizer.update(None, s, p, value_fn=value_fn))
+    steps = trajectory(step, optimizer, x, 3)
+    assert sum(int(np.prod(batch)) for batch in batches) == int(zo.num_queries(steps[-1][2])) == 27
+    assert all(float(optax.tree.norm(updates)) > 0 for updates, _, _ in steps)

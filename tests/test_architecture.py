@@ -1,0 +1,261 @@
+"""The shape of the package: layers, names, docstrings, sizes."""
+
+import ast
+import importlib
+import inspect
+import pathlib
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import zovh_jax as zo
+
+PACKAGE = pathlib.Path(zo.__file__).parent
+LAYERS = [
+    "_types",
+    "_tree",
+    "_checks",
+    "_random",
+    "directions",
+    "stencils",
+    "queries",
+    "evaluators",
+    "history",
+    "baselines",
+    "operators",
+    "solvers",
+    "estimators",
+    "functional",
+    "transforms",
+]
+"""From the bottom up: a module imports from layers below its own only."""
+SHARED = {"rounds"}
+"""What the transforms share; else they know nothing of each other."""
+FILES = sorted(PACKAGE.rglob("*.py"))
+every_file = pytest.mark.parametrize(
+    "path", FILES, ids=[str(path.relative_to(PACKAGE)) for path in FILES]
+)
+PUBLIC = ["directions", "stencils", "baselines", "evaluators", "solvers", "estimators"]
+
+
+def module_of(path):
+    """("solvers", "cg") of zovh_jax/solvers/cg.py; () of zovh_jax/__init__.py."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+def imports_of(path):
+    """Dotted names of all that a file imports, delayed imports too; a ``from`` with its names."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def own_imports(path):
+    """("transforms", "rounds", …) for each import from the package."""
+    split = (name.split(".") for name in imports_of(path))
+    return [tuple(parts[1:]) for parts in split if parts[0] == "zovh_jax"]
+
+
+def test_every_module_has_a_layer():
+    found = {module_of(path)[0] for path in FILES if module_of(path)}
+    assert found == set(LAYERS)
+
+
+@every_file
+def test_imports_go_down(path):
+    module = module_of(path)
+    if not module:  # zovh_jax/__init__.py is on top
+        return
+    for target in own_imports(path):
+        assert target[0] in LAYERS, f"imports the package's own __init__: {target}"
+        if target[0] != module[0]:
+            assert LAYERS.index(target[0]) < LAYERS.index(module[0]), target
+
+
+def test_no_import_cycles_inside_a_layer():
+    """Between the files of one sub-package too, its __init__ excepted."""
+    files = {module_of(path): path for path in FILES if path.name != "__init__.py"}
+    below = {
+        module: {target[:2] for target in own_imports(path) if target[:2] in files} - {module}
+        for module, path in files.items()
+    }
+    done = set()
+    while len(done) < len(below):
+        ready = {module for module in below if module not in done and below[module] <= done}
+        assert ready, f"cycle among {sorted(set(below) - done)}"
+        done |= ready
+
+
+@every_file
+def test_transforms_do_not_import_each_other(path):
+    module = module_of(path)
+    if module[:1] != ("transforms",) or len(module) == 1:
+        return
+    siblings = {t[1] for t in own_imports(path) if t[0] == "transforms"} - {module[1]}
+    assert siblings <= SHARED, siblings
+    if module[1] in SHARED:
+        assert not siblings
+
+
+@every_file
+def test_nothing_private_and_nothing_extra_is_imported(path):
+    """Public names of jax, numpy and optax; a user who installs nothing else can run it."""
+    forbidden = ("jax._src", "jax.interpreters", "jax.core", "jax.extend", "optax._src", "jaxlib")
+    for name in imports_of(path):
+        assert not f"{name}.".startswith(tuple(f"{f}." for f in forbidden)), name
+        root = name.split(".")[0]
+        assert root in {"jax", "numpy", "optax", "zovh_jax"} | sys.stdlib_module_names, name
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            assert not ast.unparse(node).startswith(forbidden), ast.unparse(node)
+
+
+@every_file
+def test_files_are_short(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@every_file
+def test_files_say_what_they_are(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def public_objects():
+    yield from ((f"zo.{name}", getattr(zo, name)) for name in zo.__all__)
+    for name in PUBLIC:
+        module = getattr(zo, name)
+        yield from ((f"zo.{name}.{each}", getattr(module, each)) for each in module.__all__)
+
+
+OBJECTS = dict(public_objects())
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_public_names_have_docstrings(name):
+    thing = OBJECTS[name]
+    # A dataclass without a docstring gets its signature for one.
+    documented = inspect.getdoc(thing)
+    assert documented and not documented.startswith(f"{getattr(thing, '__name__', '')}(")
+
+
+@pytest.mark.parametrize("name", [name for name in OBJECTS if name.count(".") == 1])
+def test_top_level_names_have_runnable_examples(name):
+    thing = OBJECTS[name]
+    if isinstance(thing, types.FunctionType):
+        assert ">>>" in inspect.getdoc(thing)
+
+
+@pytest.mark.parametrize("kind", [zo.History, zo.LowRankPlusScaled, zo.Plan, zo.Queries])
+def test_public_methods_have_docstrings(kind):
+    methods = [m for m in vars(kind) if not m.startswith("_")]
+    for method in methods:
+        value = inspect.getattr_static(kind, method)
+        if isinstance(value, (types.FunctionType, property, classmethod, staticmethod)):
+            assert inspect.getdoc(getattr(kind, method)), method
+
+
+@pytest.mark.parametrize("name", ["", *PUBLIC])
+def test_all_is_complete(name):
+    """What __all__ promises exists, without repeats, and star-imports."""
+    module = getattr(zo, name) if name else zo
+    assert len(set(module.__all__)) == len(module.__all__)
+    assert all(hasattr(module, each) for each in module.__all__)
+    assert importlib.import_module(module.__name__) is module
+
+
+SPECS = {
+    "gaussian": (zo.directions.gaussian, {"fast": True}),
+    "sphere": (zo.directions.sphere, {"fast": True}),
+    "rademacher": (zo.directions.rademacher, {}),
+    "orthogonal": (zo.directions.orthogonal, {}),
+    "masked": (
+        zo.directions.masked,
+        {"directions": zo.directions.gaussian(), "mask": {"a": True, "b": [False]}},
+    ),
+    "forward": (zo.stencils.forward, {}),
+    "central": (zo.stencils.central, {}),
+    "three_point": (zo.stencils.three_point, {}),
+    **{name: (getattr(zo.baselines, name), {}) for name in ("none", "origin", "mean")},
+    "vmapped": (zo.evaluators.vmapped, {}),
+    "chunked": (zo.evaluators.chunked, {"size": 3}),
+    "woodbury": (zo.solvers.woodbury, {}),
+    "gram_diagonal": (zo.solvers.gram_diagonal, {"guard": False}),
+    "cg": (zo.solvers.cg, {"max_steps": 3}),
+    "neumann": (zo.solvers.neumann, {"num_terms": 3}),
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_specs_are_values(name):
+    """Equal, hashable, frozen and without leaves: constants of a compiled function."""
+    factory, options = SPECS[name]
+    spec = factory(**options)
+    assert spec == factory(**options) and hash(spec) == hash(factory(**options))
+    assert spec != object()
+    assert jax.tree.leaves(spec) == []
+    with pytest.raises(AttributeError):
+        spec.anything = 1
+
+
+def test_specs_with_other_settings_differ():
+    assert zo.evaluators.chunked(2) != zo.evaluators.chunked(3)
+    gaussian = zo.directions.gaussian()
+    assert gaussian != zo.directions.gaussian(fast=True)
+    masks = [zo.directions.masked(gaussian, m) for m in ({"a": True}, {"a": False}, {"b": True})]
+    assert len(set(masks)) == 3
+
+
+def test_explicit_directions_are_leaves():
+    assert len(jax.tree.leaves(zo.directions.explicit({"a": jnp.ones(2), "b": jnp.ones(3)}))) == 2
+
+
+SIGNATURES = {
+    zo.query: ("value_fn params key", "num_directions radius"),
+    zo.zo_gradient: ("num_directions radius", "key"),
+    zo.zo_newton: ("num_directions radius", "damping key"),
+    zo.scale_by_inverse_hessian: ("num_directions radius", "damping key"),
+    zo.zo_sgd: ("learning_rate", "num_directions radius key"),
+    zo.zoar: ("learning_rate", "num_directions radius key"),
+    zo.zovh: ("learning_rate", "num_directions radius damping key"),
+    zo.estimators.gradient: ("queries params", ""),
+    zo.estimators.hessian: ("queries params", ""),
+    zo.estimators.newton_direction: ("queries params", "damping"),
+    zo.solve: ("operator v", "damping"),
+    zo.inverse: ("operator", "damping"),
+    zo.neumann_solve: ("matvec v", "num_terms"),
+    zo.num_queries: ("opt_state", ""),
+}
+OPTIONAL = {
+    zo.query: "directions stencil evaluate value origin",
+    zo.zo_gradient: "directions stencil baseline history_size evaluate",
+    zo.zo_newton: "history_size solver bias_correction structure",
+    zo.scale_by_inverse_hessian: "solver",
+    zo.estimators.gradient: "baseline",
+    zo.estimators.hessian: "baseline identity_term",
+    zo.estimators.newton_direction: "baseline solver bias_correction structure",
+    zo.solve: "solver",
+    zo.neumann_solve: "damping step_size",
+}
+
+
+@pytest.mark.parametrize("function", SIGNATURES, ids=lambda f: f.__name__)
+def test_signatures(function):
+    """Required arguments, positional and keyword-only, and the names of the optional ones."""
+    parameters = inspect.signature(function).parameters.values()
+    required = [p for p in parameters if p.default is p.empty]
+    positional = [p.name for p in required if p.kind is p.POSITIONAL_OR_KEYWORD]
+    keywords = [p.name for p in required if p.kind is p.KEYWORD_ONLY]
+    want, want_keywords = SIGNATURES[function]
+    assert positional == want.split() and sorted(keywords) == sorted(want_keywords.split())
+    optional = {p.name for p in parameters if p.default is not p.empty}
+    assert set(OPTIONAL.get(function, "").split()) <= optional
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters if p.default is not p.empty)

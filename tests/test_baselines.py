@@ -1,0 +1,154 @@
+"""Baselines against sums written out in numpy, with importance weights and dropped queries."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import zovh_jax as zo
+from zovh_jax.baselines import leave_one_out, mean, none, origin, variance_optimal
+from zovh_jax.directions import explicit
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+N, D, RADIUS, F0 = 7, 5, 0.3, 0.8
+RNG = np.random.default_rng(0)
+U = RNG.standard_normal((N, D))
+VALUES = RNG.standard_normal(N) + 2
+RATIOS = RNG.lognormal(size=N)
+
+BASELINES = {
+    "none": none(),
+    "origin": origin(),
+    "mean": mean(),
+    "leave_one_out": leave_one_out(),
+    "variance_optimal": variance_optimal(),
+}
+
+
+def coefficients(name, values, ratios, moments):
+    """c_k by its definition, one query at a time."""
+    n = len(values)
+    c = np.zeros(n)
+    for k in range(n):
+        others = [j for j in range(n) if j != k]
+        b = {
+            "none": lambda: 0.0,
+            "origin": lambda: F0,
+            "mean": lambda: sum(ratios * values) / n,
+            "leave_one_out": lambda k=k, o=others: sum(ratios[j] * values[j] for j in o) / (n - 1),
+            "variance_optimal": lambda k=k, o=others: (
+                sum(ratios[j] * moments[j] * values[j] for j in o)
+                / sum(ratios[j] * moments[j] for j in o)
+            ),
+        }[name]()
+        c[k] = ratios[k] * (values[k] - b) / (n - 1 if name == "mean" else n)
+    return c
+
+
+def queries_from(values, u=U, **options):
+    return zo.Queries.from_values(
+        values, directions=explicit(u), radius=RADIUS, origin=F0, **options
+    )
+
+
+@pytest.mark.parametrize("weights", ["no", "plain", "self-normalised"])
+@pytest.mark.parametrize("name", BASELINES)
+def test_estimates_are_the_written_sums(name, weights):
+    options = {"baseline": BASELINES[name], "self_normalized": weights == "self-normalised"}
+    if weights != "no":
+        options["weights"] = RATIOS
+
+    @jax.jit
+    def estimate(values):
+        queries = queries_from(values)
+        x = jnp.zeros(D)
+        hessian = zo.estimators.hessian(queries, x, **options)
+        return zo.estimators.gradient(queries, x, **options), hessian.as_matrix()
+
+    dropped = VALUES.copy()
+    dropped[[1, 4]] = np.nan, -np.inf
+    for values in (VALUES, dropped):
+        kept = np.isfinite(values)
+        f, u = values[kept], U[kept]
+        ratios = np.ones(len(f)) if weights == "no" else RATIOS[kept]
+        if weights == "self-normalised":
+            ratios = ratios / ratios.mean()
+        gradient, hessian = estimate(values)
+
+        c = coefficients(name, f, ratios, [sum(x**2) for x in u])
+        expected = sum(c[k] * u[k] for k in range(len(f))) / RADIUS
+        np.testing.assert_allclose(gradient, expected, rtol=1e-11, atol=1e-12)
+
+        terms = [np.outer(x, x) - (name != "mean") * np.eye(D) for x in u]
+        moments = [np.linalg.norm(np.outer(x, x) - np.eye(D)) ** 2 for x in u]
+        c = coefficients(name, f, ratios, moments)
+        expected = sum(c[k] * terms[k] for k in range(len(f))) / RADIUS**2
+        np.testing.assert_allclose(hessian, expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mean_without_identity_equals_leave_one_out_with_it(seed):
+    rng = np.random.default_rng(seed)
+    n, d = rng.integers(2, 12, 2)
+    queries = queries_from(rng.standard_normal(n) * 100, rng.standard_normal((n, d)))
+    x = jnp.zeros(d)
+    plain = zo.estimators.hessian(queries, x, baseline=mean(), identity_term=False)
+    other = zo.estimators.hessian(queries, x, baseline=leave_one_out(), identity_term=True)
+    assert abs(float(plain.scale)) == 0
+    scale = np.max(np.abs(plain.as_matrix()))
+    np.testing.assert_allclose(
+        plain.as_matrix() / scale, other.as_matrix() / scale, rtol=0, atol=1e-13
+    )
+    gradients = [zo.estimators.gradient(queries, x, baseline=b) for b in (mean(), leave_one_out())]
+    np.testing.assert_allclose(*gradients, rtol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["mean", "origin", "leave_one_out", "variance_optimal"])
+def test_a_constant_added_to_the_values_changes_nothing(name):
+    def estimate(shift):
+        queries = zo.Queries.from_values(
+            VALUES + shift, directions=explicit(U), radius=RADIUS, origin=F0 + shift
+        )
+        return zo.estimators.gradient(queries, jnp.zeros(D), baseline=BASELINES[name])
+
+    np.testing.assert_allclose(estimate(0.0), estimate(50.0), rtol=1e-11, atol=1e-11)
+
+
+def test_variance_optimal_baseline_on_a_quadratic():
+    # (E12): b* = F_μ + 2μ² tr(H)/d, seen through the public weights: F_k − n μ² w_k.
+    rng = np.random.default_rng(1)
+    n, d, radius = 400_000, 3, 0.5
+    a = rng.standard_normal((d, d))
+    h, g = a + a.T + 2 * np.eye(d), rng.standard_normal(d)
+    u = rng.standard_normal((n, d))
+    values = 1.5 + radius * u @ g + radius**2 / 2 * np.einsum("ki,ij,kj->k", u, h, u)
+    queries = zo.Queries.from_values(values, directions=explicit(u), radius=radius)
+    weights = zo.estimators.hessian(queries, jnp.zeros(d), baseline=variance_optimal()).weights
+    baselines = values - n * radius**2 * np.asarray(weights)
+    smoothed = 1.5 + radius**2 / 2 * np.trace(h)
+    gap = 2 * radius**2 * np.trace(h) / d
+    moments = np.sum(u**2, 1) ** 2 - 2 * np.sum(u**2, 1) + d
+    standard_error = np.std(moments * (values - smoothed - gap)) / moments.mean() / np.sqrt(n)
+    assert standard_error < abs(gap) / 50
+    np.testing.assert_allclose(baselines, smoothed + gap, rtol=0, atol=5 * standard_error)
+
+
+def test_least_variance_of_all_constant_baselines():
+    # The same constant minimises the total variance of the dense sum over constants.
+    rng = np.random.default_rng(2)
+    n, d, radius = 200_000, 2, 1.0
+    h = np.diag([2.0, 1.0])
+    u = rng.standard_normal((n, d))
+    values = radius**2 / 2 * np.einsum("ki,ij,kj->k", u, h, u)
+    queries = zo.Queries.from_values(values, directions=explicit(u), radius=radius)
+    weights = zo.estimators.hessian(queries, jnp.zeros(d), baseline=variance_optimal()).weights
+    chosen = float(np.mean(values - n * radius**2 * np.asarray(weights)))
+    terms = u[:, :, None] * u[:, None, :] - np.eye(d)
+
+    def variance(b):
+        return np.var((values - b)[:, None, None] * terms, axis=0).sum()
+
+    grid = chosen + np.linspace(-1, 1, 41)
+    assert abs(grid[np.argmin([variance(b) for b in grid])] - chosen) < 0.051
+    assert variance(chosen) < 0.9 * variance(values.mean())

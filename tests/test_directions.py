@@ -1,0 +1,220 @@
+"""Direction families: second moments, norms, orthogonality, Haar laws, replay."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+import zovh_jax as zo
+from zovh_jax._tree import structure_of
+from zovh_jax.directions import (
+    _orthogonalise,
+    explicit,
+    gaussian,
+    masked,
+    orthogonal,
+    rademacher,
+    sphere,
+)
+
+PARAMS = {"a": jnp.zeros(()), "b": (jnp.zeros((2, 3)), jnp.zeros(2))}
+D = 9
+MASK = {"a": False, "b": True}  # a prefix: "b" is two leaves
+ACTIVE = np.array([False] + [True] * 8)
+
+FAMILIES = {
+    "gaussian": gaussian(),
+    "fast gaussian": gaussian(fast=True),
+    "sphere": sphere(),
+    "rademacher": rademacher(),
+    "orthogonal": orthogonal(),
+    "masked orthogonal": masked(orthogonal(fast=True), MASK),
+}
+
+
+def rows(tree):
+    """Directions as the rows of a float64 matrix."""
+    return np.concatenate(
+        [np.asarray(u, np.float64).reshape(u.shape[0], -1) for u in jax.tree.leaves(tree)], 1
+    )
+
+
+def draw(directions, k, params=PARAMS, key=None, **plan):
+    key = jax.random.key(0) if key is None else key
+    plan = zo.Plan(key, directions, num_directions=k, **plan)
+    return jax.jit(plan.draw)(params)
+
+
+def draw_rounds(directions, k, num_rounds, params=PARAMS, seed=0):
+    """Independent rounds: [num_rounds, k, d]."""
+    keys = jax.random.split(jax.random.key(seed), num_rounds)
+    many = jax.jit(jax.vmap(lambda key: draw(directions, k, params, key)))(keys)
+    flat = jax.tree.map(lambda u: np.asarray(u).reshape(-1, *u.shape[2:]), many)
+    return rows(flat).reshape(num_rounds, k, -1)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_moments_and_norms(name):
+    u = draw_rounds(FAMILIES[name], 3, 20_000)
+    active = ACTIVE if "masked" in name else np.ones(D, bool)
+    second = np.einsum("rki,rkj->rij", u, u) / 3
+    for samples, expected in [(second, np.diag(1.0 * active)), (u.mean(1), np.zeros(D))]:
+        standard_error = samples.std(0) / np.sqrt(len(samples))
+        assert np.max(standard_error) < 0.01
+        assert np.all(np.abs(samples.mean(0) - expected) < 5 * standard_error + 1e-5)
+    assert np.all(u[..., ~active] == 0) and np.all(u[..., active] != 0)
+    gram = np.einsum("rki,rli->rkl", u, u)
+    squares = np.diagonal(gram, axis1=1, axis2=2)
+    if "gaussian" in name:
+        assert abs(np.mean(squares**2) / (active.sum() * (active.sum() + 2)) - 1) < 0.02
+    else:
+        rtol = 0 if name == "rademacher" else 3e-6
+        np.testing.assert_allclose(squares, active.sum(), rtol=rtol)
+    if "orthogonal" in name:
+        expected = np.broadcast_to(active.sum() * np.eye(3), gram.shape)
+        np.testing.assert_allclose(gram, expected, atol=1e-5)
+    if name == "rademacher":
+        assert set(np.unique(u)) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("d", "k", "dtype"),
+    [
+        (5, 1, "float32"),
+        (5, 3, "float32"),
+        (64, 64, "float32"),
+        (200, 50, "float32"),
+        (200, 200, "float32"),
+        (5, 5, "float64"),
+        (64, 20, "float64"),
+        (200, 200, "float64"),
+    ],
+)
+def test_orthogonal_to_rounding(d, k, dtype):
+    with jax.enable_x64(dtype == "float64"):
+        u = draw(orthogonal(), k, jnp.zeros(d, dtype), jax.random.key(4, impl="rbg"))
+        assert u.dtype == dtype
+    u = np.asarray(u, np.float64)
+    np.testing.assert_allclose(u @ u.T / d, np.eye(k), atol=10 * np.finfo(dtype).eps)
+
+
+def test_orthogonal_survives_nearly_dependent_rows():
+    left, values, right = np.linalg.svd(np.random.default_rng(0).standard_normal((64, 64)))
+    values[-1] = 1e-4  # a chance of less than one in a thousand, made sure of
+    gaussians = jnp.asarray((left * values) @ right, jnp.float32)
+    (u,) = jax.jit(lambda x: _orthogonalise([x], 64))(gaussians)
+    np.testing.assert_allclose(u @ u.T / 64, np.eye(64), atol=2e-6)
+
+
+def test_orthogonal_above_d_is_independent_blocks_of_d():
+    d, k = 9, 21
+    u = draw_rounds(orthogonal(), k, 2, jnp.zeros(d))
+    for gram in np.einsum("rki,rli->rkl", u, u) / d:
+        for start, stop in [(0, 9), (9, 18), (18, 21)]:
+            block = gram[start:stop, start:stop]
+            np.testing.assert_allclose(block, np.eye(stop - start), atol=2e-6)
+        across = np.concatenate([gram[:9, 9:].ravel(), gram[9:18, 18:].ravel()])
+        assert 0.25 < np.std(across) < 0.42  # cosines of independent directions: 1/√d
+
+
+def test_coordinates_follow_the_haar_law():
+    u = draw_rounds(orthogonal(), D, 20_000, jnp.zeros(D), seed=1)
+    law = scipy.stats.beta(0.5, (D - 1) / 2)  # of a squared coordinate on the unit sphere
+    for row, coordinate in [(0, 0), (0, D - 1), (D - 1, 0), (D - 1, D - 1), (4, 4)]:
+        x = u[:, row, coordinate]
+        assert scipy.stats.kstest(x**2 / D, law.cdf).statistic < 1.95 / np.sqrt(len(x))
+        assert abs(np.mean(x > 0) - 0.5) < 2.5 / np.sqrt(len(x))
+    # Two rows: E[Q11² Q21²] = 1/(d(d+2)), E[Q11² Q22²] = (d+1)/((d−1)d(d+2)),
+    # E[Q11 Q12 Q21 Q22] = −1/((d−1)d(d+2)).
+    q, common = u / np.sqrt(D), D * (D + 2)
+    for samples, expected in [
+        (q[:, 0, 4] ** 2 * q[:, 8, 4] ** 2, 1 / common),
+        (q[:, 0, 4] ** 2 * q[:, 8, 7] ** 2, (D + 1) / ((D - 1) * common)),
+        (q[:, 0, 4] * q[:, 0, 7] * q[:, 8, 4] * q[:, 8, 7], -1 / ((D - 1) * common)),
+    ]:
+        standard_error = np.std(samples) / np.sqrt(len(samples))
+        assert standard_error < abs(expected) / 5
+        assert abs(np.mean(samples) - expected) < 5 * standard_error
+
+
+@pytest.mark.parametrize("name", ["gaussian", "fast gaussian", "rademacher"])
+def test_rounds_directions_and_leaves_are_uncorrelated(name):
+    n = 20_000
+    params = (jnp.zeros(n), jnp.zeros((2, n // 2)))
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(3), i))(jnp.arange(2))
+    leaves = jax.jit(jax.vmap(lambda key: draw(FAMILIES[name], 3, params, key)))(keys)
+    vectors = np.concatenate([np.asarray(leaf, np.float64).reshape(6, n) for leaf in leaves])
+    correlation = np.corrcoef(vectors)
+    assert correlation.shape == (12, 12)
+    assert np.max(np.abs(correlation - np.eye(12))) < 5 / np.sqrt(n)
+
+
+@pytest.mark.parametrize(
+    ("name", "impl"),
+    [(name, "threefry2x32") for name in FAMILIES]
+    + [(name, "rbg") for name in ("gaussian", "rademacher", "orthogonal")],
+)
+def test_parts_replay_the_whole(name, impl):
+    directions = FAMILIES[name]
+    params = {"a": jnp.zeros(()), "b": jnp.zeros(8)} if "masked" in name else jnp.zeros((3, 3))
+    structure, key = structure_of(params), jax.random.key(5, impl=impl)
+    whole = rows(draw(directions, 6, params, key, block_size=6))
+    assert np.linalg.matrix_rank(whole) == 6
+    some = jax.jit(lambda i: directions.draw(key, structure, 6, i))(jnp.array([4, 1]))
+    columns = slice(1, None) if "masked" in name else slice(None)
+    np.testing.assert_allclose(rows(some), whole[[4, 1], columns], rtol=1e-5, atol=1e-6)
+    if name == "gaussian":
+        for block_size in (1, 4):  # 4 does not divide 6
+            blocks = rows(draw(directions, 6, params, key, block_size=block_size))
+            np.testing.assert_allclose(blocks, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_keys_decide():
+    first, again, other = (
+        rows(draw(gaussian(), 2, jnp.zeros(3), jax.random.key(s))) for s in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.all(first != other)
+
+
+def test_explicit_is_used_as_given():
+    rng = np.random.default_rng(0)
+    tree = jax.tree.map(lambda x: rng.standard_normal((4, *x.shape)).astype(np.float32), PARAMS)
+    drawn = draw(explicit(tree), 4)
+    assert jax.tree.structure(drawn) == jax.tree.structure(PARAMS)
+    np.testing.assert_array_equal(rows(drawn), rows(tree))
+
+
+@pytest.mark.parametrize(
+    ("mask", "frozen"),
+    [
+        ({"a": True, "b": False}, [False] + [True] * 8),
+        ({"a": True, "b": (False, True)}, [False] + [True] * 6 + [False] * 2),
+        (True, [False] * 9),
+    ],
+)
+def test_prefix_masks(mask, frozen):
+    u = rows(draw(masked(rademacher(), mask), 4))
+    np.testing.assert_array_equal(np.all(u == 0, 0), frozen)
+
+
+def test_frozen_leaves_are_queried_where_they_are():
+    def f(p):
+        moved = jnp.any(p["a"] != 0.3)
+        return jnp.where(moved, jnp.nan, jnp.sum(p["b"][0]))
+
+    params = {**PARAMS, "a": jnp.asarray(0.3)}
+    directions = masked(rademacher(), MASK)
+    queries = zo.query(
+        f, params, jax.random.key(0), num_directions=5, radius=0.1, directions=directions
+    )
+    assert np.all(np.isfinite(queries.values)) and np.std(queries.values) > 0
+
+
+@pytest.mark.parametrize("name", ["gaussian", "fast gaussian", "rademacher"])
+def test_narrow_parameters_draw_in_float32(name):
+    directions = FAMILIES[name]
+    narrow, wide = (draw(directions, 4, jnp.zeros(5, t)) for t in (jnp.bfloat16, jnp.float32))
+    assert narrow.dtype == jnp.float32
+    np.testing.assert_array_equal(narrow, wide)

@@ -96,10 +96,10 @@ def take_turns(contenders: dict[Any, tuple[Callable, Any]], steps: int, turns: i
     return {name: float(np.median(times)) / steps * 1e6 for name, times in seconds.items()}
 
 
-def draw_step(directions, dimension: int = DIMENSION, key=None) -> tuple[Callable, Any]:
+def draw_step(directions, key=None) -> tuple[Callable, Any]:
     """Draws a round and keeps it; the round's number is the carry's first part."""
     key = jax.random.key(0) if key is None else key
-    like = jax.ShapeDtypeStruct((dimension,), jnp.float32)
+    like = jax.ShapeDtypeStruct((DIMENSION,), jnp.float32)
 
     def step(carry):
         i, _ = carry
@@ -108,7 +108,7 @@ def draw_step(directions, dimension: int = DIMENSION, key=None) -> tuple[Callabl
             round_key, directions, num_directions=NUM_DIRECTIONS, block_size=NUM_DIRECTIONS
         ).draw(like)
 
-    return step, (jnp.zeros((), jnp.int32), jnp.zeros((NUM_DIRECTIONS, dimension)))
+    return step, (jnp.zeros((), jnp.int32), jnp.zeros((NUM_DIRECTIONS, DIMENSION)))
 
 
 def time_generators(steps: int, turns: int) -> list[dict]:

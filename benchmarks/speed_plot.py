@@ -23,7 +23,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     names = list(dict.fromkeys(map(label, rows)))
     width = 0.8 / len(names)
     where = np.arange(len(pieces))
-    for i, (name, color) in enumerate(zip(names, COLORS, strict=True)):
+    for i, (name, color) in enumerate(zip(names, COLORS, strict=False)):
         heights = [row["microseconds"] for row in rows if label(row) == name]
         ratios = [row["over_floor"] for row in rows if label(row) == name]
         bars = left.bar(where + (i + 0.5) * width - 0.4, heights, width, label=name, color=color)

@@ -308,7 +308,7 @@ USE = {
         TypeError, lambda: ask(value_fn=lambda x: jnp.all(x > 0)),
         "scalar float", "shape () and dtype bool",
     ),
-    "python int": (TypeError, lambda: ask(value_fn=lambda x: 1), "scalar float", "int32"),
+    "python int": (TypeError, lambda: ask(value_fn=lambda x: 1), "scalar float", "got 1"),
     "aux": (
         TypeError, lambda: ask(value_fn=lambda x: (jnp.sum(x), {"aux": x})),
         "value_fn must return a scalar float", "drop auxiliary outputs",

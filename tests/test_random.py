@@ -9,6 +9,7 @@ import pytest
 import scipy.stats
 from jax.extend.random import threefry_2x32
 
+from zovh_jax import _random
 from zovh_jax._random import _threefry2x32, fast_normal
 
 SIZE = 2**21
@@ -102,6 +103,15 @@ def test_elements_are_uncorrelated():
         for transform in (np.positive, np.square, np.sign):
             r = np.corrcoef(transform(a), transform(b))[0, 1]
             assert abs(r) < 5 / np.sqrt(a.size), name
+
+
+def test_extreme_bits_give_finite_and_opposite_normals(monkeypatch):
+    bits = np.array([0, 0x1FF, 0x200, ONES - 0x200, ONES - 0x1FF, ONES], np.uint32)
+    monkeypatch.setattr(_random, "_threefry2x32", lambda *_: (bits[:3], bits[3:]))
+    z = np.asarray(fast_normal(jax.random.key(0), (6,), jnp.float32))
+    assert np.all(np.isfinite(z)) and 5.2 < z[-1] < 5.3
+    np.testing.assert_array_equal(z, -z[::-1])
+    assert z[0] == z[1] < z[2]  # the lowest nine bits are dropped
 
 
 def test_low_bits_are_fair():

@@ -9,3 +9,12 @@ def x64():
     """Double precision inside a test, for closed forms and golden numbers."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="module")
+def fast_compilation():
+    """For tests of structure and counts: compiled fast, not well."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

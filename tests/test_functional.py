@@ -7,6 +7,8 @@ import pytest
 
 import zovh_jax as zo
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
 D = 5
 A = jnp.asarray(np.random.default_rng(0).normal(size=(D, D)), jnp.float32)
 X = jnp.linspace(-1.0, 1.0, D)
@@ -20,14 +22,6 @@ EXACT = {
     "stencil": zo.stencils.central(),
 }
 FEW = {"num_directions": 4, "radius": 0.1}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def fast_compilation():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def quadratic(x):

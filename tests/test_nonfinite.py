@@ -8,6 +8,8 @@ import pytest
 
 import zovh_jax as zo
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
 RNG = np.random.default_rng(0)
 K, D = 6, 3
 U = RNG.normal(size=(K, D)).astype(np.float32)
@@ -22,14 +24,6 @@ BASELINES = {
     for name in ("none", "origin", "mean", "leave_one_out", "variance_optimal")
 }
 every_baseline = pytest.mark.parametrize("baseline", BASELINES.values(), ids=BASELINES)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def fast_compilation():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def tell(values, directions=U, origin=ORIGIN, paired=False):

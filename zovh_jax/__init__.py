@@ -1,4 +1,30 @@
-"""Optimisation from function values alone, as JAX transformations and optax optimisers."""
+"""Optimisation from function values alone, as JAX transformations and optax optimisers.
+
+Plan → query → reduce: `query` asks for values along random directions, the `estimators` turn them
+into gradients and Hessians, the optimisers are thin shells over both.
+
+Equations, as the docstrings number them. u is a random direction with E[u uᵀ] = I, μ the radius,
+F_k = f(θ + μ u_k), F̄ their mean, F± = f(θ ± μ u), f0 = f(θ), ν_k = (F_k − F̄)/μ², n directions.
+
+- (E1) F_μ(θ) = E f(θ + μu), the smoothed objective.
+- (E2) ∇F_μ = E[(f(θ + μu) − b)/μ · u] for any b independent of u.
+- (E3) ∇²F_μ = E[(f(θ + μu) − b)/μ² · (u uᵀ − I)]; (E4) with b = F_μ the −I may be dropped.
+- (E5) Directions from another law ρ: each sample is weighted by W = π/ρ.
+- (E6) S1: mean of F_k/μ² (u uᵀ − I). (E7) S2: of (F_k − f0)/μ² (u uᵀ − I).
+- (E8) S3: of (F⁺ − 2 f0 + F⁻)/(2μ²) (u uᵀ − I). (E9) CD: S3 without the −I.
+- (E10) ZoVH: 1/(n−1) Σ ν_k u_k u_kᵀ. (E11) The same over past rounds, with one mean over all.
+- (E12) The baseline of least variance, E[F w]/E[w] with w = ‖u uᵀ − I‖_F².
+- (E13) Forward differences: mean of (F_k − f0)/μ u_k. (E14) Central: of (F⁺ − F⁻)/(2μ) u_k.
+- (E15) Averaged baseline, ZoAR: 1/(n−1) Σ (F_k − F̄)/μ u_k.
+- (E16) Exact inverse: (Ĥ + λI)⁻¹ by Woodbury. (E17) With the diagonal of the Gram matrix only:
+  I/λ − Σ ν_k/(λ²(n−1) + λν_k‖u_k‖²) u_k u_kᵀ.
+- (E18) ZoVH's product: Σ_k μν_k [1/(λ(n−1)) − (u_kᵀ s_{−k}/(n−2))/(λ²(n−1) + λν_k‖u_k‖²)] u_k,
+  s_{−k} = Σ_{j≠k} ν_j u_j.
+- (E19) Neumann: (H + λI)⁻¹v ≈ α Σ_{i=0..T} (I − α(H + λI))^i v.
+- (E20) The step θ ← θ − η · (E18).
+
+Sources: ZoVH, arXiv 2605.30960; ZoAR, arXiv 2506.14460.
+"""
 
 from zovh_jax import baselines, directions, estimators, evaluators, solvers, stencils
 from zovh_jax.evaluators import query

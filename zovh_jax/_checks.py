@@ -22,7 +22,9 @@ def positive_int(name: str, value: Any) -> int:
 
 def positive(name: str, value: Any, *, schedule: bool = False) -> Any:
     """A finite number above 0. Arrays (and schedules, if allowed) pass: their value comes later."""
-    if (schedule and callable(value)) or isinstance(value, jax.Array):
+    if schedule and callable(value):
+        return value
+    if isinstance(value, jax.Array) and value.ndim == 0:
         return value
     is_number = isinstance(value, (numbers.Real, np.ndarray)) and np.ndim(np.asarray(value)) == 0
     if is_number and not isinstance(value, bool) and 0 < float(value) < float("inf"):

@@ -101,6 +101,12 @@ def flatten_like(tree: PyTree, structure: Structure, name: str) -> list[jax.Arra
     return [jnp.asarray(leaf) for leaf in leaves]
 
 
+def widen(tree: PyTree, name: str) -> PyTree:
+    """A tree of float arrays, in the precision of directions."""
+    structure_of(tree, name)
+    return jax.tree.map(lambda x: jnp.asarray(x, direction_dtype(jnp.result_type(x))), tree)
+
+
 def cast_leaves(leaves: Sequence[Any], structure: Structure) -> PyTree:
     """The tree with the parameters' own dtypes; frozen leaves become zeros."""
     return structure.unflatten(

@@ -186,7 +186,7 @@ def _orthogonalise(rows: Leaves, size: int) -> Leaves:
         for leaf in rows:
             terms = jnp.einsum("i...,j...->ij", leaf, leaf, precision="highest")
             gram = gram + terms.astype(gram.dtype)
-        eps = jnp.finfo(rows[0].dtype).eps
+        eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in rows)
         shift = 10 * eps * jnp.trace(gram) if attempt < 2 else 0.0
         factor = jnp.linalg.cholesky(gram + shift * jnp.eye(k, dtype=gram.dtype))
         inverse = jax.scipy.linalg.solve_triangular(

@@ -20,7 +20,7 @@ from zovh_jax import _checks
 from zovh_jax._tree import Structure, direction_dtype, scalar_dtype, structure_of
 from zovh_jax._types import Leaves, PyTree, ValueFn
 from zovh_jax.directions import Directions, gaussian
-from zovh_jax.queries import Plan, Queries
+from zovh_jax.queries import Plan, Queries, scalar
 from zovh_jax.stencils import Stencil, forward
 
 LeavesFn = Callable[[list[Any]], jax.Array]
@@ -166,6 +166,8 @@ def query(
     _checks.instance("evaluate", evaluate, Evaluator, "zo.evaluators.vmapped(), chunked(size)")
     _checks.positive("radius", radius)
     structure = structure_of(params)
+    if not structure.num_leaves:
+        raise ValueError(f"params must have at least one array to perturb; got {params!r}.")
     directions.check_rounds(structure, num_directions)
     # Explicit dtypes strip weak types, so that θ and θ + μu are the same to the tracing cache.
     leaves = [
@@ -193,7 +195,7 @@ def query(
         plan,
         values if stencil.paired else values[:, 0],
         radius,
-        None if value is None else jnp.asarray(value, scalar_dtype()),
+        None if value is None else scalar("value", value),
         stencil,
     )
 

@@ -1,5 +1,6 @@
 """``grad``, ``value_and_grad`` and ``hvp`` from function values."""
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,13 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks
-from zovh_jax._tree import flatten_like, structure_of
+from zovh_jax._tree import cast_leaves, flatten_like, structure_of
 from zovh_jax.baselines import Baseline, mean
-from zovh_jax.baselines import origin as origin_baseline
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators import gradient, hessian
 from zovh_jax.evaluators import Evaluator, query, vmapped
-from zovh_jax.stencils import Stencil, forward, three_point
+from zovh_jax.stencils import Stencil, central, forward
 
 
 def grad(
@@ -36,8 +36,8 @@ def grad(
       num_directions: K.
       radius: μ.
       directions, stencil, baseline, evaluate: as for `zo.query` and `zo.estimators.gradient`.
-      has_aux: whether f returns auxiliary data; the data returned is f's at the arguments as
-        given, which costs one query.
+      has_aux: whether f returns auxiliary data, of JAX types; the data returned is f's at the
+        arguments as given, which costs one query.
 
     Returns:
       ``g(*args, key=key, **kwargs)``: the gradient, or (gradient, aux). K queries with the default
@@ -105,14 +105,15 @@ def hvp(
     num_directions: int,
     radius: Any,
     directions: Directions = gaussian(),
-    stencil: Stencil = three_point(),
-    baseline: Baseline = origin_baseline(),
+    stencil: Stencil = central(),
+    baseline: Baseline = mean(),
     evaluate: Evaluator = vmapped(),
 ) -> Callable[..., Any]:
     """A function that estimates Hessian-vector products of ``f`` from its values.
 
-    The value-only counterpart of ``jax.jvp(jax.grad(f), (x,), (v,))[1]``. By default S3 (E8),
-    unbiased on quadratics; with K far below d it is dominated by noise of order √(d/K).
+    The value-only counterpart of ``jax.jvp(jax.grad(f), (x,), (v,))[1]``: `zo.estimators.hessian`
+    times v, unbiased on quadratics. By default (E10) on the even part of pairs, whose noise
+    relative to the product is of order d/√K where the Hessian is like the identity.
 
     Args:
       f: returns a scalar float.
@@ -122,7 +123,8 @@ def hvp(
 
     Returns:
       ``h(x, v, *args, key=key, **kwargs)``, the product with v, a tree like x. (With ``argnums``
-      i, v comes right after argument i.) 2K + 1 queries with the default stencil.
+      i, v comes right after argument i.) 2K queries by default. ValueError for negative
+      ``argnums``.
 
     Example:
       >>> import jax, jax.numpy as jnp, zovh_jax as zo
@@ -131,8 +133,9 @@ def hvp(
       >>> bool(jnp.allclose(h(jnp.ones(2), v, key=jax.random.key(0)), 2 * v, atol=0.2))
       True
     """
-    if not isinstance(argnums, int):
-        raise TypeError(f"argnums of hvp must be an int, got {argnums!r}.")
+    argnums = operator.index(argnums)
+    if argnums < 0:
+        raise ValueError(f"argnums of hvp must be 0 or more, got {argnums}: count from the left.")
     make = _prepare(f, argnums, num_directions, radius, directions, stencil, evaluate, False)
     _checks.instance("baseline", baseline, Baseline, "the baselines of zo.baselines")
 
@@ -143,10 +146,11 @@ def hvp(
             )
         vector = args[argnums + 1]
         args = args[: argnums + 1] + args[argnums + 2 :]
-        flatten_like(vector, structure_of(args[argnums], f"argument {argnums}"), "vector")
+        structure = structure_of(args[argnums], f"argument {argnums}")
+        flatten_like(vector, structure, "vector")
         ask, theta, _ = make(args, kwargs, key, origin=baseline.needs_origin)
-        operator = hessian(ask, theta, baseline=baseline)
-        return jax.tree.map(lambda h, x: h.astype(x.dtype), operator.mv(vector), vector)
+        out = hessian(ask, theta, baseline=baseline).mv(vector)
+        return cast_leaves(jax.tree.leaves(out), structure)
 
     return product
 
@@ -154,17 +158,18 @@ def hvp(
 def _prepare(f, argnums, num_directions, radius, directions, stencil, evaluate, has_aux):
     _checks.positive_int("num_directions", num_directions)
     _checks.positive("radius", radius)
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    single = not isinstance(argnums, Sequence)
+    numbers = (operator.index(argnums),) if single else tuple(argnums)
 
     def make(args, kwargs, key, origin):
         if max(numbers) >= len(args):
             raise TypeError(f"argnums={argnums!r} needs more than the {len(args)} arguments given.")
         theta = tuple(args[i] for i in numbers)
-        theta = jax.tree.map(jnp.asarray, theta[0] if isinstance(argnums, int) else theta)
+        theta = jax.tree.map(jnp.asarray, theta[0] if single else theta)
 
         def objective(x):
             full = list(args)
-            for i, part in zip(numbers, (x,) if isinstance(argnums, int) else x, strict=True):
+            for i, part in zip(numbers, (x,) if single else x, strict=True):
                 full[i] = part
             return f(*full, **kwargs)
 

@@ -82,7 +82,7 @@ class History:
                 )
             )
         else:
-            keys = jax.random.split(jax.random.key(0) if key is None else key, size)
+            keys = jax.random.split(jax.random.key(0) if key is None else _checks.key(key), size)
             if store_directions:
                 stored = structure.unflatten(
                     [
@@ -127,7 +127,7 @@ class History:
         ]
         if ring_def != new_def or not all(fits):  # type: ignore[operator]
             raise ValueError(
-                "this round does not fit the history: num_directions, stencil, directions, "
+                "this round does not fit the history: num_directions, stencil, directions, key, "
                 "store_directions and origin must be those given to History.init (there "
                 f"num_directions={self.rounds.plan.num_directions}, stencil="
                 f"{self.rounds.stencil!r}, origin={self.rounds.origin is not None}; here "

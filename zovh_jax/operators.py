@@ -1,6 +1,7 @@
 """Hessian estimates as operators: scale·I plus a sum of rank-one terms, never a d×d array."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ class LowRankPlusScaled:
         directions = self.plan.materialise(self.structure)
         shapes = self.structure.shapes
         for u, shape, on in zip(directions, shapes, active, strict=True):
-            size = int(jnp.zeros(shape).size)
+            size = math.prod(shape)
             flat = jnp.zeros((self.plan.size, size), dtype) if u is None else u.astype(dtype)
             columns.append(flat.reshape(self.plan.size, size))
             ones.append(jnp.full(size, on, dtype))

@@ -284,19 +284,16 @@ class Queries:
             )
         else:
             key = _checks.key(key)
-        plan = Plan(key, directions, num_directions=values.shape[0])
+        origin = None if origin is None else scalar("origin", origin)
+        k = values.shape[0]
+        plan = Plan(key, directions, num_directions=k, block_size=k)
         return cls(
             plan,
             values,
             jnp.asarray(radius, scalar_dtype()),
-            None if origin is None else jnp.asarray(origin, scalar_dtype()),
+            origin,
             stencil,
         )
-
-    @property
-    def num_queries(self) -> int:
-        """n, the number of directions in all rounds."""
-        return self.plan.size
 
     @property
     def even(self) -> jax.Array:
@@ -310,14 +307,16 @@ class Queries:
 
     @property
     def valid(self) -> jax.Array:
-        """[n] bools: directions all of whose values are finite."""
+        """[n] bools: directions all of whose values are finite, at a radius above zero."""
         finite = jnp.isfinite(self._flat())
-        return jnp.all(finite, -1) if self.stencil.paired else finite
+        finite = jnp.all(finite, -1) if self.stencil.paired else finite
+        return finite & (self._per_direction(self.radius) > 0)
 
     @property
     def radii(self) -> jax.Array:
-        """μ of each direction, [n]."""
-        return self._per_direction(self.radius)
+        """μ of each direction, [n]; 1 in place of a radius that is not above zero."""
+        radii = self._per_direction(self.radius)
+        return jnp.where(radii > 0, radii, 1)
 
     @property
     def origins(self) -> jax.Array | None:
@@ -326,7 +325,7 @@ class Queries:
 
     @property
     def num_nonfinite(self) -> jax.Array:
-        """How many of the values, f(θ) among them, are NaN or ±Inf."""
+        """How many of the values, f(θ) among them, are NaN or ±Inf (empty history slots too)."""
         bad = jnp.sum(~jnp.isfinite(self.values), dtype=jnp.int32)
         if self.origin is not None:
             bad = bad + jnp.sum(~jnp.isfinite(self.origin), dtype=jnp.int32)
@@ -343,6 +342,13 @@ class Queries:
         )
 
 
+def scalar(name: str, value: Any) -> jax.Array:
+    """One number, in the dtype of values."""
+    if jnp.ndim(value) != 0:
+        raise ValueError(f"{name} must be a scalar, got shape {list(jnp.shape(value))}.")
+    return jnp.asarray(value, scalar_dtype())
+
+
 def check_params(queries: Queries, params: PyTree) -> Structure:
     """Structure of params, after checking that the plan's directions fit it."""
     _checks.instance("queries", queries, Queries, "the results of zo.query or History.queries()")
@@ -352,4 +358,4 @@ def check_params(queries: Queries, params: PyTree) -> Structure:
     return structure
 
 
-__all__ = ["Plan", "Queries", "check_params"]
+__all__ = ["Plan", "Queries", "check_params", "scalar"]

@@ -49,7 +49,8 @@ def hessian(
       params: a tree with the shapes and dtypes of the parameters.
       baseline: what to subtract from the values.
       identity_term: whether to subtract I from u uᵀ. None: unless the baseline is ``mean()``,
-        whose coefficients add up to zero, so that it makes no difference.
+        whose coefficients add up to zero, so that it makes no difference (with importance
+        ``weights`` only if they are ``self_normalized``).
       weights: importance ratios (E5), as for `gradient`.
       self_normalized: divide the ratios by their mean.
 

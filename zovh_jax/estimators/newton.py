@@ -104,6 +104,8 @@ def newton_direction(
     dots, norms = map(grouped, plan.inner(gradient, shapes))
     base = jnp.broadcast_to(scale + damping, (dots.shape[1],))
     if bias_correction:
+        if queries.stencil.paired:  # a's own divisor: pairs need no f(θ)
+            n = jnp.sum(queries.valid).astype(scalar_dtype())
         # E[Σ_{j≠k} a_j u_j] = (n−1)/n ∇F_μ whatever the baseline.
         papers = isinstance(baseline, Mean) and not queries.stencil.paired
         rescale = (n - 1) / jnp.maximum(n - 2, 1) if papers else n / jnp.maximum(n - 1, 1)
@@ -117,7 +119,9 @@ def newton_direction(
     return cast_leaves(plan.combine(c if structure == "leaf" else c[:, 0], shapes), shapes)
 
 
-def check_options(num_queries: int, solver: Solver, bias_correction: bool, structure: str) -> None:
+def check_options(
+    num_directions: int, solver: Solver, bias_correction: bool, structure: str
+) -> None:
     """Raises for options that do not go together; also used when an optimiser is made."""
     _checks.instance("solver", solver, Solver, "the solvers of zo.solvers")
     if structure not in STRUCTURES:
@@ -128,10 +132,10 @@ def check_options(num_queries: int, solver: Solver, bias_correction: bool, struc
             "bias_correction=False and structure='global'. "
             "woodbury() and gram_diagonal() take both."
         )
-    if bias_correction and num_queries < 3:
+    if bias_correction and num_directions < 3:
         raise ValueError(
-            "the leave-one-out product (E18) needs at least 3 queries; got num_directions × "
-            f"history_size = {num_queries}. Raise either, or pass bias_correction=False."
+            "the leave-one-out product (E18) needs at least 3 directions; got num_directions × "
+            f"history_size = {num_directions}. Raise either, or pass bias_correction=False."
         )
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from zovh_jax import _checks
-from zovh_jax._tree import direction_dtype, scalar_dtype
+from zovh_jax._tree import scalar_dtype, widen
 from zovh_jax._types import Matvec, PyTree
 from zovh_jax.operators import LowRankPlusScaled
 from zovh_jax.solvers.solver import Solver
@@ -52,7 +52,7 @@ def solve(
     """
     _checks.instance("solver", solver, Solver, "the solvers of zo.solvers")
     damping = jnp.asarray(_checks.positive("damping", damping), scalar_dtype())
-    v = jax.tree.map(lambda x: jnp.asarray(x, direction_dtype(jnp.result_type(x))), v)
+    v = widen(v, "v")
     x, info = solver.solve(operator, v, damping, key)
     return (x, info) if return_info else x
 
@@ -99,6 +99,10 @@ def inverse(
       True
     """
     _checks.instance("solver", solver, Solver, "the solvers of zo.solvers")
+    if getattr(solver, "truncation", "fixed") == "random":
+        raise ValueError(
+            f"solver={solver!r} needs a key at every product: use zo.solve(..., key=key)."
+        )
     return InverseOperator(operator, _checks.positive("damping", damping), solver)
 
 

@@ -67,13 +67,15 @@ class Neumann(Solver):
         start = _tree.norm(v)
         one = jnp.ones((), _tree.scalar_dtype())
         state = (jnp.zeros((), jnp.int32), v, start, v, one, jnp.zeros((), bool))
-        _, term, size, total, _, grew = jax.lax.while_loop(lambda s: s[0] < last, body, state)
-        # v − A·(α Σ (I − αA)^i v) = (I − αA)^{T+1} v: the next term is the residual.
-        rest = _tree.norm(advance(term))
-        diverged = grew | _grows(size, rest)
+        _, _, size, total, _, grew = jax.lax.while_loop(lambda s: s[0] < last, body, state)
+        x = _tree.scale(alpha, total)
+        rest = _tree.norm(_tree.add_scaled(v, -one, matvec(x)))
+        if self.truncation == "fixed":  # then v − A x = (I − αA)^{T+1} v: the next term
+            grew = grew | _grows(size, rest)
+        diverged = grew | ~jnp.isfinite(rest)
         residual = rest / jnp.where(start > 0, start, 1)
         info = SolveInfo(residual, diverged, last + count)
-        return poison(_tree.scale(alpha, total), diverged), info
+        return poison(x, diverged), info
 
     def _norm_estimate(self, matvec: Matvec, v: PyTree) -> jax.Array:
         """‖A‖ on the Krylov space of v, which the series never leaves."""
@@ -114,7 +116,7 @@ def neumann_solve(
     Args:
       matvec: x ↦ H x on trees like v, symmetric; ``operator.mv`` or any function.
       v: the right-hand side, a tree of float arrays.
-      damping: λ ≥ 0.
+      damping: λ; H + λI must be positive definite.
       num_terms: T: the sum runs over i = 0..T and costs T + 1 products, the residual included.
       step_size: α in (0, 2/‖H + λI‖); by default from ``num_power_iterations`` more products.
       truncation: "fixed", or "random" for the unbiased random truncation (needs ``key``).
@@ -134,7 +136,7 @@ def neumann_solve(
       (Array([0.5, 0.5, 0.5], dtype=float32), False)
     """
     solver = Neumann(num_terms, step_size, truncation, num_power_iterations)
-    v = jax.tree.map(lambda x: jnp.asarray(x, _tree.direction_dtype(jnp.result_type(x))), v)
+    v = _tree.widen(v, "v")
     x, info = solver.solve(matvec, v, jnp.asarray(damping, _tree.scalar_dtype()), key)
     return (x, info) if return_info else x
 

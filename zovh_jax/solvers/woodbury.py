@@ -14,7 +14,8 @@ class Woodbury(DirectSolver):
     """(H + λI)⁻¹ v exactly: v/β − β⁻² U (I + D UᵀU/β)⁻¹ D Uᵀ v, D = diag(w), β = λ + scale.
 
     There is no D⁻¹ in it, so zero weights are harmless, and H may be indefinite as long as H + λI
-    is not singular. Memory: all n directions at once, and n² numbers. Time: O(n² d + n³).
+    is regular and β is not zero. Memory: all n directions at once, and n² numbers. Time:
+    O(n² d + n³).
     """
 
     def coefficients(self, weights, base, damping, dots, squared_norms, gram):

@@ -24,7 +24,7 @@ class ZerothOrderState(NamedTuple):
 
     Attributes:
       count: steps taken.
-      key: the base key; step t uses ``fold_in(key, t)``.
+      key: ``fold_in`` of the key given and 0; step t uses ``fold_in`` of this one and t.
       num_queries: objective evaluations spent so far.
       num_nonfinite: how many of them came back NaN or ±Inf and were dropped.
       history: past rounds; an empty tuple without reuse.
@@ -145,8 +145,8 @@ class Rounds:
         new_state = ZerothOrderState(
             optax.safe_increment(state.count),
             state.key,
-            state.num_queries + spent,
-            state.num_nonfinite + queries.num_nonfinite,
+            saturating_add(state.num_queries, spent),
+            saturating_add(state.num_nonfinite, queries.num_nonfinite),
             history,
         )
         if self.history_size > 1:
@@ -155,15 +155,26 @@ class Rounds:
         return queries, key, new_state
 
 
+def saturating_add(total: jax.Array, more: Any) -> jax.Array:
+    """The sum, or the largest int32."""
+    limit = jnp.iinfo(jnp.int32).max
+    more = jnp.asarray(more, jnp.int32)
+    return jnp.where(total > limit - more, limit, total + more)
+
+
 def scheduled(value: Schedule, count: jax.Array) -> jax.Array:
     """A number, or the value of a schedule at this step."""
     return jnp.asarray(value(count) if callable(value) else value, scalar_dtype())
 
 
+def all_finite(tree: PyTree) -> jax.Array:
+    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(leaves)) if leaves else jnp.ones((), bool)
+
+
 def finite_or_zero(tree: PyTree) -> PyTree:
     """The tree, or zeros if any of it is not finite."""
-    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-    finite = jnp.all(jnp.stack(leaves)) if leaves else True
+    finite = all_finite(tree)
     return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), tree)
 
 

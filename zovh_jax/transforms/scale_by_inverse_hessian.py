@@ -18,7 +18,7 @@ from zovh_jax.estimators.weights import usable
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.solvers import Solver, gram_diagonal, solve
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms.rounds import Rounds, finite_or_zero, scheduled
+from zovh_jax.transforms.rounds import Rounds, all_finite, scheduled
 
 
 def scale_by_inverse_hessian(
@@ -50,7 +50,8 @@ def scale_by_inverse_hessian(
       directions, stencil, baseline, evaluate, store_directions: as for `zo.zo_gradient`.
 
     Returns:
-      A transformation. K queries a step (2K central, 2K + 1 three_point). Leaves frozen by
+      A transformation. K queries a step (2K central, 2K + 1 three_point; one more for
+      ``baseline=origin()`` unless ``value`` is given). Leaves frozen by
       ``directions.masked`` are divided by λ. An update is zero where the solver diverged, or
       while there are too few finite queries for Ĥ.
 
@@ -97,7 +98,9 @@ def scale_by_inverse_hessian(
             solver=solver,
             key=jax.random.fold_in(step_key, num_directions),
         )
-        scaled = jax.tree.map(lambda x: x * enough.astype(x.dtype), finite_or_zero(scaled))
+        # A solve that failed gives zeros; NaN that came in goes out, for others to see.
+        keep = enough & all_finite(scaled) | ~all_finite(updates)
+        scaled = jax.tree.map(lambda x: jnp.where(keep, x, jnp.zeros_like(x)), scaled)
         return cast_leaves(jax.tree.leaves(scaled), structure), state
 
     return optax.GradientTransformationExtraArgs(rounds.init, update)

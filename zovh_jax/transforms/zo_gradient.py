@@ -15,7 +15,7 @@ from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators import gradient
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms.rounds import Rounds
+from zovh_jax.transforms.rounds import Rounds, finite_or_zero
 
 
 def zo_gradient(
@@ -38,7 +38,7 @@ def zo_gradient(
     Args:
       num_directions: K, directions a step.
       radius: μ, or a schedule.
-      key: ``jax.random.key(seed)``; step t draws from ``fold_in`` of it and t.
+      key: ``jax.random.key(seed)``; every step draws from a key folded from it and the step.
       directions: the family of directions.
       stencil: where along them to query.
       baseline: what to subtract from the values.
@@ -84,7 +84,7 @@ def zo_gradient(
     def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
         del updates, extra
         queries, _, state = rounds.step(state, params, value_fn, value, "zo_gradient")
-        return gradient(queries, params, baseline=baseline), state
+        return finite_or_zero(gradient(queries, params, baseline=baseline)), state
 
     return optax.GradientTransformationExtraArgs(rounds.init, update)
 
@@ -155,7 +155,8 @@ def zoar(
         `zo.zo_gradient`.
 
     Returns:
-      An optimiser; K queries a step. State: N keys and N·K values.
+      An optimiser; K queries a step (2K central, 2K + 1 three_point). State: N keys, N radii and
+      N·K values.
 
     Source: ZoAR, eq. 6 and Alg. 1.
 

@@ -50,8 +50,8 @@ def zo_newton(
       directions, stencil, baseline, evaluate, store_directions: as for `zo.zo_gradient`.
 
     Returns:
-      A transformation that emits an ascent direction. An update is zero where an iterative solver
-      diverged.
+      A transformation that emits an ascent direction; queries a step as for `zovh`. An update is
+      zero where it would not be finite, as when an iterative solver diverged.
 
     Raises:
       ValueError: for options that do not go together; see `zo.estimators.newton_direction`.
@@ -124,8 +124,9 @@ def zovh(
         directions, stencil, baseline, evaluate, store_directions: as for `zo_newton`.
 
     Returns:
-      An optimiser; K queries a step. Compare it with `zo.zoar` at learning rate η/λ: where d is
-      far above N·K the two are nearly the same.
+      An optimiser; K queries a step (2K central, 2K + 1 three_point; one more for
+      ``baseline=origin()`` unless ``value`` is given). Compare it with `zo.zoar` at learning rate
+      η/λ: where d is far above N·K the two are nearly the same.
 
     Source: ZoVH (arXiv 2605.30960), Alg. 1.
 

@@ -9,7 +9,7 @@ import zovh_jax as zo
 from zovh_jax.baselines import leave_one_out, mean, none, origin, variance_optimal
 from zovh_jax.directions import explicit
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 
 N, D, RADIUS, F0 = 7, 5, 0.3, 0.8
 RNG = np.random.default_rng(0)

@@ -238,7 +238,7 @@ CONSTRUCTION = {
     ),
     "correction with two queries": (
         ValueError, lambda: newton_transformation(num_directions=2),
-        "at least 3 queries", "num_directions × history_size = 2", "bias_correction=False",
+        "at least 3 directions", "num_directions × history_size = 2", "bias_correction=False",
     ),
     "gradient of one query": (
         ValueError, lambda: gradient_transformation(num_directions=1),
@@ -274,8 +274,12 @@ CONSTRUCTION = {
         "mask must be a tree of Python bools", "{'a': 1}",
     ),
     "hvp argnums": (
-        TypeError, lambda: zo.hvp(f, argnums=(0, 1), num_directions=2, radius=0.1),
-        "argnums of hvp must be an int", "(0, 1)",
+        ValueError, lambda: zo.hvp(f, argnums=(0, 1), num_directions=2, radius=0.1),
+        "argnums of hvp must be one int", "(0, 1)",
+    ),
+    "hvp argnums from the right": (
+        ValueError, lambda: zo.hvp(f, argnums=-1, num_directions=2, radius=0.1),
+        "0 or more", "got -1",
     ),
 }  # fmt: skip
 
@@ -472,7 +476,7 @@ USE = {
     "newton_direction of two queries": (
         ValueError,
         lambda: zo.estimators.newton_direction(ask(num_directions=2), X, damping=1.0),
-        "at least 3 queries", "= 2", "bias_correction=False",
+        "at least 3 directions", "= 2", "bias_correction=False",
     ),
     "importance weights": (
         ValueError, lambda: zo.estimators.gradient(ask(), X, weights=jnp.ones(3)),

@@ -10,7 +10,7 @@ from zovh_jax.baselines import mean, origin, variance_optimal
 from zovh_jax.directions import explicit, gaussian, masked, rademacher
 from zovh_jax.stencils import central, forward, three_point
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 
 N, K, D = 3, 2, 4
 PARAMS = (np.zeros(3), np.zeros(()))

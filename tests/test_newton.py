@@ -11,7 +11,7 @@ from zovh_jax.directions import explicit, gaussian, masked, orthogonal
 from zovh_jax.solvers import cg, gram_diagonal, neumann, woodbury
 from zovh_jax.stencils import forward, three_point
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 
 D, DAMPING, RADIUS, F0 = 6, 0.8, 0.4, 1.3
 PARAMS = {"b": np.zeros((2, 2)), "a": np.zeros(2)}  # ravelled with "a" first

@@ -338,12 +338,38 @@ def test_a_diverged_solver_moves_nothing(factory):
     assert np.any(step(1e3))  # large enough to make H + λI positive definite
 
 
-def test_incoming_nan_is_not_passed_on():
-    """scale_by_inverse_hessian has nothing to scale: zero, not NaN."""
+def test_incoming_nan_is_passed_on():
+    """It is not scale_by_inverse_hessian's to hide: apply_if_finite must be able to see it."""
     transformation = zo.scale_by_inverse_hessian(8, 0.1, damping=2.0, key=key())
     x = jnp.array([0.5, -0.5, 0.25])
     updates, _ = transformation.update(
         jnp.array([1.0, np.nan, 0.0]), transformation.init(x), x, value_fn=wall
+    )
+    assert np.isnan(updates[1])
+
+
+def test_radius_of_zero_gives_zero_updates():
+    """A schedule may end at zero: nothing can be told from such a round, and nothing breaks."""
+    for factory in (zo.zo_sgd, zo.zoar):
+        optimizer = factory(
+            0.1, num_directions=4, radius=lambda count: 0.1 - 0.1 * count, key=key()
+        )
+        x = jnp.ones(3)
+        state = optimizer.init(x)
+        for _ in range(2):
+            updates, state = optimizer.update(None, state, x, value_fn=lambda x: jnp.sum(x**2))
+            assert np.all(np.isfinite(updates))
+        if factory is zo.zo_sgd:
+            assert_zero(updates)
+
+
+def test_overflow_of_finite_values_gives_a_zero_update():
+    optimizer = zo.zo_sgd(
+        0.1, num_directions=4, radius=0.1, key=key(), baseline=zo.baselines.mean()
+    )
+    x = jnp.ones(3)
+    updates, _ = optimizer.update(
+        None, optimizer.init(x), x, value_fn=lambda x: 2e38 + 0 * jnp.sum(x)
     )
     assert_zero(updates)
 

@@ -12,7 +12,7 @@ import zovh_jax as zo
 from zovh_jax._tree import structure_of
 from zovh_jax.directions import explicit, masked, rademacher, sphere
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 
 # Keys out of order: ravel_pytree sorts them, so "a" (a scalar) comes first.
 PARAMS = {"z": (np.zeros((2, 2)), np.zeros(1)), "a": np.zeros(()), "m": np.zeros(3)}

@@ -13,7 +13,7 @@ from zovh_jax.directions import Directions, explicit, masked, orthogonal, radema
 from zovh_jax.evaluators import chunked, vmapped
 from zovh_jax.stencils import central, forward, three_point
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 
 PARAMS = {"a": np.float64(0.3), "b": (np.linspace(-1, 1, 6).reshape(2, 3), np.array([0.5, -0.2]))}
 THETA = np.concatenate([[0.3], np.linspace(-1, 1, 6), [0.5, -0.2]])

@@ -133,9 +133,8 @@ def hvp(
       >>> bool(jnp.allclose(h(jnp.ones(2), v, key=jax.random.key(0)), 2 * v, atol=0.2))
       True
     """
-    argnums = operator.index(argnums)
-    if argnums < 0:
-        raise ValueError(f"argnums of hvp must be 0 or more, got {argnums}: count from the left.")
+    if isinstance(argnums, Sequence) or argnums < 0:
+        raise ValueError(f"argnums of hvp must be one int, 0 or more; got {argnums!r}.")
     make = _prepare(f, argnums, num_directions, radius, directions, stencil, evaluate, False)
     _checks.instance("baseline", baseline, Baseline, "the baselines of zo.baselines")
 

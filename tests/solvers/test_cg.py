@@ -10,7 +10,7 @@ from zovh_jax._tree import structure_of
 from zovh_jax.directions import explicit
 from zovh_jax.solvers import cg
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 
 RNG = np.random.default_rng(0)
 Q = np.linalg.qr(RNG.standard_normal((8, 8)))[0]

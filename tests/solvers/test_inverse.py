@@ -10,7 +10,7 @@ from zovh_jax._tree import structure_of
 from zovh_jax.directions import explicit
 from zovh_jax.solvers import cg, gram_diagonal, neumann, woodbury
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 
 DAMPING = 0.8
 PARAMS = {"z": np.zeros((2, 2)), "a": np.zeros(2)}  # ravelled with "a" first

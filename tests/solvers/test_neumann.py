@@ -10,7 +10,7 @@ from zovh_jax._tree import structure_of
 from zovh_jax.directions import explicit
 from zovh_jax.solvers import neumann
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 
 RNG = np.random.default_rng(0)
 Q = np.linalg.qr(RNG.standard_normal((6, 6)))[0]
@@ -47,6 +47,14 @@ def test_default_step_size_suits_any_scale(size):
     np.testing.assert_allclose(x, np.linalg.solve(h, V), rtol=1e-9)
     assert info.residual < 1e-9 and not info.diverged
     assert int(info.num_matvecs) == 300 + 1 + 12
+
+
+def test_convergence_to_rounding_is_not_divergence():
+    with jax.enable_x64(False):
+        h = matrix([1, 1.2, 1.4, 1.6, 1.8, 2]).astype(np.float32)
+        x, info = solve(h, V.astype(np.float32), num_terms=200)
+    assert not info.diverged and info.residual < 1e-5
+    np.testing.assert_allclose(x, np.linalg.solve(h.astype(float), V), rtol=1e-4)
 
 
 @pytest.mark.parametrize("step_size", [None, 0.05])
@@ -140,6 +148,9 @@ def test_random_truncation_is_unbiased_for_the_whole_series():
     assert np.all(np.abs(x.mean(0) - exact) < 5 * error)
     fixed, _ = solve(h, num_terms=num_terms, step_size=0.5)
     assert np.max(np.abs(fixed - exact) / error) > 10  # the same budget, fixed, is biased
+
+    residuals = np.linalg.norm(V - x @ h, axis=1) / np.linalg.norm(V)
+    np.testing.assert_allclose(info.residual, residuals, rtol=1e-8)
 
     last = np.asarray(info.num_matvecs) - 1  # T: geometric with mean num_terms
     keep = num_terms / (num_terms + 1)

@@ -9,7 +9,7 @@ import zovh_jax as zo
 from zovh_jax._tree import structure_of
 from zovh_jax.directions import explicit, gaussian, masked
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 
 DAMPING = 0.3
 

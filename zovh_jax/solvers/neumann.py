@@ -67,12 +67,14 @@ class Neumann(Solver):
         start = _tree.norm(v)
         one = jnp.ones((), _tree.scalar_dtype())
         state = (jnp.zeros((), jnp.int32), v, start, v, one, jnp.zeros((), bool))
-        _, _, size, total, _, grew = jax.lax.while_loop(lambda s: s[0] < last, body, state)
+        _, term, size, total, _, grew = jax.lax.while_loop(lambda s: s[0] < last, body, state)
         x = _tree.scale(alpha, total)
-        rest = _tree.norm(_tree.add_scaled(v, -one, matvec(x)))
-        if self.truncation == "fixed":  # then v − A x = (I − αA)^{T+1} v: the next term
-            grew = grew | _grows(size, rest)
-        diverged = grew | ~jnp.isfinite(rest)
+        if self.truncation == "fixed":  # v − A x = (I − αA)^{T+1} v: the next term
+            rest = _tree.norm(advance(term))
+            diverged = grew | _grows(size, rest)
+        else:
+            rest = _tree.norm(_tree.add_scaled(v, -one, matvec(x)))
+            diverged = grew | ~jnp.isfinite(rest)
         residual = rest / jnp.where(start > 0, start, 1)
         info = SolveInfo(residual, diverged, last + count)
         return poison(x, diverged), info

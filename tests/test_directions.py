@@ -18,6 +18,8 @@ from zovh_jax.directions import (
     sphere,
 )
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
 PARAMS = {"a": jnp.zeros(()), "b": (jnp.zeros((2, 3)), jnp.zeros(2))}
 D = 9
 MASK = {"a": False, "b": True}  # a prefix: "b" is two leaves

@@ -12,7 +12,7 @@ from zovh_jax.baselines import leave_one_out, mean, none, origin, variance_optim
 from zovh_jax.directions import explicit, masked, orthogonal, sphere
 from zovh_jax.stencils import central, forward, three_point
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 
 D = 3
 A = np.array([[2.0, 0.5, -0.3], [0.5, 1.0, 0.2], [-0.3, 0.2, -0.7]])

@@ -7,7 +7,9 @@ Transformations emit ascent directions or scale updates: ``zo_gradient``, ``zo_n
 
 from zovh_jax.transforms.rounds import ZerothOrderState, num_queries
 from zovh_jax.transforms.scale_by_inverse_hessian import scale_by_inverse_hessian
-from zovh_jax.transforms.zo_gradient import zo_gradient, zo_sgd, zoar
+from zovh_jax.transforms.zo_gradient import zo_gradient
+from zovh_jax.transforms.zo_sgd import zo_sgd
+from zovh_jax.transforms.zoar import zoar
 from zovh_jax.transforms.zovh import zo_newton, zovh
 
 __all__ = [

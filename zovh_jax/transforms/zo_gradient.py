@@ -1,16 +1,14 @@
-"""Gradient estimates as an optax transformation, and the optimisers made of it: ZOO and ZoAR.
+"""Gradient estimates as an optax transformation: what the first-order optimisers are made of.
 
 Source: (E13)–(E15); ZoAR, arXiv 2506.14460. Queries per step: K (forward; K + 1 with
 ``baseline=origin()``), 2K (central), 2K + 1 (three_point).
 """
 
-from typing import Any
-
 import jax
 import optax
 
 from zovh_jax._types import Schedule
-from zovh_jax.baselines import Baseline, mean, origin
+from zovh_jax.baselines import Baseline, mean
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators import gradient
 from zovh_jax.evaluators import Evaluator, vmapped
@@ -89,99 +87,4 @@ def zo_gradient(
     return optax.GradientTransformationExtraArgs(rounds.init, update)
 
 
-def zo_sgd(
-    learning_rate: Any,
-    *,
-    num_directions: int,
-    radius: Schedule,
-    key: jax.Array,
-    directions: Directions = gaussian(),
-    stencil: Stencil = forward(),
-    baseline: Baseline = origin(),
-    evaluate: Evaluator = vmapped(),
-) -> optax.GradientTransformationExtraArgs:
-    """Zeroth-order gradient descent: classical forward differences (E13) by default.
-
-    Args:
-      learning_rate: η, or a schedule.
-      num_directions, radius, key, directions, stencil, baseline, evaluate: as for `zo_gradient`.
-
-    Returns:
-      An optimiser; K + 1 queries a step by default.
-
-    Example:
-      >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
-      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
-      >>> optimizer = zo.zo_sgd(0.05, num_directions=8, radius=1e-2, key=jax.random.key(0))
-      >>> state = optimizer.init(x)
-      >>> for _ in range(50):
-      ...     updates, state = optimizer.update(None, state, x, value_fn=f)
-      ...     x = optax.apply_updates(x, updates)
-      >>> float(f(x)) < 1e-3
-      True
-    """
-    return optax.chain(
-        zo_gradient(
-            num_directions,
-            radius,
-            key=key,
-            directions=directions,
-            stencil=stencil,
-            baseline=baseline,
-            evaluate=evaluate,
-        ),
-        optax.scale_by_learning_rate(learning_rate),
-    )
-
-
-def zoar(
-    learning_rate: Any,
-    *,
-    num_directions: int,
-    radius: Schedule,
-    key: jax.Array,
-    history_size: int = 4,
-    directions: Directions = gaussian(),
-    stencil: Stencil = forward(),
-    evaluate: Evaluator = vmapped(),
-    store_directions: bool = False,
-) -> optax.GradientTransformationExtraArgs:
-    """ZoAR: θ ← θ − η/(NK − 1) Σ (F − F̄)/μ u over the last N rounds, one mean over all.
-
-    Args:
-      learning_rate: η, or a schedule.
-      history_size: N, rounds that an estimate is made from, the current one included.
-      num_directions, radius, key, directions, stencil, evaluate, store_directions: as for
-        `zo.zo_gradient`.
-
-    Returns:
-      An optimiser; K queries a step (2K central, 2K + 1 three_point). State: N keys, N radii and
-      N·K values.
-
-    Source: ZoAR, eq. 6 and Alg. 1.
-
-    Example:
-      >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
-      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
-      >>> optimizer = zo.zoar(0.05, num_directions=4, radius=1e-2, key=jax.random.key(0))
-      >>> updates, state = optimizer.update(None, optimizer.init(x), x, value_fn=f)
-      >>> int(zo.num_queries(state))
-      4
-    """
-    return optax.chain(
-        zo_gradient(
-            num_directions,
-            radius,
-            key=key,
-            directions=directions,
-            stencil=stencil,
-            baseline=mean(),
-            history_size=history_size,
-            evaluate=evaluate,
-            store_directions=store_directions,
-        ),
-        optax.scale_by_learning_rate(learning_rate),
-    )
-
-
-__all__ = ["zo_gradient", "zo_sgd", "zoar"]
+__all__ = ["zo_gradient"]

@@ -26,7 +26,7 @@ BASELINES = {
 }
 
 
-def coefficients(name, values, ratios, moments):
+def coefficients(name, values, ratios, moments, normalized):
     """c_k by its definition, one query at a time."""
     n = len(values)
     c = np.zeros(n)
@@ -42,7 +42,9 @@ def coefficients(name, values, ratios, moments):
                 / sum(ratios[j] * moments[j] for j in o)
             ),
         }[name]()
-        c[k] = ratios[k] * (values[k] - b) / (n - 1 if name == "mean" else n)
+        # Where the ratios add up to n this is n − 1 for equal ones, and unbiased for any.
+        divisor = n - sum(ratios**2) / n if normalized else n - 1
+        c[k] = ratios[k] * (values[k] - b) / (divisor if name == "mean" else n)
     return c
 
 
@@ -76,13 +78,14 @@ def test_estimates_are_the_written_sums(name, weights):
             ratios = ratios / ratios.mean()
         gradient, hessian = estimate(values)
 
-        c = coefficients(name, f, ratios, [sum(x**2) for x in u])
+        normalized = weights == "self-normalised"
+        c = coefficients(name, f, ratios, [sum(x**2) for x in u], normalized)
         expected = sum(c[k] * u[k] for k in range(len(f))) / RADIUS
         np.testing.assert_allclose(gradient, expected, rtol=1e-11, atol=1e-12)
 
         terms = [np.outer(x, x) - (name != "mean") * np.eye(D) for x in u]
         moments = [np.linalg.norm(np.outer(x, x) - np.eye(D)) ** 2 for x in u]
-        c = coefficients(name, f, ratios, moments)
+        c = coefficients(name, f, ratios, moments, normalized)
         expected = sum(c[k] * terms[k] for k in range(len(f))) / RADIUS**2
         np.testing.assert_allclose(hessian, expected, rtol=1e-11, atol=1e-12)
 

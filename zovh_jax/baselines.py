@@ -7,14 +7,16 @@ baseline gives coefficients c_k such that Σ_k c_k φ(u_k) estimates E[(F − b)
 |---|---|---|
 | ``none()`` | 0 | W_k F_k / n |
 | ``origin()`` | f(θ) of the query's own round | W_k (F_k − f0) / n |
-| ``mean()`` | F̄ = ΣWF/n, over all rounds | W_k (F_k − F̄) / (n − 1) |
+| ``mean()`` | F̄ = ΣWF/n, over all rounds | W_k (F_k − F̄) / (n − 1); see below |
 | ``leave_one_out()`` | F̄_{−k} = Σ_{j≠k} W_j F_j / (n − 1) | W_k (F_k − F̄_{−k}) / n |
 | ``variance_optimal()`` | b*_{−k} = Σ_{j≠k} WFw / Σ_{j≠k} Ww | W_k (F_k − b*_{−k}) / n |
 
 w = ‖φ(u)‖²: ‖u‖² for a gradient, ‖u uᵀ − I‖_F² = ‖u‖⁴ − 2‖u‖² + d for a Hessian (E12). With W = 1
 ``mean`` and ``leave_one_out`` are the same numbers. With plain importance ratios only
 ``leave_one_out`` (and ``none``, ``origin``, ``variance_optimal``) stays exactly unbiased:
-``mean``'s F̄ contains W_k F_k, which leaves a bias of order 1/n.
+``mean``'s F̄ contains W_k F_k, which leaves a bias of order 1/n. Self-normalised ratios add up to n,
+and F̄ is a weighted mean: then the divisor is n − ΣW²/n (n − 1 for equal ratios), which makes
+``mean`` exactly unbiased for ratios that do not depend on the directions, and keeps Σ_k c_k = 0.
 """
 
 import dataclasses
@@ -40,10 +42,12 @@ class Baseline:
         ratios: jax.Array,
         n: jax.Array,
         *,
+        normalized: bool,
         origins: jax.Array | None,
         moments: jax.Array | None,
     ) -> jax.Array:
-        """c_k, [n]. ``values`` and ``ratios`` are zero where a query was dropped."""
+        """c_k, [n]. ``values`` and ``ratios`` are zero where a query was dropped; ``normalized``
+        says that the ratios add up to n and need not be all one."""
         raise NotImplementedError  # pragma: no cover - abstract
 
 
@@ -52,7 +56,7 @@ class Baseline:
 class NoBaseline(Baseline):
     """b = 0: unbiased, and usually hopelessly noisy (E6)."""
 
-    def coefficients(self, values, ratios, n, *, origins, moments):
+    def coefficients(self, values, ratios, n, *, normalized, origins, moments):
         return ratios * values / jnp.maximum(n, 1)
 
 
@@ -63,7 +67,7 @@ class Origin(Baseline):
 
     needs_origin: ClassVar[bool] = True
 
-    def coefficients(self, values, ratios, n, *, origins, moments):
+    def coefficients(self, values, ratios, n, *, normalized, origins, moments):
         return ratios * (values - origins) / jnp.maximum(n, 1)
 
 
@@ -75,9 +79,15 @@ class Mean(Baseline):
     min_queries: ClassVar[int] = 2
     identity_term: ClassVar[bool] = False
 
-    def coefficients(self, values, ratios, n, *, origins, moments):
+    def coefficients(self, values, ratios, n, *, normalized, origins, moments):
         mean = jnp.sum(ratios * values) / jnp.maximum(n, 1)
-        return ratios * (values - mean) / jnp.maximum(n - 1, 1)
+        c = ratios * (values - mean)
+        if not normalized:
+            return c / jnp.maximum(n - 1, 1)
+        divisor = n - jnp.sum(jnp.square(ratios)) / jnp.maximum(n, 1)
+        # Zero where one query has all the weight: it is the mean itself, and tells nothing.
+        enough = divisor > 1e-3 * n
+        return jnp.where(enough, c / jnp.where(enough, divisor, 1), 0)
 
 
 @jax.tree_util.register_static
@@ -87,7 +97,7 @@ class LeaveOneOut(Baseline):
 
     min_queries: ClassVar[int] = 2
 
-    def coefficients(self, values, ratios, n, *, origins, moments):
+    def coefficients(self, values, ratios, n, *, normalized, origins, moments):
         weighted = ratios * values
         others = (jnp.sum(weighted) - weighted) / jnp.maximum(n - 1, 1)
         return ratios * (values - others) / jnp.maximum(n, 1)
@@ -101,7 +111,7 @@ class VarianceOptimal(Baseline):
     min_queries: ClassVar[int] = 2
     weighs_norms: ClassVar[bool] = True
 
-    def coefficients(self, values, ratios, n, *, origins, moments):
+    def coefficients(self, values, ratios, n, *, normalized, origins, moments):
         weights = ratios * moments
         total, weighted = jnp.sum(weights), weights * values
         rest = total - weights

@@ -27,6 +27,8 @@ class History:
     Attributes:
       rounds: stacked `Queries`; slots that were never filled hold NaN values.
       num_pushed: rounds pushed so far.
+      centers: None, or the θ that each round was made around: a tree like params with a leading
+        axis [size].
 
     Example:
       >>> import jax, jax.numpy as jnp, zovh_jax as zo
@@ -41,6 +43,7 @@ class History:
 
     rounds: Queries
     num_pushed: jax.Array
+    centers: PyTree | None = None
 
     @classmethod
     def init(
@@ -55,6 +58,7 @@ class History:
         store_directions: bool = False,
         key: jax.Array | None = None,
         block_size: int = 1,
+        centers: bool = False,
     ) -> "History":
         """An empty history.
 
@@ -68,6 +72,7 @@ class History:
           store_directions: keep N·K copies of the parameters instead of replaying directions.
           key: any key of the PRNG implementation in use, if not the default one.
           block_size: how many directions a replay holds in memory at once.
+          centers: keep each round's θ (N copies of the parameters), for `recentered`.
         """
         size = _checks.positive_int("size", size)
         num_directions = _checks.positive_int("num_directions", num_directions)
@@ -95,7 +100,14 @@ class History:
                         )
                     ]
                 )
-        plan = Plan(keys, directions, stored, num_directions, size, block_size)
+        plan = Plan(
+            keys,
+            directions,
+            stored,
+            num_directions=num_directions,
+            num_rounds=size,
+            block_size=block_size,
+        )
         shape = (size, num_directions, 2) if stencil.paired else (size, num_directions)
         known = origin or stencil.needs_origin
         rounds = Queries(
@@ -105,7 +117,15 @@ class History:
             jnp.zeros(size, dtype) if known else None,
             stencil,
         )
-        return cls(rounds, jnp.zeros((), jnp.int32))
+        kept = None
+        if centers:
+            kept = structure.unflatten(
+                [
+                    jnp.zeros((size, *s), direction_dtype(t))
+                    for s, t in zip(structure.shapes, structure.dtypes, strict=True)
+                ]
+            )
+        return cls(rounds, jnp.zeros((), jnp.int32), kept)
 
     @property
     def size(self) -> int:
@@ -113,12 +133,24 @@ class History:
         assert self.rounds.plan.num_rounds is not None
         return self.rounds.plan.num_rounds
 
-    def push(self, queries: Queries) -> "History":
+    @property
+    def ages(self) -> jax.Array:
+        """How many rounds ago each slot was filled, [N]; 0 is the last one."""
+        return jnp.mod(self.num_pushed - 1 - jnp.arange(self.size), self.size)
+
+    def push(self, queries: Queries, params: PyTree | None = None) -> "History":
         """The history with this round in the place of the oldest.
+
+        Args:
+          queries: the round.
+          params: the θ it was made around; needed if the history keeps ``centers``.
 
         Raises:
           ValueError: if the round does not have the shapes the history was made for.
+          TypeError: if ``params`` is missing.
         """
+        if self.centers is not None and params is None:
+            raise TypeError("this history keeps centers: call push(queries, params).")
         ring, ring_def = jax.tree.flatten(_rows(self.rounds))
         new, new_def = jax.tree.flatten(_rows(queries, stack=True))
         fits = [
@@ -144,11 +176,47 @@ class History:
         key, values, radius, origin, directions, stored = jax.tree.unflatten(ring_def, written)
         plan = dataclasses.replace(self.rounds.plan, key=key, directions=directions, stored=stored)
         rounds = Queries(plan, values, radius, origin, self.rounds.stencil)
-        return History(rounds, self.num_pushed + 1)
+        centers = self.centers
+        if centers is not None:
+            centers = jax.tree.map(lambda c, x: c.at[slot].set(x.astype(c.dtype)), centers, params)
+        return History(rounds, self.num_pushed + 1, centers)
 
     def queries(self) -> Queries:
         """All rounds as one `Queries`, in slot order, for any estimator."""
         return self.rounds
+
+    def recentered(self, params: PyTree) -> Queries:
+        """All rounds as seen from ``params``: the same points and values, along directions
+        u + (θ_j − θ)/μ_j for a round made around θ_j. They are standard normal no longer: weigh
+        them by importance (`zo.reuse.importance`).
+
+        Raises:
+          ValueError: if the history was made without ``centers=True``, or the stencil is paired,
+            as the two points of a pair then lie along different directions.
+        """
+        if self.centers is None or self.rounds.stencil.paired:
+            raise ValueError(
+                "recentered needs History.init(…, centers=True) and a forward stencil; got "
+                f"centers={self.centers is not None} and stencil={self.rounds.stencil!r}."
+            )
+        structure = structure_of(params)
+        radii = jnp.where(self.rounds.radius > 0, self.rounds.radius, 1)
+
+        def displacement(center, x, dtype):
+            moved = center.astype(dtype) - x.astype(dtype)[None]
+            return moved / radii.astype(dtype).reshape(-1, *[1] * x.ndim)
+
+        shift = [
+            displacement(c, x, direction_dtype(t))
+            for c, x, t in zip(
+                structure.treedef.flatten_up_to(self.centers),
+                jax.tree.leaves(params),
+                structure.dtypes,
+                strict=True,
+            )
+        ]
+        plan = dataclasses.replace(self.rounds.plan, shift=structure.unflatten(shift))
+        return dataclasses.replace(self.rounds, plan=plan)
 
 
 def _rows(queries: Queries, stack: bool = False) -> tuple[Any, ...]:

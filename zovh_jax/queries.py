@@ -45,6 +45,8 @@ class Plan:
       num_directions: K, in each round.
       num_rounds: None for a single round.
       block_size: how many directions a replay holds in memory at once.
+      shift: None, or a tree like params with a leading axis [num_rounds], added to each round's
+        directions: how they look from another centre than the one they were drawn around.
     """
 
     key: jax.Array | None
@@ -53,6 +55,7 @@ class Plan:
     num_directions: int = dataclasses.field(default=1, metadata={"static": True})
     num_rounds: int | None = dataclasses.field(default=None, metadata={"static": True})
     block_size: int = dataclasses.field(default=1, metadata={"static": True})
+    shift: PyTree | None = None
 
     @property
     def size(self) -> int:
@@ -75,7 +78,7 @@ class Plan:
     def materialise(self, structure: Structure) -> Leaves:
         """All n directions as arrays [n, *leaf]: n copies of the parameters in memory."""
         leaves = self._stored_leaves(structure)
-        if leaves is not None:
+        if leaves is not None and self.shift is None:
             return leaves
         _, drawn = self.fold(structure, lambda carry, u, x: (carry, u), (), ())
         return drawn
@@ -108,9 +111,23 @@ class Plan:
         return self._spread(dots, structure), self._spread(squares, structure)
 
     @_compiled
+    def inner_by_round(self, vectors: list[Any], structure: Structure) -> jax.Array:
+        """u_k · v_r over the whole tree, r being the round of u_k, for v [num_rounds, *leaf]: [n]."""
+
+        def step(carry, block, rounds):
+            terms = [
+                _dot("kd,kd->k", u.reshape(u.shape[0], -1), v[rounds].reshape(u.shape[0], -1))
+                for u, v in zip(block, vectors, strict=True)
+                if u is not None
+            ]
+            return carry, sum(terms)
+
+        return self.fold(structure, step, (), jnp.arange(self.size) // self.num_directions)[1]
+
+    @_compiled
     def squared_norms(self, structure: Structure) -> jax.Array:
         """‖u_k‖² over the whole tree, [n]."""
-        if self.directions.law in ("sphere", "rademacher"):
+        if self.directions.law in ("sphere", "rademacher") and self.shift is None:
             return jnp.full((self.size,), self.directions.dimension(structure), scalar_dtype())
 
         def step(carry, block, _):
@@ -138,7 +155,7 @@ class Plan:
         """
         block = self._stored_leaves(structure)
         if block is not None:
-            return step(carry, block, xs)
+            return step(carry, self._shifted(block, structure, slice(None)), xs)
         if self.key is None:
             raise ValueError("this plan has no key to replay its directions from: give key=.")
         b = self.num_directions
@@ -153,7 +170,7 @@ class Plan:
             drawn = self.directions.draw(
                 keys[i // per_round], structure, self.num_directions, indices
             )
-            return step(carry, drawn, x)
+            return step(carry, self._shifted(drawn, structure, i // per_round), x)
 
         num_blocks = self.size // b
         if num_blocks == 1:
@@ -175,6 +192,18 @@ class Plan:
         else:
             return None
         return leaves
+
+    def _shifted(self, block: Leaves, structure: Structure, rounds: Any) -> Leaves:
+        """Rows of one round, or of all of them, as seen from the centre that is asked about."""
+        if self.shift is None:
+            return block
+        moved = []
+        for u, shift in zip(block, structure.treedef.flatten_up_to(self.shift), strict=True):
+            if u is not None:
+                by_round = shift[rounds].reshape(-1, 1, *u.shape[1:])
+                u = (u.reshape(len(by_round), -1, *u.shape[1:]) + by_round).reshape(u.shape)
+            moved.append(u)
+        return moved
 
     def _weighted_sum(self, coefficients, structure, transform) -> Leaves:
         active = self.directions.active(structure)
@@ -224,6 +253,8 @@ class Queries:
       radius: μ, [] or [num_rounds].
       origin: f(θ), [] or [num_rounds]; None where unknown.
       stencil: the stencil.
+      weights: [n], how much each direction counts in an estimate (self-normalised), or None for
+        all alike; set by `zo.reuse`.
     """
 
     plan: Plan
@@ -231,6 +262,7 @@ class Queries:
     radius: jax.Array
     origin: jax.Array | None
     stencil: Stencil
+    weights: jax.Array | None = None
 
     @classmethod
     def from_values(

@@ -69,14 +69,14 @@ def gradient_coefficients(
     """a_k such that the gradient is Σ_k a_k u_k, [n]."""
     if queries.stencil.paired:
         valid = queries.valid
-        ratios = importance(weights, queries, valid, self_normalized)
+        ratios, _ = importance(weights, queries, valid, self_normalized)
         n = jnp.sum(valid).astype(ratios.dtype)
         c = ratios * jnp.where(valid, queries.odd, 0) / jnp.maximum(n, 1)
     else:
         check_baseline(queries, baseline, "gradient")
         valid = usable(queries, baseline.needs_origin)
-        ratios = importance(weights, queries, valid, self_normalized)
-        c = centred(queries.odd, queries, baseline, ratios, valid, structure, order=1)
+        ratios, normalized = importance(weights, queries, valid, self_normalized)
+        c = centred(queries.odd, queries, baseline, ratios, normalized, valid, structure, order=1)
     return c / queries.radii
 
 

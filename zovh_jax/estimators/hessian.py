@@ -93,8 +93,8 @@ def hessian_weights(
     directions = queries.plan.directions
     check_law(directions, baseline, identity_term)
     valid = usable(queries, baseline.needs_origin)
-    ratios = importance(weights, queries, valid, self_normalized)
-    c = centred(queries.even, queries, baseline, ratios, valid, structure, order=2)
+    ratios, normalized = importance(weights, queries, valid, self_normalized)
+    c = centred(queries.even, queries, baseline, ratios, normalized, valid, structure, order=2)
     w = c / jnp.square(queries.radii)
     scale = -jnp.sum(w) if identity_term else jnp.zeros((), w.dtype)
     if directions.law == "sphere":

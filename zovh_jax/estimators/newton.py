@@ -1,5 +1,6 @@
 """The ZoVH product (E18): an inverse-Hessian-gradient direction from one set of queries."""
 
+import dataclasses
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from zovh_jax._types import PyTree
 from zovh_jax.baselines import Baseline, Mean, mean
 from zovh_jax.estimators.gradient import gradient_coefficients
 from zovh_jax.estimators.hessian import hessian_weights
-from zovh_jax.estimators.weights import usable
+from zovh_jax.estimators.weights import importance, usable
 from zovh_jax.operators import LowRankPlusScaled
 from zovh_jax.queries import Queries, check_params
 from zovh_jax.solvers import DirectSolver, Solver, gram_diagonal
@@ -29,6 +30,7 @@ def newton_direction(
     structure: Literal["global", "leaf"] = "global",
     weights: Any = None,
     self_normalized: bool = False,
+    decoupled: bool = False,
     key: Any = None,
 ) -> PyTree:
     """(Ĥ + λI)⁻¹ ĝ with Ĥ and ĝ from the same queries.
@@ -59,6 +61,10 @@ def newton_direction(
         each leaf as a problem of its own (the paper's code for language models).
       weights: importance ratios (E5), as for `gradient`.
       self_normalized: divide the ratios by their mean.
+      decoupled: make ĝ from the even-numbered directions of each round and Ĥ from the
+        odd-numbered ones, instead of sharing all. The two are then independent, so that nothing
+        needs correcting, but each has half the queries; needs num_directions ≥ 2, and enough
+        queries in either half for the baseline.
       key: for ``neumann(truncation="random")``.
 
     Returns:
@@ -78,20 +84,34 @@ def newton_direction(
       >>> zo.estimators.newton_direction(queries, x, damping=0.1).shape
       (3,)
     """
-    check_options(queries.plan.size, solver, bias_correction, structure)
-    shapes = check_params(queries, params)
+    _checks.instance("queries", queries, Queries, "the results of zo.query or History.queries()")
     plan = queries.plan
+    check_options(
+        plan.num_directions,
+        plan.size,
+        baseline=baseline,
+        solver=solver,
+        bias_correction=bias_correction,
+        structure=structure,
+        decoupled=decoupled,
+    )
+    shapes = check_params(queries, params)
     damping = jnp.asarray(_checks.positive("damping", damping), scalar_dtype())
-    a = gradient_coefficients(queries, shapes, baseline, weights, self_normalized)
+    first, second = halves(queries) if decoupled else (queries, queries)
+    a = gradient_coefficients(first, shapes, baseline, weights, self_normalized)
     w, scale = hessian_weights(
-        queries, shapes, baseline, baseline.identity_term, weights, self_normalized
+        second, shapes, baseline, baseline.identity_term, weights, self_normalized
     )
     gradient = [
         zeros if leaf is None else leaf
         for leaf, zeros in zip(plan.combine(a, shapes), shapes.zeros(), strict=True)
     ]
-    n = jnp.sum(usable(queries, baseline.needs_origin)).astype(scalar_dtype())
-    enough = n >= max(baseline.min_queries, 3 if bias_correction else 1)
+    valid = usable(queries, baseline.needs_origin)
+    n = jnp.sum(valid).astype(scalar_dtype())
+    enough = n >= max(baseline.min_queries, 3 if bias_correction and not decoupled else 1)
+    if decoupled:
+        for half in (first, second):
+            enough &= jnp.sum(usable(half, baseline.needs_origin)) >= baseline.min_queries
     if not isinstance(solver, DirectSolver):
         operator = LowRankPlusScaled(plan, w, scale, shapes)
         solution, _ = solver.solve(operator, shapes.unflatten(gradient), damping, key)
@@ -103,9 +123,13 @@ def newton_direction(
 
     dots, norms = map(grouped, plan.inner(gradient, shapes))
     base = jnp.broadcast_to(scale + damping, (dots.shape[1],))
-    if bias_correction:
+    if bias_correction and not decoupled:
         if queries.stencil.paired:  # a's own divisor: pairs need no f(θ)
-            n = jnp.sum(queries.valid).astype(scalar_dtype())
+            valid = queries.valid
+        n = jnp.sum(valid).astype(scalar_dtype())
+        ratios, normalized = importance(weights, queries, valid, self_normalized)
+        if normalized:  # n²/ΣW², the effective number
+            n = jnp.square(n) / jnp.maximum(jnp.sum(jnp.square(ratios)), n)
         # E[Σ_{j≠k} a_j u_j] = (n−1)/n ∇F_μ whatever the baseline.
         papers = isinstance(baseline, Mean) and not queries.stencil.paired
         rescale = (n - 1) / jnp.maximum(n - 2, 1) if papers else n / jnp.maximum(n - 1, 1)
@@ -119,8 +143,25 @@ def newton_direction(
     return cast_leaves(plan.combine(c if structure == "leaf" else c[:, 0], shapes), shapes)
 
 
+def halves(queries: Queries) -> tuple[Queries, Queries]:
+    """The even-numbered and the odd-numbered directions of each round; the others are dropped."""
+    odd = (jnp.arange(queries.plan.num_directions) % 2).astype(bool)
+    odd = odd[:, None] if queries.stencil.paired else odd
+    return (
+        dataclasses.replace(queries, values=jnp.where(odd, jnp.nan, queries.values)),
+        dataclasses.replace(queries, values=jnp.where(odd, queries.values, jnp.nan)),
+    )
+
+
 def check_options(
-    num_directions: int, solver: Solver, bias_correction: bool, structure: str
+    num_directions: int,
+    size: int,
+    *,
+    baseline: Baseline,
+    solver: Solver,
+    bias_correction: bool,
+    structure: str,
+    decoupled: bool,
 ) -> None:
     """Raises for options that do not go together; also used when an optimiser is made."""
     _checks.instance("solver", solver, Solver, "the solvers of zo.solvers")
@@ -132,10 +173,17 @@ def check_options(
             "bias_correction=False and structure='global'. "
             "woodbury() and gram_diagonal() take both."
         )
-    if bias_correction and num_directions < 3:
+    half = num_directions // 2 * (size // num_directions)
+    if decoupled and half < baseline.min_queries:
+        raise ValueError(
+            "decoupled=True halves each round between gradient and Hessian: the smaller half, "
+            f"of num_directions={num_directions}, gives {half} queries, and {baseline!r} needs "
+            f"{baseline.min_queries}. Raise num_directions or history_size, or share the queries."
+        )
+    if bias_correction and not decoupled and size < 3:
         raise ValueError(
             "the leave-one-out product (E18) needs at least 3 directions; got num_directions × "
-            f"history_size = {num_directions}. Raise either, or pass bias_correction=False."
+            f"history_size = {size}. Raise either, or pass bias_correction=False."
         )
 
 

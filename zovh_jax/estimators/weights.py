@@ -36,10 +36,13 @@ def usable(queries: Queries, needs_origin: bool) -> jax.Array:
 
 def importance(
     weights: Any, queries: Queries, valid: jax.Array, self_normalized: bool
-) -> jax.Array:
-    """Importance ratios W_k (E5), [n], zero where the query was dropped."""
+) -> tuple[jax.Array, bool]:
+    """Importance ratios W_k (E5), [n], zero where the query was dropped; and whether they add up
+    to the number that is left (for any other reason than being all one)."""
+    if weights is None and queries.weights is not None:
+        weights, self_normalized = queries.weights, True
     if weights is None:
-        return valid.astype(scalar_dtype())
+        return valid.astype(scalar_dtype()), False
     weights = jnp.asarray(weights, scalar_dtype())
     if weights.size != queries.plan.size:
         raise ValueError(
@@ -51,7 +54,7 @@ def importance(
         total = jnp.sum(ratios)
         n = jnp.sum(valid).astype(ratios.dtype)
         ratios = ratios * (n / jnp.where(total > 0, total, 1))
-    return ratios
+    return ratios, self_normalized
 
 
 def centred(
@@ -59,6 +62,7 @@ def centred(
     queries: Queries,
     baseline: Baseline,
     ratios: jax.Array,
+    normalized: bool,
     valid: jax.Array,
     structure: Structure,
     order: int,
@@ -78,5 +82,7 @@ def centred(
         squares = queries.plan.squared_norms(structure)
         d = queries.plan.directions.dimension(structure)
         moments = squares if order == 1 else jnp.square(squares) - 2 * squares + d
-    c = baseline.coefficients(values, ratios, n, origins=origins, moments=moments)
+    c = baseline.coefficients(
+        values, ratios, n, normalized=normalized, origins=origins, moments=moments
+    )
     return jnp.where(n >= baseline.min_queries, c, 0)

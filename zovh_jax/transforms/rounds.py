@@ -16,6 +16,7 @@ from zovh_jax.estimators.hessian import check_law
 from zovh_jax.evaluators import Evaluator, query, vmapped
 from zovh_jax.history import History
 from zovh_jax.queries import Queries
+from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.stencils import Stencil
 
 
@@ -51,6 +52,7 @@ class Rounds:
     history_size: int
     store_directions: bool
     second_order: bool
+    reuse: Reuse = uniform()  # noqa: RUF009 - frozen
 
     def __post_init__(self):
         _checks.positive_int("num_directions", self.num_directions)
@@ -60,6 +62,8 @@ class Rounds:
         _checks.instance("stencil", self.stencil, Stencil, "the stencils of zo.stencils")
         _checks.instance("evaluate", self.evaluate, Evaluator, "zo.evaluators.vmapped() or chunked")
         _checks.instance("baseline", self.baseline, Baseline, "the baselines of zo.baselines")
+        _checks.instance("reuse", self.reuse, Reuse, "the rules of zo.reuse")
+        self.reuse.check(self.directions, self.stencil)
         object.__setattr__(self, "key", _checks.key(self.key))
         if self.uses_baseline and self.size < self.baseline.min_queries:
             raise ValueError(
@@ -98,6 +102,7 @@ class Rounds:
                 store_directions=self.store_directions,
                 key=self.key,
                 block_size=self.evaluate.block_size(self.num_directions),
+                centers=self.reuse.needs_centers,
             )
         else:
             structure_of(params)
@@ -150,8 +155,11 @@ class Rounds:
             history,
         )
         if self.history_size > 1:
-            history = history.push(queries)
-            queries, new_state = history.queries(), new_state._replace(history=history)
+            history = history.push(queries, params if self.reuse.needs_centers else None)
+            queries, new_state = (
+                self.reuse.apply(history, params),
+                new_state._replace(history=history),
+            )
         return queries, key, new_state
 
 

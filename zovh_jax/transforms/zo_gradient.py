@@ -12,6 +12,7 @@ from zovh_jax.baselines import Baseline, mean
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators import gradient
 from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms.rounds import Rounds, finite_or_zero
 
@@ -27,6 +28,7 @@ def zo_gradient(
     history_size: int = 1,
     evaluate: Evaluator = vmapped(),
     store_directions: bool = False,
+    reuse: Reuse = uniform(),
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the incoming updates by a gradient estimated from function values.
 
@@ -44,6 +46,7 @@ def zo_gradient(
       evaluate: ``vmapped()``, or ``chunked(size)`` to save memory.
       store_directions: keep the N·K directions in the state instead of replaying them from keys:
         faster, for N·K copies of the parameters.
+      reuse: how past rounds count; see `zo.reuse`.
 
     Returns:
       A transformation that emits an ascent direction: follow it with ``optax.scale(-lr)`` or any
@@ -77,6 +80,7 @@ def zo_gradient(
         history_size,
         store_directions,
         second_order=False,
+        reuse=reuse,
     )
 
     def update(updates, state, params=None, *, value_fn=None, value=None, **extra):

@@ -12,6 +12,7 @@ from zovh_jax._types import Schedule
 from zovh_jax.baselines import mean
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
@@ -27,14 +28,19 @@ def zoar(
     stencil: Stencil = forward(),
     evaluate: Evaluator = vmapped(),
     store_directions: bool = False,
+    reuse: Reuse = uniform(),
 ) -> optax.GradientTransformationExtraArgs:
     """ZoAR: θ ← θ − η/(NK − 1) Σ (F − F̄)/μ u over the last N rounds, one mean over all.
+
+    With ``directions=zo.directions.sphere()`` (‖u‖² = d; the sphere form, Thm 3.3) what descends
+    is the ball-smoothed objective E f(θ + v), v uniform in the ball of radius μ√d, of whose
+    gradient a round is an unbiased estimate as it is of ∇F_μ (E1) with Gaussian directions.
 
     Args:
       learning_rate: η, or a schedule.
       history_size: N, rounds that an estimate is made from, the current one included.
-      num_directions, radius, key, directions, stencil, evaluate, store_directions: as for
-        `zo.zo_gradient`.
+      num_directions, radius, key, directions, stencil, evaluate, store_directions, reuse: as
+        for `zo.zo_gradient`.
 
     Returns:
       An optimiser; K queries a step (2K central, 2K + 1 three_point). State: N keys, N radii and
@@ -61,6 +67,7 @@ def zoar(
             history_size=history_size,
             evaluate=evaluate,
             store_directions=store_directions,
+            reuse=reuse,
         ),
         optax.scale_by_learning_rate(learning_rate),
     )

@@ -15,6 +15,7 @@ from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators import newton_direction
 from zovh_jax.estimators.newton import check_options
 from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.solvers import Solver, gram_diagonal
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms.rounds import Rounds, finite_or_zero, scheduled
@@ -30,11 +31,13 @@ def zo_newton(
     solver: Solver = gram_diagonal(),
     bias_correction: bool = True,
     structure: Literal["global", "leaf"] = "global",
+    decoupled: bool = False,
     directions: Directions = gaussian(),
     stencil: Stencil = forward(),
     baseline: Baseline = mean(),
     evaluate: Evaluator = vmapped(),
     store_directions: bool = False,
+    reuse: Reuse = uniform(),
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the incoming updates by (Ĥ + λI)⁻¹ ĝ, both from the same queries.
 
@@ -47,6 +50,8 @@ def zo_newton(
       solver: ``gram_diagonal()``, the paper's, or any of `zo.solvers`.
       bias_correction: the paper's leave-one-out correction (direct solvers).
       structure: "global" as in the paper, or "leaf".
+      decoupled: gradient and Hessian from one half of each round each, instead of sharing it.
+      reuse: how past rounds count; see `zo.reuse`.
       directions, stencil, baseline, evaluate, store_directions: as for `zo.zo_gradient`.
 
     Returns:
@@ -78,8 +83,17 @@ def zo_newton(
         history_size,
         store_directions,
         second_order=True,
+        reuse=reuse,
     )
-    check_options(rounds.size, solver, bias_correction, structure)
+    check_options(
+        num_directions,
+        rounds.size,
+        baseline=baseline,
+        solver=solver,
+        bias_correction=bias_correction,
+        structure=structure,
+        decoupled=decoupled,
+    )
 
     def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
         del updates, extra
@@ -92,6 +106,7 @@ def zo_newton(
             solver=solver,
             bias_correction=bias_correction,
             structure=structure,
+            decoupled=decoupled,
             key=jax.random.fold_in(step_key, num_directions),
         )
         return finite_or_zero(direction), state
@@ -110,18 +125,21 @@ def zovh(
     solver: Solver = gram_diagonal(),
     bias_correction: bool = True,
     structure: Literal["global", "leaf"] = "global",
+    decoupled: bool = False,
     directions: Directions = gaussian(),
     stencil: Stencil = forward(),
     baseline: Baseline = mean(),
     evaluate: Evaluator = vmapped(),
     store_directions: bool = False,
+    reuse: Reuse = uniform(),
 ) -> optax.GradientTransformationExtraArgs:
     """ZoVH: θ ← θ − η (Ĥ + λI)⁻¹ ĝ (E20), with query reuse when history_size > 1.
 
     Args:
       learning_rate: η, or a schedule.
       num_directions, radius, damping, key, history_size, solver, bias_correction, structure,
-        directions, stencil, baseline, evaluate, store_directions: as for `zo_newton`.
+        decoupled, directions, stencil, baseline, evaluate, store_directions, reuse: as for
+        `zo_newton`.
 
     Returns:
       An optimiser; K queries a step (2K central, 2K + 1 three_point; one more for
@@ -149,11 +167,13 @@ def zovh(
             solver=solver,
             bias_correction=bias_correction,
             structure=structure,
+            decoupled=decoupled,
             directions=directions,
             stencil=stencil,
             baseline=baseline,
             evaluate=evaluate,
             store_directions=store_directions,
+            reuse=reuse,
         ),
         optax.scale_by_learning_rate(learning_rate),
     )

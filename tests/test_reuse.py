@@ -1,0 +1,307 @@
+"""How past rounds are weighed: recentring, density ratios, discounts, levels; decoupled halves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import zovh_jax as zo
+
+pytestmark = pytest.mark.usefixtures("x64")
+D, K, N, RADIUS = 3, 4, 3, 0.5
+
+
+def quadratic(x):
+    return jnp.sum(jnp.array([1.0, 2.0, 0.5]) * x**2) + jnp.sum(x) * 0.3
+
+
+def make_history(path, k=K, size=N, f=quadratic, key=0, centers=True, **options):
+    """Rounds made around the points of a path, the last one being the current."""
+    path = [jnp.asarray(x, float) for x in path]
+    history = zo.History.init(
+        path[0], size=size, num_directions=k, centers=centers, block_size=k, **options
+    )
+    for i, x in enumerate(path):
+        round_key = jax.random.fold_in(jax.random.key(key), i)
+        queries = zo.query(f, x, round_key, num_directions=k, radius=RADIUS)
+        history = history.push(queries, x if centers else None)
+    return history, path[-1]
+
+
+PATH = [[0.5, -0.2, 0.3], [0.45, -0.1, 0.25], [0.4, -0.1, 0.1], [0.38, -0.05, 0.12]]
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_recentred_points_are_where_they_were(steps):
+    history, x = jax.jit(lambda: make_history(PATH[:steps]))()
+    drawn = history.queries().plan.draw(x)
+    seen = history.recentered(x).plan.draw(x)
+    for slot in range(min(steps, N)):
+        age = int(history.ages[slot])
+        assert age == (steps - 1 - slot) % N
+        center = np.asarray(PATH[steps - 1 - age])
+        rows = slice(slot * K, slot * K + K)
+        points = center + RADIUS * drawn[rows]
+        np.testing.assert_allclose(x + RADIUS * seen[rows], points, rtol=1e-14)
+
+
+def test_every_reduction_sees_the_shift():
+    history, x = make_history(PATH)
+    plan = history.recentered(x).plan
+    rows, structure = (
+        np.asarray(plan.draw(x)),
+        zo.estimators.hessian(history.queries(), x).structure,
+    )
+    c = np.linspace(-1, 1, N * K)
+    v = np.arange(1.0, D + 1)
+    np.testing.assert_allclose(plan.combine(c, structure)[0], c @ rows, rtol=1e-13)
+    np.testing.assert_allclose(plan.gram(structure)[..., 0], rows @ rows.T, rtol=1e-13)
+    dots, squares = plan.inner([jnp.asarray(v)], structure)
+    np.testing.assert_allclose(dots[:, 0], rows @ v, rtol=1e-13)
+    np.testing.assert_allclose(squares[:, 0], np.sum(rows**2, 1), rtol=1e-13)
+
+
+def test_density_ratios_are_those_of_the_two_policies():
+    history, x = make_history(PATH)
+    queries = history.recentered(x)
+    points = x + RADIUS * queries.plan.draw(x)
+    by_slot = [PATH[3 - int(age)] for age in history.ages]
+    for slot, center in enumerate(by_slot):
+        rows = slice(slot * K, slot * K + K)
+        new, old = (
+            stats.multivariate_normal(np.asarray(c), RADIUS**2).pdf(points[rows])
+            for c in (x, center)
+        )
+        ratios = zo.reuse.density_ratios(queries, x)
+        np.testing.assert_allclose(ratios[rows], new / old, rtol=1e-10)
+
+
+def estimates(reuse, runs=4000):
+    """Gradients from two far-apart rounds, for many keys, and the true smoothed gradient."""
+    path = [[0.5, -0.2, 0.3], [0.3, 0.0, 0.1]]
+
+    def make(key):
+        x = jnp.asarray(path[0])
+        history = zo.History.init(x, size=2, num_directions=40, centers=True, block_size=40)
+        for i, point in enumerate(path):
+            point = jnp.asarray(point)
+            queries = zo.query(
+                quadratic, point, jax.random.fold_in(key, i), num_directions=40, radius=RADIUS
+            )
+            history = history.push(queries, point)
+        return zo.estimators.gradient(reuse.apply(history, point), point)
+
+    samples = jax.jit(jax.vmap(make))(jax.random.split(jax.random.key(3), runs))
+    return np.asarray(samples), np.asarray(jax.grad(quadratic)(jnp.asarray(path[-1])))
+
+
+def test_importance_removes_the_bias_of_old_rounds():
+    reuse = zo.reuse.importance(clip=float("inf"), min_effective=0.0)
+    samples, expected = estimates(reuse)
+    error = samples.std(0) / np.sqrt(len(samples))
+    assert np.max(error) < 0.01
+    # Self-normalisation leaves a bias of order 1/n, n = 80.
+    assert np.all(np.abs(samples.mean(0) - expected) < 5 * error + 0.02)
+    plain, _ = estimates(zo.reuse.uniform())
+    assert np.max(np.abs(plain.mean(0) - expected)) > 0.2
+    alone, _ = estimates(zo.reuse.discounted(0.0))
+    assert samples.var(0).sum() < 0.9 * alone.var(0).sum()
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_importance_gates_on_the_effective_sample_size(far):
+    path = [[9.0, 9, 9] if far else PATH[0], PATH[1]]
+    history, x = make_history(path, size=2)
+    queries = zo.reuse.importance(min_effective=0.6).apply(history, x)
+    current = np.repeat(np.asarray(history.ages) == 0, K)
+    if far:
+        np.testing.assert_array_equal(queries.weights, current)
+        alone = zo.query(
+            quadratic, x, jax.random.fold_in(jax.random.key(0), 1), num_directions=K, radius=RADIUS
+        )
+        np.testing.assert_allclose(
+            zo.estimators.gradient(queries, x), zo.estimators.gradient(alone, x), rtol=1e-12
+        )
+    else:
+        assert np.all(np.asarray(queries.weights)[~current] > 0)
+
+
+def test_importance_clips():
+    history, x = make_history([PATH[0], [0.0, 0.4, 0.0]], size=2)
+    free = zo.reuse.importance(clip=float("inf"), min_effective=0).apply(history, x).weights
+    clipped = zo.reuse.importance(clip=1.5, min_effective=0).apply(history, x).weights
+    assert np.max(free) > 1.5
+    np.testing.assert_allclose(clipped, np.minimum(free, 1.5))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_discounted_gradient_is_the_written_sum(steps):
+    history, x = make_history((PATH * 2)[:steps], centers=False)
+    queries = zo.reuse.discounted(0.5).apply(history, x)
+    u = np.asarray(history.queries().plan.draw(x))
+    valid = np.asarray(history.queries().valid)
+    w = np.where(valid, 0.5 ** np.repeat(np.asarray(history.ages), K), 0)
+    f = np.where(valid, history.queries().values.ravel(), 0)
+    w *= valid.sum() / w.sum()
+    n = valid.sum()
+    c = w * (f - w @ f / n) / (n - w @ w / n)
+    expected = c @ np.where(valid[:, None], u, 0) / RADIUS
+    np.testing.assert_allclose(zo.estimators.gradient(queries, x), expected, rtol=1e-12)
+
+
+def test_discounted_at_one_is_uniform_and_at_zero_is_no_reuse():
+    history, x = make_history(PATH, centers=False)
+    one, zero, uniform = (
+        zo.estimators.newton_direction(rule.apply(history, x), x, damping=1.0)
+        for rule in (zo.reuse.discounted(1.0), zo.reuse.discounted(0.0), zo.reuse.uniform())
+    )
+    np.testing.assert_allclose(one, uniform, rtol=1e-12)
+    key = jax.random.fold_in(jax.random.key(0), 3)
+    alone = zo.query(quadratic, x, key, num_directions=K, radius=RADIUS)
+    expected = zo.estimators.newton_direction(alone, x, damping=1.0)
+    np.testing.assert_allclose(zero, expected, rtol=1e-12)
+
+
+def test_weighted_hessian_keeps_a_constant_out():
+    history, x = make_history(PATH, centers=False)
+    shifted, _ = make_history(PATH, centers=False, f=lambda x: quadratic(x) + 100)
+    rule = zo.reuse.discounted(0.5)
+    first, second = (
+        zo.estimators.hessian(rule.apply(h, x), x).as_matrix() for h in (history, shifted)
+    )
+    np.testing.assert_allclose(first, second, rtol=1e-9)
+
+
+def test_adaptive_follows_the_level():
+    def by_round(levels):
+        values = iter(levels)
+        history = zo.History.init(jnp.zeros(D), size=N, num_directions=K)
+        for i in range(N):
+            level = next(values)
+            queries = zo.query(
+                lambda x, level=level: jnp.sum(x) + level,
+                jnp.zeros(D),
+                jax.random.fold_in(jax.random.key(1), i),
+                num_directions=K,
+                radius=RADIUS,
+            )
+            history = history.push(queries)
+        return np.asarray(zo.reuse.adaptive().apply(history, None).weights).reshape(N, K)[:, 0]
+
+    still = by_round([0.0, 0.0, 0.0])
+    assert np.all(still > 0.3) and still[-1] == 1
+    moving = by_round([60.0, 20.0, 0.0])
+    assert moving[0] < 0.01 and moving[0] < moving[1] < 0.1 and moving[-1] == 1
+
+
+@pytest.mark.parametrize("reuse", [zo.reuse.adaptive(), zo.reuse.importance()])
+def test_fast_falling_objectives_do_not_upset_weighted_reuse(reuse):
+    """Steps far longer than the radius: a common mean over all rounds makes ZoAR blow up."""
+
+    def final(rule):
+        x = jnp.full(50, 3.0)
+        optimizer = zo.zoar(
+            0.02, num_directions=10, radius=1e-3, key=jax.random.key(0), history_size=6, reuse=rule
+        )
+
+        def step(carry, _):
+            x, state = carry
+            updates, state = optimizer.update(None, state, x, value_fn=lambda x: jnp.sum(x**2) / 2)
+            return (x + updates, state), None
+
+        (x, _), _ = jax.lax.scan(step, (x, optimizer.init(x)), length=300)
+        return float(jnp.sum(x**2))
+
+    assert not final(zo.reuse.uniform()) < 450  # where it started
+    assert final(reuse) < 0.1
+
+
+def test_decoupled_halves_make_the_gradient_and_the_hessian():
+    x, key = jnp.asarray(PATH[0]), jax.random.key(2)
+    queries = zo.query(quadratic, x, key, num_directions=9, radius=RADIUS)
+    u, f = np.asarray(queries.plan.draw(x)), np.asarray(queries.values)
+    even, odd = slice(0, None, 2), slice(1, None, 2)
+
+    def centred(part):
+        return (f[part] - f[part].mean()) / (len(f[part]) - 1)
+
+    gradient = centred(even) @ u[even] / RADIUS
+    hessian = np.einsum("k,ki,kj->ij", centred(odd), u[odd], u[odd]) / RADIUS**2
+    direction = zo.estimators.newton_direction(
+        queries, x, damping=30.0, solver=zo.solvers.woodbury(), decoupled=True
+    )
+    expected = np.linalg.solve(hessian + 30 * np.eye(D), gradient)
+    np.testing.assert_allclose(direction, expected, rtol=1e-9)
+    cg = zo.estimators.newton_direction(
+        queries, x, damping=30.0, solver=zo.solvers.cg(), decoupled=True, bias_correction=False
+    )
+    np.testing.assert_allclose(cg, expected, rtol=1e-5)
+
+
+def test_decoupled_product_is_unbiased_where_the_inverse_is_linear():
+    """At large damping the product is ĝ/λ − Ĥĝ/λ²: independent halves leave no correlation."""
+    x, damping = jnp.asarray(PATH[0]), 1e4
+
+    def once(key, decoupled):
+        queries = zo.query(quadratic, x, key, num_directions=8, radius=RADIUS)
+        direction = zo.estimators.newton_direction(
+            queries, x, damping=damping, decoupled=decoupled, bias_correction=False
+        )
+        half = zo.estimators.newton.halves(queries)[0] if decoupled else queries
+        return damping * (zo.estimators.gradient(half, x) - damping * direction)
+
+    keys = jax.random.split(jax.random.key(5), 40_000)
+    expected = np.array([2.0, 4.0, 1.0]) * np.asarray(jax.grad(quadratic)(x))
+    for decoupled in (True, False):
+        samples = np.asarray(jax.jit(jax.vmap(lambda k, d=decoupled: once(k, d)))(keys))
+        error = samples.std(0) / np.sqrt(len(keys))
+        off = np.abs(samples.mean(0) - expected) / error
+        assert np.all(off < 5) if decoupled else np.max(off) > 10
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: zo.reuse.discounted(1.5), r"decay must be between 0 and 1, got 1\.5"),
+        (lambda: zo.reuse.importance(clip=0.5), r"clip must be 1 or more, got 0\.5"),
+        (lambda: zo.reuse.importance(min_effective=2), "min_effective must be between 0 and 1"),
+        (lambda: zo.reuse.adaptive(0.0), "tolerance"),
+        (
+            lambda: zo.zoar(
+                0.1,
+                num_directions=4,
+                radius=0.1,
+                key=jax.random.key(0),
+                directions=zo.directions.sphere(),
+                reuse=zo.reuse.importance(),
+            ),
+            "needs Gaussian directions and a forward stencil",
+        ),
+        (
+            lambda: zo.zovh(
+                0.1,
+                num_directions=3,
+                radius=0.1,
+                damping=1.0,
+                key=jax.random.key(0),
+                decoupled=True,
+            ),
+            "num_directions=3, gives 1 queries, and Mean.* needs 2",
+        ),
+        (
+            lambda: make_history(PATH, centers=False)[0].recentered(jnp.zeros(D)),
+            "centers=True",
+        ),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_push_wants_the_center():
+    history = zo.History.init(jnp.zeros(D), size=2, num_directions=K, centers=True)
+    queries = zo.query(quadratic, jnp.zeros(D), jax.random.key(0), num_directions=K, radius=RADIUS)
+    with pytest.raises(TypeError, match=r"push\(queries, params\)"):
+        history.push(queries)

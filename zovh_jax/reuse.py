@@ -1,0 +1,200 @@
+"""How past rounds count in an estimate.
+
+An old round was made around another θ, so it tells about another gradient, at another level of the
+objective. The rules give each direction a weight, always self-normalised:
+
+- ``uniform()``: all alike, as ZoAR and ZoVH do (E11, E15). Best while the objective changes less
+  per step than across a perturbation; beyond that it can make a run diverge.
+- ``discounted(decay)``: decay^age. Older is worse, however much has changed; it does not keep a
+  run from diverging where the level falls fast.
+- ``adaptive()``: a round counts the less, the more its mean value has moved away from the current
+  round's, against the spread of values within rounds. Scalars only, nothing to tune.
+- ``importance()``: the ratio of the densities that the current and the old policy give to an old
+  point (E5), which makes old rounds unbiased for the current gradient. It keeps N copies of the
+  parameters and pays where ‖θ_j − θ‖ is below μ: beyond, the ratios degenerate.
+
+None of them spends queries.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from zovh_jax import _checks
+from zovh_jax._tree import scalar_dtype, structure_of
+from zovh_jax._types import PyTree
+from zovh_jax.directions import Directions
+from zovh_jax.history import History
+from zovh_jax.queries import Queries
+from zovh_jax.stencils import Stencil
+
+
+class Reuse:
+    """A rule of reuse; see the module's docstring."""
+
+    needs_centers: ClassVar[bool] = False
+    """Whether the history must keep each round's θ."""
+
+    def check(self, directions: Directions, stencil: Stencil) -> None:
+        """Raises where the rule does not go with these rounds."""
+
+    def apply(self, history: History, params: PyTree) -> Queries:
+        """The rounds of a history, with the weights that they have at ``params``."""
+        raise NotImplementedError  # pragma: no cover - abstract
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Uniform(Reuse):
+    """All rounds count alike: (E11) and (E15) as the papers have them."""
+
+    def apply(self, history, params):
+        return history.queries()
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Discounted(Reuse):
+    """A round that is ``age`` steps old has weight decay^age.
+
+    Args:
+      decay: between 0 (only the current round) and 1 (``uniform``).
+
+    Example:
+      >>> import jax, jax.numpy as jnp, zovh_jax as zo
+      >>> optimizer = zo.zoar(0.05, num_directions=4, radius=0.1, key=jax.random.key(0),
+      ...                     history_size=8, reuse=zo.reuse.discounted(0.7))
+      >>> state = optimizer.init(jnp.ones(3))
+    """
+
+    decay: float
+
+    def __post_init__(self):
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay must be between 0 and 1, got {self.decay!r}.")
+
+    def apply(self, history, params):
+        ages = history.ages.astype(scalar_dtype())
+        by_round = jnp.asarray(self.decay, ages.dtype) ** ages
+        return _weighted(history.queries(), by_round)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Adaptive(Reuse):
+    """Rounds whose level has moved count less: weight 1/(1 + max(0, Δ²/s² − 2/K)/tolerance²).
+
+    Δ is the difference between a round's mean value and the current round's, s² the variance of
+    the values within rounds, and 2/K what Δ²/s² is by chance alone. While the objective stands
+    still all rounds count; once it moves by more than it varies across a perturbation, old rounds
+    fade, and with them the error that one common mean makes. The weights depend on the values, so
+    the estimate is unbiased only up to a shrinkage of order 1/K of the old rounds' part.
+
+    Args:
+      tolerance: the change of level, in units of s, at which a round has half its weight.
+    """
+
+    tolerance: float = 1.0
+
+    def __post_init__(self):
+        _checks.positive("tolerance", self.tolerance)
+
+    def apply(self, history, params):
+        queries = history.queries()
+        shape = (history.size, queries.plan.num_directions)
+        valid = queries.valid.reshape(shape)
+        values = jnp.where(valid, queries.even.reshape(shape), 0)
+        counts = jnp.sum(valid, 1).astype(values.dtype)
+        means = jnp.sum(values, 1) / jnp.maximum(counts, 1)
+        squares = jnp.sum(jnp.where(valid, jnp.square(values - means[:, None]), 0))
+        variance = squares / jnp.maximum(jnp.sum(jnp.maximum(counts - 1, 0)), 1)
+        current = jnp.argmin(history.ages)
+        moved = jnp.square(means - means[current])
+        chance = variance * (1 / jnp.maximum(counts, 1) + 1 / jnp.maximum(counts[current], 1))
+        excess = jnp.maximum(moved - chance, 0)
+        scale = variance * self.tolerance**2
+        # Where the values do not vary at all, any change of level is too much.
+        by_round = jnp.where(excess > 0, scale / (scale + excess), 1)
+        by_round = jnp.where((history.ages == 0) | (counts[current] == 0), 1, by_round)
+        return _weighted(queries, by_round)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Importance(Reuse):
+    """Importance sampling (E5): old points as if the current policy had drawn them.
+
+    The point θ_j + μu is, from the current θ, along v = u + (θ_j − θ)/μ, and has weight
+    W = exp(−(‖v‖² − ‖u‖²)/2), clipped and self-normalised; estimates use v in u's place.
+
+    W's spread grows like exp(‖θ_j − θ‖²/μ²). The effective sample size (ΣW)²/ΣW² tells how many
+    directions are really left; where it falls below ``min_effective`` of all, the old rounds are
+    left out of this step.
+
+    Forward stencil and Gaussian directions only. Memory: N copies of the parameters in the state.
+
+    Args:
+      clip: the largest ratio; bounds the variance for a little bias. ``float("inf")`` for none.
+      min_effective: the least effective sample size, as a fraction of the directions at hand.
+
+    Source: ZoAR and ZoVH, as an extension of their query reuse; (E5).
+    """
+
+    needs_centers: ClassVar[bool] = True
+    clip: float = 10.0
+    min_effective: float = 0.5
+
+    def __post_init__(self):
+        if not self.clip >= 1:
+            raise ValueError(f"clip must be 1 or more, got {self.clip!r}.")
+        if not 0 <= self.min_effective <= 1:
+            raise ValueError(f"min_effective must be between 0 and 1, got {self.min_effective!r}.")
+
+    def check(self, directions, stencil):
+        if directions.law != "gaussian" or stencil.paired:
+            raise ValueError(
+                "reuse=zo.reuse.importance() needs Gaussian directions and a forward stencil; got "
+                f"directions={directions!r} and stencil={stencil!r}. Use zo.reuse.adaptive()."
+            )
+
+    def apply(self, history, params):
+        queries = history.recentered(params)
+        self.check(queries.plan.directions, queries.stencil)
+        weights = jnp.minimum(density_ratios(queries, params), self.clip)
+        weights = jnp.where(queries.valid, weights, 0)
+        total, squares = jnp.sum(weights), jnp.sum(jnp.square(weights))
+        effective = jnp.square(total) / jnp.where(squares > 0, squares, 1)
+        enough = effective >= self.min_effective * jnp.sum(queries.valid).astype(weights.dtype)
+        current = jnp.repeat(history.ages == 0, queries.plan.num_directions)
+        weights = jnp.where(enough, weights, current.astype(weights.dtype))
+        return dataclasses.replace(queries, weights=weights)
+
+
+def density_ratios(queries: Queries, params: PyTree) -> jax.Array:
+    """π_θ(x)/π_{θ_j}(x) of recentred queries' points x, [n]."""
+    structure, plan = structure_of(params), queries.plan
+    shift = structure.treedef.flatten_up_to(plan.shift)
+    on = plan.directions.active(structure)
+    # With s the shift and v = u + s: log W = −(‖v‖² − ‖u‖²)/2 = −v·s + ‖s‖²/2.
+    squares = sum(
+        jnp.sum(jnp.square(s), axis=tuple(range(1, s.ndim))).astype(scalar_dtype())
+        for s, active in zip(shift, on, strict=True)
+        if active
+    )
+    along = plan.inner_by_round(shift, structure)
+    return jnp.exp(jnp.repeat(squares, plan.num_directions) / 2 - along)
+
+
+def _weighted(queries: Queries, by_round: jax.Array) -> Queries:
+    weights = jnp.repeat(by_round.astype(scalar_dtype()), queries.plan.num_directions)
+    return dataclasses.replace(queries, weights=weights)
+
+
+uniform = Uniform
+discounted = Discounted
+adaptive = Adaptive
+importance = Importance
+
+__all__ = ["Reuse", "adaptive", "density_ratios", "discounted", "importance", "uniform"]

@@ -23,22 +23,25 @@ LAYERS = [
     "stencils",
     "queries",
     "evaluators",
+    "subspaces",
     "history",
+    "reuse",
     "baselines",
     "operators",
     "solvers",
     "estimators",
     "functional",
     "transforms",
+    "problems",
 ]
 """From the bottom up: a module imports from layers below its own only."""
-SHARED = ["rounds", "zo_gradient"]
+SHARED = ["rounds", "precision", "zo_gradient", "zo_subspace_newton"]
 """What the transforms share, from the bottom up; else they know nothing of each other."""
 FILES = sorted(PACKAGE.rglob("*.py"))
 every_file = pytest.mark.parametrize(
     "path", FILES, ids=[str(path.relative_to(PACKAGE)) for path in FILES]
 )
-PUBLIC = ["directions", "stencils", "baselines", "evaluators", "solvers", "estimators"]
+PUBLIC = ["directions", "stencils", "baselines", "evaluators", "solvers", "estimators", "problems", "reuse"]
 
 
 def module_of(path):
@@ -225,6 +228,21 @@ SIGNATURES = {
     zo.zo_sgd: ("learning_rate", "num_directions radius key"),
     zo.zoar: ("learning_rate", "num_directions radius key"),
     zo.zovh: ("learning_rate", "num_directions radius damping key"),
+    zo.radazo: ("learning_rate", "num_directions radius key"),
+    zo.zo_adamm: ("learning_rate", "num_directions radius key"),
+    zo.zo_signsgd: ("learning_rate", "num_directions radius key"),
+    zo.mezo: ("learning_rate", "radius key"),
+    zo.rspg: ("learning_rate", "num_directions radius key"),
+    zo.random_iterate: ("opt_state", ""),
+    zo.zo_hizoo: ("num_directions radius", "key"),
+    zo.hizoo: ("learning_rate", "radius key"),
+    zo.zoha: ("learning_rate", "radius damping key"),
+    zo.spsa: ("learning_rate", "radius key"),
+    zo.zo_spsa2: ("num_directions radius", "key"),
+    zo.spsa2: ("learning_rate", "radius key"),
+    zo.spsa_gains: ("a c", ""),
+    zo.zo_subspace_newton: ("num_subspaces radius", "key"),
+    zo.zo_sah: ("learning_rate", "num_subspaces radius key"),
     zo.estimators.gradient: ("queries params", ""),
     zo.estimators.hessian: ("queries params", ""),
     zo.estimators.newton_direction: ("queries params", "damping"),

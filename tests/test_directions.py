@@ -9,14 +9,15 @@ import scipy.stats
 import zovh_jax as zo
 from zovh_jax._tree import structure_of
 from zovh_jax.directions import (
-    _orthogonalise,
     explicit,
     gaussian,
     masked,
     orthogonal,
     rademacher,
+    scaled,
     sphere,
 )
+from zovh_jax.directions.families import _orthogonalise
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
@@ -226,3 +227,122 @@ def test_narrow_parameters_draw_in_float32(name):
     narrow, wide = (draw(directions, 4, jnp.zeros(5, t)) for t in (jnp.bfloat16, jnp.float32))
     assert narrow.dtype == jnp.float32
     np.testing.assert_array_equal(narrow, wide)
+
+
+SLOPE = jnp.array([1.0, -2.0, 3.0])
+SCALE = {"a": jnp.asarray(0.5), "b": (jnp.arange(1.0, 7.0).reshape(2, 3), jnp.array([0.0, 10.0]))}
+
+
+@pytest.mark.parametrize("name", ["gaussian", "sphere", "masked orthogonal"])
+def test_scaled_is_another_family_times_numbers(name):
+    """Whole, in blocks, stored; and its reductions are those of the scaled rows."""
+    inner = FAMILIES[name]
+    directions, structure, key = scaled(inner, SCALE), structure_of(PARAMS), jax.random.key(2)
+    expected = rows(draw(inner, 6, key=key)) * rows(jax.tree.map(lambda s: s[None], SCALE))
+
+    @jax.jit
+    def replayed(scale):
+        plan = zo.Plan(key, scaled(inner, scale), num_directions=6, block_size=2)
+        return plan.draw(PARAMS), plan.gram(structure).sum(-1), plan.squared_norms(structure)
+
+    drawn, gram, squares = replayed(SCALE)
+    np.testing.assert_allclose(rows(drawn), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gram, expected @ expected.T, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(squares, np.sum(expected**2, 1), rtol=1e-4)
+    assert directions.joint == inner.joint
+    assert directions.active(structure) == inner.active(structure)
+    assert directions.dimension(structure) == inner.dimension(structure)
+    some = jax.jit(lambda i: directions.draw(key, structure, 6, i))(jnp.array([4, 1]))
+    columns = slice(1, None) if "masked" in name else slice(None)
+    np.testing.assert_allclose(rows(some), expected[[4, 1], columns], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("evaluate", [zo.evaluators.vmapped(), zo.evaluators.chunked(2)])
+def test_scaled_rounds(evaluate):
+    """Queried where the scale says, replayed or stored; on a slope g the mean gradient is s²g."""
+    scale = jnp.array([2.0, 0.5, 0.0])
+    options = {
+        "num_directions": 5,
+        "radius": 0.1,
+        "directions": scaled(gaussian(), scale),
+        "evaluate": evaluate,
+        "stencil": zo.stencils.central(),
+    }
+
+    @jax.jit
+    def run(key):
+        x, results = jnp.zeros(3), []
+        for store in (False, True):
+            queries = zo.query(lambda x: x @ SLOPE, x, key, store_directions=store, **options)
+            estimate = zo.estimators.gradient(queries, x)
+            results.append((queries.values, queries.plan.draw(x), estimate))
+        return results
+
+    (values, u, estimate), stored = run(jax.random.key(0))
+    slopes = u @ SLOPE
+    np.testing.assert_allclose(values, 0.1 * np.stack([slopes, -slopes], 1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(estimate, slopes @ u / 5, rtol=1e-5, atol=1e-5)
+    for x, y in zip((values, u, estimate), stored, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+    z = draw(gaussian(), 5, jnp.zeros(3))
+    np.testing.assert_allclose(u, z * scale, rtol=1e-6)
+
+
+def test_scaled_compiles_once_for_all_scales():
+    """The scale is an array of the program: leaves of the spec, vmappable."""
+    calls = []
+
+    @jax.jit
+    def estimate(scale):
+        calls.append(1)
+        queries = zo.query(
+            lambda x: x @ SLOPE,
+            jnp.zeros(3),
+            jax.random.key(0),
+            num_directions=4,
+            radius=1.0,
+            directions=scaled(rademacher(), scale),
+        )
+        return queries.values
+
+    first, second = estimate(jnp.ones(3)), estimate(2 * jnp.ones(3))
+    np.testing.assert_allclose(second, 2 * first, rtol=1e-6)
+    assert len(calls) == 1
+    many = jax.vmap(estimate)(jnp.stack([jnp.ones(3), 2 * jnp.ones(3)]))
+    np.testing.assert_allclose(many, jnp.stack([first, second]), rtol=1e-6)
+    assert len(jax.tree.leaves(scaled(gaussian(), SCALE))) == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: scaled(gaussian(), jnp.ones(4)), "scale must be a tree like params"),
+        (lambda: scaled(gaussian(), {"a": jnp.ones(3)}), "scale must be a tree like params"),
+        (lambda: scaled(explicit(jnp.ones((2, 3))), jnp.ones(3)), r"scaled\(explicit.*multiply"),
+        (
+            lambda: scaled(scaled(gaussian(), jnp.ones(3)), jnp.ones(3)),
+            r"scaled\(scaled.*multiply",
+        ),
+        (
+            lambda: masked(scaled(gaussian(), jnp.ones(3)), True),
+            r"write scaled\(masked\(directions, mask\), scale\)",
+        ),
+        (lambda: scaled(masked(gaussian(), False), jnp.ones(3)), "mask freezes every leaf"),
+    ],
+)
+def test_scaled_errors(make, message):
+    with pytest.raises(ValueError, match=message):
+        zo.query(
+            jnp.sum,
+            jnp.zeros(3),
+            jax.random.key(0),
+            num_directions=2,
+            radius=0.1,
+            directions=make(),
+        )
+
+
+def test_scaled_needs_a_family():
+    with pytest.raises(TypeError, match=r"directions must be one of.*call it"):
+        options = {"num_directions": 2, "radius": 0.1, "directions": scaled(gaussian, jnp.ones(3))}
+        zo.query(jnp.sum, jnp.zeros(3), jax.random.key(0), **options)

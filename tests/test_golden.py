@@ -143,7 +143,7 @@ def test_newton_direction(name, golden, queries):
 
 
 @pytest.mark.parametrize("name", TRAJECTORIES)
-@pytest.mark.parametrize("method", ["zovh", "zoar"])
+@pytest.mark.parametrize("method", ["zovh", "zoar", "zoar_radazo"])
 def test_trajectory(name, method):
     case = Case(name)
     f = FUNCTIONS[str(case.function)]
@@ -155,8 +155,9 @@ def test_trajectory(name, method):
 
     def optimizer(directions):
         common["directions"] = zo.directions.explicit(jnp.asarray(directions))
-        if method == "zoar":
-            return zo.zoar(case.learning_rate, history_size=case.zoar_history_size.item(), **common)
+        if method != "zovh":
+            factory = zo.zoar if method == "zoar" else zo.radazo
+            return factory(case.learning_rate, history_size=case.zoar_history_size.item(), **common)
         solver = zo.solvers.gram_diagonal(guard=False)
         return zo.zovh(case.learning_rate, damping=case.damping.item(), solver=solver, **common)
 

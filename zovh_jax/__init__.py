@@ -23,10 +23,20 @@ F_k = f(θ + μ u_k), F̄ their mean, F± = f(θ ± μ u), f0 = f(θ), ν_k = (F
 - (E19) Neumann: (H + λI)⁻¹v ≈ α Σ_{i=0..T} (I − α(H + λI))^i v.
 - (E20) The step θ ← θ − η · (E18).
 
-Sources: ZoVH, arXiv 2605.30960; ZoAR, arXiv 2506.14460.
+Sources: ZoVH, arXiv 2605.30960; ZoAR, arXiv 2506.14460; ZO-SAH, arXiv 2507.06125. The optimisers
+that they compare with name theirs.
 """
 
-from zovh_jax import baselines, directions, estimators, evaluators, solvers, stencils
+from zovh_jax import (
+    baselines,
+    directions,
+    estimators,
+    evaluators,
+    problems,
+    reuse,
+    solvers,
+    stencils,
+)
 from zovh_jax.evaluators import query
 from zovh_jax.functional import grad, hvp, value_and_grad
 from zovh_jax.history import History
@@ -34,12 +44,29 @@ from zovh_jax.operators import LowRankPlusScaled
 from zovh_jax.queries import Plan, Queries
 from zovh_jax.solvers import inverse, neumann_solve, solve
 from zovh_jax.transforms import (
+    hizoo,
+    mezo,
     num_queries,
+    radazo,
+    random_iterate,
+    rspg,
     scale_by_inverse_hessian,
+    scale_by_radazo,
+    scale_by_zo_adamm,
+    spsa,
+    spsa2,
+    spsa_gains,
+    zo_adamm,
     zo_gradient,
+    zo_hizoo,
     zo_newton,
+    zo_sah,
     zo_sgd,
+    zo_signsgd,
+    zo_spsa2,
+    zo_subspace_newton,
     zoar,
+    zoha,
     zovh,
 )
 
@@ -55,19 +82,38 @@ __all__ = [
     "estimators",
     "evaluators",
     "grad",
+    "hizoo",
     "hvp",
     "inverse",
+    "mezo",
     "neumann_solve",
     "num_queries",
+    "problems",
     "query",
+    "radazo",
+    "random_iterate",
+    "reuse",
+    "rspg",
     "scale_by_inverse_hessian",
+    "scale_by_radazo",
+    "scale_by_zo_adamm",
     "solve",
     "solvers",
+    "spsa",
+    "spsa2",
+    "spsa_gains",
     "stencils",
     "value_and_grad",
+    "zo_adamm",
     "zo_gradient",
+    "zo_hizoo",
     "zo_newton",
+    "zo_sah",
     "zo_sgd",
+    "zo_signsgd",
+    "zo_spsa2",
+    "zo_subspace_newton",
     "zoar",
+    "zoha",
     "zovh",
 ]

@@ -2,7 +2,7 @@
 
 - ``vmapped()``: all perturbed parameters at once. Fastest; K (or 2K) copies of the parameters.
 - ``chunked(size)``: ``size`` directions at a time, plus and minus one after the other. Memory for
-  ``size`` copies, whatever K is.
+  ``size`` directions and as many perturbed copies, whatever K is.
 
 An evaluator also says in what block sizes directions are replayed later. However it works,
 ``value_fn`` is traced exactly once a round.
@@ -66,9 +66,12 @@ class Chunked(Evaluator):
 
     Args:
       size: directions in memory at once; need not divide num_directions.
+      redraw: for pairs, draw a direction again for its minus point instead of keeping it: one
+        block of directions less in memory, for one more draw.
     """
 
     size: int
+    redraw: bool = False
 
     def __post_init__(self):
         _checks.positive_int("size", self.size)
@@ -84,13 +87,25 @@ class Chunked(Evaluator):
         in_memory = plan.stored is not None or plan.directions.law == "given"
         stored = plan.materialise(structure) if in_memory or plan.directions.joint else None
 
-        def block(indices):
+        def rows(indices, key):
             if stored is None:
-                drawn = plan.directions.draw(plan.key, structure, k, indices)
-            else:
-                drawn = [u if u is None else u[indices] for u in stored]
-            values = jax.lax.map(lambda s: _evaluate_block(fn, leaves, drawn, s[None]), steps)
-            return jnp.moveaxis(values[..., 0], 0, -1)
+                return plan.directions.draw(key, structure, k, indices)
+            return [u if u is None else u[indices] for u in stored]
+
+        def block(indices):
+            redraw = self.redraw and stored is None
+            kept = None if redraw else rows(indices, plan.key)
+
+            def at(step):
+                drawn = kept
+                if redraw:
+                    # The barrier keeps XLA from moving the draw out of the loop over steps.
+                    data, step = jax.lax.optimization_barrier((jax.random.key_data(plan.key), step))
+                    key = jax.random.wrap_key_data(data, impl=jax.random.key_impl(plan.key))
+                    drawn = rows(indices, key)
+                return _evaluate_block(fn, leaves, drawn, step[None])
+
+            return jnp.moveaxis(jax.lax.map(at, steps)[..., 0], 0, -1)
 
         whole = k - k % b
         starts = jnp.arange(whole).reshape(-1, b)

@@ -76,6 +76,11 @@ class History:
         """
         size = _checks.positive_int("size", size)
         num_directions = _checks.positive_int("num_directions", num_directions)
+        if directions.law == "scaled":
+            raise ValueError(
+                "scaled directions change their scale from round to round and cannot be replayed: "
+                "a history of them has no meaning. Use their base family."
+            )
         structure = structure_of(params_like)
         dtype = scalar_dtype()
         keys, stored = None, None

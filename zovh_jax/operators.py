@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -93,4 +94,36 @@ class LowRankPlusScaled:
         )
 
 
-__all__ = ["LowRankPlusScaled"]
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Sum:
+    """The sum of operators on trees like params; each verb is the sum of theirs.
+
+    Attributes:
+      terms: the operators.
+    """
+
+    terms: tuple[Any, ...]
+
+    def mv(self, vector: PyTree) -> PyTree:
+        """The product with a tree like params."""
+        return self._add([term.mv(vector) for term in self.terms])
+
+    def diagonal(self) -> PyTree:
+        """The diagonal, as a tree like params."""
+        return self._add([term.diagonal() for term in self.terms])
+
+    def trace(self) -> jax.Array:
+        """The trace, a scalar."""
+        return sum((term.trace() for term in self.terms), jnp.zeros((), scalar_dtype()))
+
+    def as_matrix(self) -> jax.Array:
+        """The d×d array, in ``jax.flatten_util.ravel_pytree`` order. For small d."""
+        return self._add([term.as_matrix() for term in self.terms])
+
+    @staticmethod
+    def _add(trees: list[PyTree]) -> PyTree:
+        return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *trees)
+
+
+__all__ = ["LowRankPlusScaled", "Sum"]

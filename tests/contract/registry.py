@@ -38,6 +38,12 @@ def ones_like(params):
     return jax.tree.map(jnp.ones_like, params)
 
 
+def clip(params, step_size):
+    """The projection onto a box, as a prox."""
+    del step_size
+    return jax.tree.map(lambda x: jnp.clip(x, -0.5, 0.5), params)
+
+
 def explicit_gradient(num_directions, radius, *, key, **options):
     """zo_gradient along directions of the caller's."""
     rng = np.random.default_rng(0)
@@ -58,6 +64,23 @@ def precondition(num_directions, radius, *, key, **options):
     )
 
 
+def in_subspaces(factory):
+    """The factory with as many disjoint subspaces as num_directions coordinates allow."""
+
+    def make(num_directions, radius, *, key, subspace_dimension=2, **options):
+        return factory(
+            num_subspaces=min(num_directions, D - 1) // subspace_dimension,
+            radius=radius,
+            key=key,
+            subspace_dimension=subspace_dimension,
+            **options,
+        )
+
+    return make
+
+
+subspace_newton, sah = in_subspaces(zo.zo_subspace_newton), in_subspaces(zo.zo_sah)
+
 DEFAULTS = {
     zo.zo_newton: {"damping": 0.7},
     zo.scale_by_inverse_hessian: {"damping": 0.7},
@@ -65,7 +88,27 @@ DEFAULTS = {
     zo.zo_sgd: {"learning_rate": 0.1},
     zo.zoar: {"learning_rate": 0.1},
     zo.zovh: {"learning_rate": 0.1, "damping": 0.7},
+    zo.radazo: {"learning_rate": 0.1},
+    zo.zo_adamm: {"learning_rate": 0.1},
+    zo.zo_signsgd: {"learning_rate": 0.1},
+    zo.mezo: {"learning_rate": 0.1},
+    zo.rspg: {"learning_rate": 0.1},
+    zo.zo_hizoo: {"smoothing": 0.1},
+    zo.hizoo: {"learning_rate": 0.1, "smoothing": 0.1},
+    zo.zoha: {"learning_rate": 0.1, "damping": 0.7},
+    zo.spsa: {"learning_rate": 0.1},
+    zo.spsa2: {"learning_rate": 0.1},
+    sah: {"learning_rate": 0.1},
 }
+COPIES = {
+    zo.radazo: 2,
+    zo.zo_adamm: 3,
+    zo.rspg: 1,
+    zo.zo_hizoo: 1,
+    zo.hizoo: 1,
+    zo.zoha: 1,
+}
+"""Copies of the parameters in the state of those that keep any."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +119,14 @@ class Case:
       id: its name in the tests' output.
       factory: makes the transformation.
       options: its settings.
-      queries: what a step must charge, with K = 4.
-      known: the same when ``value=f(θ)`` is passed.
+      queries: what a step must charge, with K = 4; a pair where the second step's is another.
+      known: what the first must charge when ``value=f(θ)`` is passed.
     """
 
     id: str
     factory: Callable[..., optax.GradientTransformationExtraArgs]
     options: dict[str, Any]
-    queries: int
+    queries: int | tuple[int, int]
     known: int
 
     def make(self, **overrides):
@@ -92,9 +135,20 @@ class Case:
             **{**options, **DEFAULTS.get(self.factory, {}), **self.options, **overrides}
         )
 
+    def spent(self, num_steps) -> int:
+        """Queries charged after one step or two."""
+        each = self.queries if isinstance(self.queries, tuple) else (self.queries,) * 2
+        return sum(each[:num_steps])
+
     @property
     def ignores_updates(self) -> bool:
         return self.factory is not zo.scale_by_inverse_hessian
+
+    @property
+    def copies(self) -> int:
+        reuse = self.options.get("reuse")
+        centers = self.options["history_size"] if reuse and reuse.needs_centers else 0
+        return COPIES.get(self.factory, 0) + centers
 
     @property
     def traces(self) -> int:
@@ -110,6 +164,7 @@ CENTRAL = {"stencil": zo.stencils.central()}
 THREE = {"stencil": zo.stencils.three_point()}
 ORIGIN = {"baseline": zo.baselines.origin()}
 NONE = {"baseline": zo.baselines.none()}
+MEAN = {"baseline": zo.baselines.mean()}
 LEAVE_ONE_OUT = {"baseline": zo.baselines.leave_one_out()}
 OPTIMAL = {"baseline": zo.baselines.variance_optimal()}
 WOODBURY = {"solver": zo.solvers.woodbury()}
@@ -119,7 +174,16 @@ NEUMANN = {"solver": zo.solvers.neumann(num_terms=2), "damping": 1e4}
 SPHERE = {"directions": zo.directions.sphere(fast=True)}
 SIGNS = {"directions": zo.directions.rademacher()}
 ORTHOGONAL = {"directions": zo.directions.orthogonal()}
+DISCOUNTED = {"reuse": zo.reuse.discounted(0.5), "history_size": 3}
+ADAPTIVE = {"reuse": zo.reuse.adaptive(), "history_size": 3}
+IMPORTANCE = {"reuse": zo.reuse.importance(), "history_size": 3}
+TWO_RADII = {"initial_hessian": 2.0, "gradient_radius": 0.2}
 MASKED = {"directions": zo.directions.masked(zo.directions.gaussian(), {"b": False, "w": True})}
+SWITCHING = {"switch_every": 1}
+OF_3 = {"subspace_dimension": 3}
+TO_ZERO = {"ridge_towards": "zero"}
+ISOTROPIC = {"isotropy_tolerance": 1e3}
+COUPLED = {"pairing": "coupled"}
 
 CASES = [
     Case("gradient", zo.zo_gradient, {}, 4, 4),
@@ -137,7 +201,11 @@ CASES = [
     Case("gradient-central-chunked-reuse", zo.zo_gradient, CENTRAL | CHUNKED | REUSE, 8, 8),
     Case("gradient-three", zo.zo_gradient, THREE, 9, 8),
     Case("gradient-three-chunked-reuse", zo.zo_gradient, THREE | CHUNKED | REUSE, 9, 8),
+    Case("gradient-importance", zo.zo_gradient, IMPORTANCE, 4, 4),
+    Case("gradient-importance-masked-stored", zo.zo_gradient, IMPORTANCE | MASKED | STORED, 4, 4),
     Case("newton", zo.zo_newton, {}, 4, 4),
+    Case("newton-decoupled-discounted", zo.zo_newton, {"decoupled": True} | DISCOUNTED, 4, 4),
+    Case("newton-importance-chunked", zo.zo_newton, IMPORTANCE | CHUNKED, 4, 4),
     Case("newton-reuse", zo.zo_newton, REUSE, 4, 4),
     Case("newton-stored-reuse", zo.zo_newton, STORED | REUSE, 4, 4),
     Case("newton-leaf-chunked", zo.zo_newton, {"structure": "leaf"} | CHUNKED, 4, 4),
@@ -154,6 +222,32 @@ CASES = [
     Case("sgd-central-ragged", zo.zo_sgd, CENTRAL | RAGGED, 8, 8),
     Case("zoar", zo.zoar, {}, 4, 4),
     Case("zoar-stored-chunked", zo.zoar, STORED | CHUNKED, 4, 4),
+    Case("zoar-adaptive", zo.zoar, ADAPTIVE, 4, 4),
+    Case("radazo", zo.radazo, {}, 4, 4),
+    Case("radazo-origin-sphere", zo.radazo, ORIGIN | SPHERE, 5, 4),
+    Case("radazo-chunked-reuse", zo.radazo, CHUNKED | REUSE, 4, 4),
+    Case("adamm", zo.zo_adamm, {}, 5, 4),
+    Case("adamm-box-central", zo.zo_adamm, {"lower": -0.5, "upper": 0.5} | CENTRAL, 8, 8),
+    Case("signsgd", zo.zo_signsgd, {}, 5, 4),
+    Case("signsgd-votes-ragged", zo.zo_signsgd, {"majority_vote": True} | RAGGED, 5, 4),
+    Case("signsgd-votes-masked-mean", zo.zo_signsgd, {"majority_vote": True} | MASKED | MEAN, 4, 4),
+    Case("mezo", zo.mezo, {}, 8, 8),
+    Case("mezo-decay", zo.mezo, {"weight_decay": 0.1}, 8, 8),
+    Case("rspg", zo.rspg, {}, 5, 4),
+    Case("rspg-prox", zo.rspg, {"prox": clip, "smoothness": 1.0}, 5, 4),
+    Case("hizoo", zo.hizoo, {}, 9, 8),
+    Case("hizoo-zovh-ragged", zo.hizoo, {"variant": "zovh"} | RAGGED, 9, 8),
+    Case("hizoo-masked-chunked", zo.zo_hizoo, MASKED | CHUNKED, 9, 8),
+    Case("hizoo-orthogonal", zo.zo_hizoo, ORTHOGONAL, 9, 8),
+    Case("zoha", zo.zoha, {}, 9, 8),
+    Case("spsa", zo.spsa, {}, 8, 8),
+    Case("spsa2-newton", zo.zo_spsa2, {}, 16, 16),
+    Case("spsa2", zo.spsa2, {}, 16, 16),
+    Case("spsa2-ragged", zo.spsa2, TWO_RADII | RAGGED, 16, 16),
+    Case("subspaces-of-3-ragged", subspace_newton, OF_3 | TO_ZERO | RAGGED, (10, 4), 9),
+    Case("subspaces-isotropic", subspace_newton, SWITCHING | ISOTROPIC, (11, 8), 10),
+    Case("subspaces-coupled-chunked", subspace_newton, SWITCHING | COUPLED | CHUNKED, 11, 10),
+    Case("sah", sah, {}, (11, 5), 10),
     Case("zovh", zo.zovh, {}, 4, 4),
     Case("zovh-chunked-reuse", zo.zovh, CHUNKED | REUSE, 4, 4),
 ]

@@ -3,12 +3,21 @@
 - ``gradient``: first order; the place to start.
 - ``hessian``: an operator, for its products, trace, diagonal, or to solve with.
 - ``newton_direction``: both in one, with the ZoVH paper's leave-one-out correction.
+- ``interpolated_gradient``, ``interpolated_hessian``: biased towards a prior, and far more
+  accurate where there are fewer queries than unknowns.
 
 Every one of them takes what `zo.query`, `zo.Queries.from_values` or `zo.History.queries` returns.
 """
 
 from zovh_jax.estimators.gradient import gradient
 from zovh_jax.estimators.hessian import hessian
+from zovh_jax.estimators.interpolation import interpolated_gradient, interpolated_hessian
 from zovh_jax.estimators.newton import newton_direction
 
-__all__ = ["gradient", "hessian", "newton_direction"]
+__all__ = [
+    "gradient",
+    "hessian",
+    "interpolated_gradient",
+    "interpolated_hessian",
+    "newton_direction",
+]

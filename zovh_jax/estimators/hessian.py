@@ -110,6 +110,11 @@ def check_law(directions: Directions, baseline: Baseline, identity_term: bool) -
             "rademacher directions cannot see the Hessian's diagonal (u_i² = 1): use "
             "directions=zo.directions.gaussian()."
         )
+    if directions.law == "scaled":
+        raise ValueError(
+            "scaled directions have E[u uᵀ] = diag(scale²), not I, and no Hessian estimate knows "
+            "it: use directions=zo.directions.gaussian()."
+        )
     if directions.law == "sphere" and not (isinstance(baseline, Origin) and identity_term):
         raise ValueError(
             f"sphere and orthogonal directions have constant norm, so with baseline={baseline!r} "

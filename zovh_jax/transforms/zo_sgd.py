@@ -29,6 +29,10 @@ def zo_sgd(
 ) -> optax.GradientTransformationExtraArgs:
     """Zeroth-order gradient descent: classical forward differences (E13) by default.
 
+    θ ← θ − η/K Σ (F − f0)/μ u: vanilla ZOO, Gaussian as it stands and on the sphere with
+    ``directions=zo.directions.sphere()``. The mean is over K, since f0 has no part in it. The code
+    published with ZoVH divides by K − 1 instead: its η is K/(K − 1) η here.
+
     Args:
       learning_rate: η, or a schedule.
       num_directions, radius, key, directions, stencil, baseline, evaluate: as for `zo_gradient`.

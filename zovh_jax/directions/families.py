@@ -1,20 +1,4 @@
-"""What to perturb along: families of random directions with E[u uᵀ] = I.
-
-A family turns (key, structure, index) into direction arrays, leaf by leaf, so that any direction
-can be replayed later from its key alone. Direction k of a round uses ``fold_in(key, k)``, and its
-leaf i ``fold_in(·, i)``.
-
-Which family?
-
-- ``gaussian``: the default, and the law behind all the Hessian estimators.
-- ``sphere``, ``orthogonal``: constant norm, so less variance in gradients. Their Hessian constants
-  differ: on ‖u‖² = d, with w = (F⁺ + F⁻ − 2 f0)/(2μ²), E[w (u uᵀ − I)] = d/(d+2)·(H − tr(H)/d·I).
-  `zo.estimators.hessian` puts that right when f0 is known, and raises otherwise.
-- ``rademacher``: the cheapest numbers (one bit each); gradients only, as u_i² = 1 hides the
-  Hessian's diagonal.
-- ``explicit``: directions of your own.
-- ``masked``: any family, on some of the leaves only.
-"""
+"""Families of directions that draw, or that hold the caller's own."""
 
 import dataclasses
 import functools
@@ -26,17 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zovh_jax import _checks
 from zovh_jax._random import draw_once, fast_normal
 from zovh_jax._tree import Structure, direction_dtype, scalar_dtype
 from zovh_jax._types import Leaves, PyTree
 
 
 class Directions:
-    """A family of directions. Subclasses are hashable and hold no arrays (but ``explicit``)."""
+    """A family of directions. All but ``explicit`` and ``scaled`` are hashable, without arrays."""
 
     law: ClassVar[str]
-    """"gaussian", "sphere", "rademacher" or "given": decides which Hessian estimators apply."""
+    """"gaussian", "sphere", "rademacher", "given" or "scaled": which Hessian estimators apply."""
 
     joint: ClassVar[bool] = False
     """Whether the directions of a round depend on each other, so that none is drawn alone."""
@@ -232,78 +215,4 @@ class Explicit(Directions):
             )
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True, init=False)
-class Masked(Directions):
-    """A family on some leaves only: the others are frozen, get no direction and cost nothing.
-
-    E[u uᵀ] is the identity on the leaves that are left, and d is their number of parameters.
-    This is how to freeze parameters here: ``optax.masked`` would hide from ``value_fn`` the
-    leaves that it masks.
-
-    Args:
-      directions: the family to draw from (not ``explicit``: put zeros in its tree instead).
-      mask: a tree of bools like params, or a prefix of it; True leaves are perturbed.
-    """
-
-    directions: Directions
-    mask: tuple[bool, ...]
-    mask_treedef: jax.tree_util.PyTreeDef
-
-    def __init__(self, directions: Directions, mask: PyTree):
-        _checks.instance("directions", directions, Directions, "the families of zo.directions")
-        if isinstance(directions, Explicit):
-            raise ValueError(
-                "masked(explicit(tree), mask) is not supported: put zeros in the frozen leaves "
-                "of tree instead."
-            )
-        leaves, treedef = jax.tree.flatten(mask)
-        if not all(isinstance(leaf, (bool, np.bool_)) for leaf in leaves):
-            raise ValueError(f"mask must be a tree of Python bools, got {mask!r}.")
-        object.__setattr__(self, "directions", directions)
-        object.__setattr__(self, "mask", tuple(bool(leaf) for leaf in leaves))
-        object.__setattr__(self, "mask_treedef", treedef)
-
-    @property
-    def law(self) -> str:  # type: ignore[override]
-        return self.directions.law
-
-    @property
-    def joint(self) -> bool:  # type: ignore[override]
-        return self.directions.joint
-
-    def active(self, structure):
-        if not structure.num_leaves:
-            return ()
-        mask = jax.tree.unflatten(self.mask_treedef, self.mask)
-        like = structure.unflatten(range(structure.num_leaves))
-        try:
-            full = jax.tree.leaves(jax.tree.broadcast(mask, like))
-        except ValueError as error:
-            raise ValueError(
-                f"mask must have the structure of params, {structure.treedef}, or be a prefix "
-                f"of it; got {self.mask_treedef}."
-            ) from error
-        return tuple(full)
-
-    def dimension(self, structure):
-        return structure.select(self.active(structure)).size
-
-    def draw(self, key, structure, num_directions, indices):
-        active = self.active(structure)
-        drawn = iter(self.directions.draw(key, structure.select(active), num_directions, indices))
-        return [next(drawn) if on else None for on in active]
-
-    def check_rounds(self, structure, num_directions):
-        if structure.num_leaves and not any(self.active(structure)):
-            raise ValueError("mask freezes every leaf: at least one must be True.")
-
-
-gaussian = Gaussian
-sphere = Sphere
-rademacher = Rademacher
-orthogonal = Orthogonal
-explicit = Explicit
-masked = Masked
-
-__all__ = ["Directions", "explicit", "gaussian", "masked", "orthogonal", "rademacher", "sphere"]
+__all__ = ["Directions", "Explicit", "Gaussian", "Orthogonal", "Rademacher", "Sphere"]

@@ -1,0 +1,489 @@
+"""ZO-SAH: exact fits, a re-implementation in numpy, and its three options."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import zovh_jax as zo
+from zovh_jax._tree import structure_of
+from zovh_jax.subspaces.couplings import Couplings, couple, no_couplings, remember
+from zovh_jax.subspaces.fit import Steps, clipped_solve, fit_hessians
+from zovh_jax.subspaces.groups import (
+    curvature_points,
+    forward_points,
+    points_around,
+    random_groups,
+    read,
+    write,
+)
+
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
+KEY = jax.random.key(3)
+
+
+def points(q):
+    return np.concatenate([forward_points(q), curvature_points(q)])
+
+
+def symmetric(rng, *shape):
+    a = rng.normal(size=shape)
+    return a + np.swapaxes(a, -1, -2)
+
+
+# The fit -----------------------------------------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnames="ridge")
+def fit(steps, ridge, prior):
+    return fit_hessians(steps, points(prior.shape[-1]), jnp.asarray(ridge), prior)
+
+
+def quadratic_steps(rng, hessian, num_steps, radius=0.5):
+    """What steps around random centres see of a quadratic, each with a constant of its own."""
+    q = len(hessian)
+    gradient, centres = rng.normal(size=q), rng.normal(size=(num_steps, q))
+    f = lambda x: gradient @ x + x @ hessian @ x / 2  # noqa: E731
+    slopes = [[(f(c + radius * w) - f(c)) / radius for w in points(q)] for c in centres]
+    radii = np.full(num_steps, radius)
+    return Steps(*(jnp.asarray(x) for x in (np.array(slopes)[:, None], centres[:, None], radii)))
+
+
+@pytest.mark.parametrize("q", [1, 2, 3, 5])
+def test_fit_recovers_a_block_from_one_step(q, x64):
+    rng = np.random.default_rng(q)
+    hessian = symmetric(rng, q, q)
+    steps = quadratic_steps(rng, hessian, 1)
+    fitted = fit(steps, 1e-13, jnp.zeros((1, q, q)))
+    np.testing.assert_allclose(fitted[0], hessian, rtol=1e-9, atol=1e-9)
+
+
+def test_fit_recovers_a_block_from_forward_slopes_of_three_steps(x64):
+    """Reuse alone: no curvature point is known, and the steps' constants differ."""
+    rng = np.random.default_rng(0)
+    hessian = symmetric(rng, 2, 2)
+    steps = quadratic_steps(rng, hessian, 3)
+    steps = steps._replace(slopes=steps.slopes.at[..., 2:].set(jnp.nan))
+    fitted = fit(steps, 1e-13, jnp.zeros((1, 2, 2)))
+    np.testing.assert_allclose(fitted[0], hessian, rtol=1e-9, atol=1e-9)
+
+
+def test_ridge_leaves_what_is_not_determined_at_the_prior(x64):
+    """Steps along the first axis show the first row of H; the rest is the prior's."""
+    hessian, prior = np.array([[3.0, 1.0], [1.0, 5.0]]), np.array([[9.0, 9.0], [9.0, 7.0]])
+    c, mu = np.array([[0.0, 0.0], [1.0, 0.0]]), 1e-9
+    slopes = np.full((2, 1, 5), np.nan)
+    slopes[:, 0, :2] = c @ hessian
+    steps = Steps(jnp.asarray(slopes), jnp.asarray(c[:, None]), jnp.full(2, mu))
+    fitted = fit(steps, 1e-9, jnp.asarray(prior[None]))
+    np.testing.assert_allclose(fitted[0], [[3, 1], [1, 7]], atol=1e-6)
+
+
+def test_fit_without_its_forward_slopes_is_the_prior(x64):
+    steps = quadratic_steps(np.random.default_rng(0), np.eye(2), 2)
+    steps = steps._replace(slopes=steps.slopes.at[0, 0, 1].set(jnp.nan))
+    prior = jnp.array([[[2.0, 1.0], [1.0, 4.0]]])
+    np.testing.assert_array_equal(fit(steps, 1e-6, prior), prior)
+
+
+def test_eigenvalues_are_made_positive_and_clipped(x64):
+    rng = np.random.default_rng(1)
+    basis, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    hessian, v = basis @ np.diag([-4.0, 0.01, 2.0]) @ basis.T, rng.normal(size=3)
+    expected = basis @ np.diag([1 / 4, 1 / 0.1, 1 / 2]) @ basis.T @ v
+    solved = jax.jit(clipped_solve)(jnp.asarray(hessian[None]), jnp.asarray(v[None]), 0.1)
+    np.testing.assert_allclose(solved[0], expected, rtol=1e-9)
+
+
+# Groups of coordinates ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "num_groups", "q"), [(6, 3, 2), (1000, 5, 3)])
+def test_groups_are_disjoint(size, num_groups, q):
+    draw = jax.vmap(lambda key: random_groups(key, size, num_groups, q))
+    groups = np.asarray(draw(jax.random.split(KEY, 50)))
+    assert groups.shape == (50, num_groups, q)
+    assert groups.min() >= 0 and groups.max() < size
+    assert all(len(set(one.ravel())) == num_groups * q for one in groups)
+
+
+def test_groups_are_uniform():
+    """Every ordered pair of 5 coordinates equally often, within 5 standard errors."""
+    n = 4000
+    draw = jax.jit(jax.vmap(lambda key: random_groups(key, 5, 1, 2)[0]))
+    pairs = np.asarray(draw(jax.random.split(KEY, n)))
+    counts = np.zeros((5, 5))
+    np.add.at(counts, tuple(pairs.T), 1)
+    counts = counts[~np.eye(5, dtype=bool)]
+    assert np.abs(counts - n / 20).max() < 5 * np.sqrt(n / 20)
+
+
+def test_points_reads_and_writes_agree_with_a_flat_vector():
+    tree = {
+        "a": jnp.arange(3.0),
+        "b": jnp.zeros((0, 2)),
+        "c": jnp.asarray(7.0),
+        "d": jnp.ones((2, 2)),
+    }
+    structure, leaves = structure_of(tree), jax.tree.leaves(tree)
+    flat = np.concatenate([np.ravel(x) for x in leaves])
+    groups = jnp.array([[7, 0], [3, 2]])
+    np.testing.assert_array_equal(read(leaves, structure, groups), flat[np.asarray(groups)])
+    written = write(jnp.array([[1.0, 2.0], [3.0, 4.0]]), structure, groups)
+    np.testing.assert_array_equal(
+        np.concatenate([np.ravel(x) for x in written]), [2, 0, 4, 3, 0, 0, 0, 1]
+    )
+    plan = zo.Plan(KEY, points_around(groups, points(2)), num_directions=10, block_size=10)
+    rows = np.concatenate([np.reshape(x, (10, -1)) for x in jax.tree.leaves(plan.draw(tree))], -1)
+    expected = np.zeros((10, 8))
+    for j, group in enumerate(np.asarray(groups)):
+        expected[5 * j : 5 * j + 5, group] = points(2)
+    np.testing.assert_array_equal(rows, expected)
+
+
+# The transformation ------------------------------------------------------------------------------
+
+SCALES = np.array([1.0, 30.0, 0.5, 4.0, 100.0, 0.02, 9.0])
+
+
+def bumpy(x):
+    x = jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(x)])
+    coupled = jnp.sum(x[:-1] * x[1:]) + 3 * x[0] * x[-1] * x[2]
+    return jnp.sum(jnp.asarray(SCALES) * x**2) / 2 + coupled + jnp.sum(jnp.sin(2 * x))
+
+
+def start():
+    x = np.random.default_rng(5).normal(size=7)
+    return {"a": jnp.asarray(x[:3]), "b": jnp.asarray(x[3:].reshape(2, 2))}
+
+
+def flatten(tree):
+    return np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+
+
+def slow_step(f, x, coordinates, past, hessians, radius, clip, ridge, switches):
+    """One step of ZO-SAH in numpy: (direction, what it saw, Hessians), by loops and lstsq."""
+    q = coordinates.shape[1]
+    upper = [(a, b) for a in range(q) for b in range(a, q)]
+    direction, seen, new = np.zeros_like(x), [], []
+    for j, group in enumerate(coordinates):
+        slopes = []
+        for w in points(q) if switches else forward_points(q):
+            moved = x.copy()
+            moved[group] += radius * w
+            slopes.append((w, (f(moved) - f(x)) / radius))
+        window = [(x[group], radius, slopes)] + ([] if switches else [step[j] for step in past])
+        prior = np.zeros((q, q)) if switches else hessians[j]
+        rows, right = [], []
+        for centre, mu, known in window:
+            for w, slope in known:
+                middle = centre - x[group] + mu / 2 * w
+                terms = [w[a] * middle[b] + (a != b) * w[b] * middle[a] for a, b in upper]
+                rows.append([*w, *terms])
+                right.append(slope)
+        distances = [np.abs(centre - x[group]).max() for centre, _, _ in window]
+        weight = np.sqrt(ridge) * max(*distances, *(mu for _, mu, _ in window))
+        for i, (a, b) in enumerate(upper):
+            rows.append([0] * q + [weight * (k == i) for k in range(len(upper))])
+            right.append(weight * prior[a, b])
+        solution = np.linalg.lstsq(np.array(rows, float), np.array(right), rcond=None)[0]
+        hessian = np.zeros((q, q))
+        for (a, b), h in zip(upper, solution[q:], strict=True):
+            hessian[a, b] = hessian[b, a] = h
+        values, basis = np.linalg.eigh(hessian)
+        gradient = np.array([slope for _, slope in slopes[:q]])
+        direction[group] = basis @ (basis.T @ gradient / np.maximum(np.abs(values), clip))
+        seen.append((x[group], radius, slopes))
+        new.append(hessian)
+    return direction, seen, new
+
+
+@pytest.mark.parametrize("q", [2, 3])
+def test_agrees_with_a_slow_reimplementation(q, x64):
+    """Nine steps: two switches, and reuse of one and of two preceding steps; a falling radius."""
+    radius = lambda count: 0.05 * 0.9**count  # noqa: E731
+    transformation = zo.zo_subspace_newton(
+        2, radius, key=KEY, switch_every=5, clip=0.3, ridge=1e-3, subspace_dimension=q
+    )
+    f = jax.jit(bumpy)
+    params, past, hessians = start(), [], None
+    state, drawn = transformation.init(params), []
+    update = jax.jit(lambda p, s: transformation.update(None, s, p, value_fn=bumpy))
+    for t in range(9):
+        direction, state = update(params, state)
+        drawn.append(np.asarray(state.coordinates))
+        expected, seen, hessians = slow_step(
+            lambda x: float(f(jnp.asarray(x))),
+            flatten(params),
+            drawn[-1],
+            past,
+            hessians,
+            radius(t),
+            0.3,
+            1e-3,
+            t % 5 == 0,
+        )
+        np.testing.assert_allclose(flatten(direction), expected, rtol=1e-6, atol=1e-7)
+        past = [seen] if t % 5 == 0 else [seen, past[0]]
+        params = jax.tree.map(lambda x, v: x - 0.3 * v, params, direction)
+    assert all((drawn[t] == drawn[t - 1]).all() == (t != 5) for t in range(1, 9))
+
+
+def counting(f, seen):
+    def counted(x):
+        value = f(x)
+        jax.debug.callback(lambda v: seen.extend(np.ravel(v)), value)
+        return value
+
+    return counted
+
+
+def run(transformation, f, x, num_steps, learning_rate=0.0):
+    """Directions, states and evaluations after each step."""
+    seen, out = [], []
+    step = jax.jit(lambda x, s: transformation.update(None, s, x, value_fn=counting(f, seen)))
+    state = transformation.init(x)
+    for _ in range(num_steps):
+        direction, state = step(x, state)
+        jax.effects_barrier()
+        out.append((np.asarray(direction), state, len(seen)))
+        x = x - learning_rate * direction
+    return out
+
+
+def costs(steps):
+    """What each step charged, which is also what it evaluated."""
+    totals = [total for _, _, total in steps]
+    assert totals == [int(zo.num_queries(state)) for _, state, _ in steps]
+    return np.diff([0, *totals]).tolist()
+
+
+@pytest.mark.parametrize(("q", "ordinary", "switching"), [(1, 4, 7), (2, 7, 16), (3, 10, 28)])
+def test_queries(q, ordinary, switching):
+    """1 + J·q, and J·q(q+1)/2 more after a switch: with the centre, all that a quadratic has."""
+    newton = zo.zo_subspace_newton(3, 0.1, key=KEY, switch_every=3, subspace_dimension=q)
+    steps = run(newton, lambda x: jnp.sum(x**2), jnp.ones(9), 4)
+    assert costs(steps) == [switching, ordinary, ordinary, switching]
+
+
+def test_newton_steps_solve_separable_pairs(x64):
+    """Where the pairs do not interact, one step of rate 1 is at the minimum, up to μ/2."""
+    h = jnp.array([[2.0, 1.0], [1.0, 50.0]])
+    newton = zo.zo_sah(1.0, num_subspaces=1, radius=0.1, key=KEY, ridge=1e-12)
+    x = jnp.array([3.0, -2.0])
+    step = jax.jit(lambda s: newton.update(None, s, x, value_fn=lambda x: x @ h @ x / 2)[0])
+    updates = step(newton.init(x))
+    bias = np.linalg.solve(h, np.diagonal(h)) * 0.1 / 2
+    np.testing.assert_allclose(x + updates, -bias, atol=1e-8)
+
+
+def test_a_subspace_with_bad_values_rests():
+    def cliff(x):
+        return jnp.where(x[1] > 0.55, jnp.nan, jnp.sum(jnp.arange(1.0, 7.0) * x**2))
+
+    newton, x = zo.zo_subspace_newton(3, 0.1, key=KEY), jnp.full(6, 0.5)
+    (bad, state, _), (good, _, _) = (
+        run(newton, f, x, 1)[0] for f in (cliff, lambda x: jnp.sum(jnp.arange(1.0, 7.0) * x**2))
+    )
+    resting = next(group for group in np.asarray(state.coordinates) if 1 in group)
+    assert not bad[resting].any() and good.all()
+    others = np.setdiff1d(np.arange(6), resting)
+    np.testing.assert_array_equal(bad[others], good[others])
+    assert int(state.rounds.num_nonfinite) == 2  # θ + μe, θ + μ(e + e')
+    nowhere, state, _ = run(newton, lambda x: jnp.sum(x) * jnp.nan, x, 1)[0]
+    assert not nowhere.any() and int(state.rounds.num_nonfinite) == 16
+
+
+# Options -----------------------------------------------------------------------------------------
+
+
+def test_isotropy_saves_the_curvature_queries():
+    """Not evaluated, not charged; and steps are g over the mean curvature."""
+    newton = zo.zo_subspace_newton(
+        4, 0.125, key=KEY, switch_every=2, isotropy_tolerance=0.1, num_probes=1
+    )
+    x = jnp.linspace(-1, 1, 10)
+    steps = run(newton, lambda x: 2 * jnp.sum(x**2), x, 6)
+    full, ordinary, probing = 1 + 8 + 12, 1 + 8, 1 + 8 + 3
+    assert costs(steps) == [full, ordinary, probing, ordinary, probing, ordinary]
+    for direction, state, _ in steps:
+        moved = np.asarray(state.coordinates).ravel()
+        np.testing.assert_allclose(direction[moved], (x + 0.125 / 2)[moved], atol=1e-4)
+    plain = zo.zo_subspace_newton(4, 0.125, key=KEY, switch_every=2)
+    assert costs(run(plain, lambda x: 2 * jnp.sum(x**2), x, 4)) == [full, ordinary] * 2
+
+
+def test_anisotropy_is_measured_in_full():
+    scales = jnp.arange(1.0, 11.0)
+    newton = zo.zo_subspace_newton(
+        4, 0.1, key=KEY, switch_every=1, isotropy_tolerance=0.1, num_probes=2
+    )
+    steps = run(newton, lambda x: jnp.sum(scales * x**2), jnp.ones(10), 3)
+    assert costs(steps) == [21] * 3
+    plain = run(
+        zo.zo_subspace_newton(4, 0.1, key=KEY, switch_every=1),
+        lambda x: jnp.sum(scales * x**2),
+        jnp.ones(10),
+        3,
+    )
+    for (direction, *_), (expected, *_) in zip(steps, plain, strict=True):
+        np.testing.assert_allclose(direction, expected, rtol=1e-2)
+
+
+def test_a_probe_ends_isotropy():
+    """Curvature that changes is seen by the probe, and measured in full in the same step."""
+    x = jnp.ones(10)
+    newton = zo.zo_subspace_newton(4, 0.1, key=KEY, switch_every=1, isotropy_tolerance=0.1)
+    step = jax.jit(
+        lambda s, scale: newton.update(
+            None, s, x, value_fn=lambda x: jnp.sum((1 + scale * jnp.arange(10.0)) * x**2)
+        )[1]
+    )
+    state, charged = newton.init(x), [0]
+    for scale in (0.0, 0.0, 1.0):
+        state = step(state, scale)
+        charged.append(int(zo.num_queries(state)))
+    assert np.diff(charged).tolist() == [21, 12, 21]
+    assert not bool(state.isotropy.holds)
+
+
+jitted_couple = jax.jit(couple)
+
+
+def memory(*pairs):
+    """Couplings with these (a, b, strength), strongest first; five slots."""
+    a = np.array([*pairs, *[(-1, -1, 0)] * (5 - len(pairs))])
+    return Couplings(jnp.asarray(a[:, :2], jnp.int32), jnp.asarray(a[:, 2], jnp.float32))
+
+
+@pytest.mark.parametrize(
+    ("groups", "pairs", "expected"),
+    [
+        ([[0, 1], [2, 3]], [(0, 3, 1)], [{0, 3}, {1, 2}]),  # both drawn: they change places
+        ([[0, 1], [2, 3]], [(0, 9, 1)], [{0, 9}, {2, 3}]),  # the partner replaces a filler
+        ([[0, 1], [2, 3]], [(3, 9, 1), (0, 3, 1)], [{0, 1}, {3, 9}]),  # the strongest wins
+        ([[0, 1], [2, 3]], [(0, 1, 1), (1, 2, 1)], [{0, 1}, {2, 3}]),
+        ([[0, 1], [2, 3]], [(8, 9, 1)], [{0, 1}, {2, 3}]),  # neither was drawn
+        ([[0, 1], [2, 3]], [(0, 3, 0)], [{0, 1}, {2, 3}]),  # strength 0 never pairs
+        ([[0, 1, 2], [3, 4, 5]], [(0, 5, 1), (4, 5, 1)], [{0, 4, 5}, {1, 2, 3}]),  # a chain
+    ],
+)
+def test_couple(groups, pairs, expected):
+    got = np.asarray(jitted_couple(KEY, jnp.array(groups), memory(*pairs)))
+    assert {frozenset(g.tolist()) for g in got} == {frozenset(g) for g in expected}
+
+
+def test_coupled_groups_stay_disjoint_and_follow_the_strengths():
+    couplings = memory((0, 5, 0.9), (1, 5, 0.8), (2, 11, 0.5), (3, 4, 0.2), (7, 8, 0.1))
+
+    def draw(key):
+        first, second = jax.random.split(key)
+        drawn = random_groups(first, 12, 3, 2)
+        return drawn, couple(second, drawn, couplings)
+
+    drawn, groups = map(np.asarray, jax.jit(jax.vmap(draw))(jax.random.split(KEY, 400)))
+    assert all(len(set(g.ravel())) == 6 for g in groups)
+    together = [{0, 5} in [set(pair.tolist()) for pair in g] for g in groups]
+    one_drawn = [bool({0, 5} & set(g.ravel().tolist())) for g in drawn]
+    assert 0.83 < np.sum(together) / np.sum(one_drawn) < 0.97
+
+
+def test_remember_keeps_the_strongest_and_renews(x64):
+    groups = jnp.array([[4, 1], [2, 3]])
+    hessians = jnp.array([[[4.0, 1.0], [1.0, 1.0]], [[1.0, -3.0], [-3.0, -9.0]]])
+    old = Couplings(jnp.array([[1, 4], [0, 7], [-1, -1]], jnp.int32), jnp.array([0.9, 0.7, 0.0]))
+    new = jax.jit(remember)(old, groups, hessians, 0.1)
+    np.testing.assert_array_equal(new.pairs, [[2, 3], [0, 7], [1, 4]])
+    np.testing.assert_allclose(new.strengths, [1.0, 0.7, 0.5])
+    assert not no_couplings(2).strengths.any()
+
+
+def test_pairing_finds_the_couplings(x64):
+    """Pairs (i, i + 4) with correlation 0.98: found, kept, and worth their queries."""
+    h = jnp.kron(jnp.array([[1.0, 0.98], [0.98, 1.0]]), jnp.eye(4))
+    x = jnp.asarray(np.random.default_rng(2).normal(size=8))
+    final = {}
+    for pairing in ("random", "coupled"):
+        newton = zo.zo_subspace_newton(4, 1e-5, key=KEY, switch_every=2, clip=1e-3, pairing=pairing)
+
+        def body(carry, _, newton=newton):
+            x, state = carry
+            v, state = newton.update(None, state, x, value_fn=lambda x: x @ h @ x / 2)
+            return (x - 0.5 * v, state), state.coordinates
+
+        scan = jax.jit(lambda c, body=body: jax.lax.scan(body, c, length=80))
+        (y, state), groups = scan((x, newton.init(x)))
+        mates = np.abs(np.diff(np.asarray(groups)[-20:], axis=-1)) == 4
+        final[pairing] = float(y @ h @ y / 2), mates.mean(), int(zo.num_queries(state))
+    assert final["random"][2] == final["coupled"][2]
+    assert final["coupled"][1] > 0.8 > 0.4 > final["random"][1]
+    assert final["coupled"][0] < 0.1 * final["random"][0]
+
+
+# Against first order -----------------------------------------------------------------------------
+
+
+def test_beats_zo_sgd_where_curvatures_differ(x64):
+    """Condition number 1000 in pairs: at equal queries, against the best of a grid of rates."""
+    scales = jnp.logspace(0, 3, 8)
+    f = lambda x: jnp.sum(scales * x**2) / 2 + x[0] * x[1] / 2  # noqa: E731
+
+    def after(optimizer, budget=600):
+        def body(carry):
+            x, state = carry
+            updates, state = optimizer.update(None, state, x, value_fn=f)
+            return optax.apply_updates(x, updates), state
+
+        def go_on(carry):
+            return zo.num_queries(carry[1]) < budget
+
+        carry = jnp.ones(8), optimizer.init(jnp.ones(8))
+        return f(jax.lax.while_loop(go_on, body, carry)[0])
+
+    rates = jnp.asarray([3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5])
+    options = {"radius": 1e-3, "key": KEY}
+    sgd = jax.jit(jax.vmap(lambda rate: after(zo.zo_sgd(rate, num_directions=8, **options))))(rates)
+    sah = jax.jit(lambda: after(zo.zo_sah(0.7, num_subspaces=4, **options)))()
+    best = int(jnp.nanargmin(sgd))
+    assert 0 < best < len(rates) - 1
+    assert float(sah) < 0.2 * float(sgd[best])
+
+
+# Errors ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_subspaces": 0}, "num_subspaces must be an int of at least 1, got 0"),
+        ({"subspace_dimension": 0}, "subspace_dimension must be"),
+        ({"switch_every": 0}, "switch_every must be"),
+        ({"num_probes": 0}, "num_probes must be"),
+        ({"clip": 0.0}, "clip must be a finite number greater than 0"),
+        ({"ridge": -1.0}, "ridge must be"),
+        ({"radius": 0.0}, "radius must be"),
+        ({"isotropy_tolerance": 0.0}, "isotropy_tolerance must be"),
+        ({"pairing": "best"}, "pairing must be one of .*got 'best'"),
+        ({"ridge_towards": "up"}, "ridge_towards must be one of .*got 'up'"),
+    ],
+)
+def test_bad_settings(options, message):
+    with pytest.raises(ValueError, match=message):
+        zo.zo_sah(**{"learning_rate": 0.1, "num_subspaces": 2, "radius": 0.1, "key": KEY} | options)
+
+
+def test_bad_calls():
+    newton = zo.zo_subspace_newton(2, 0.1, key=KEY)
+    with pytest.raises(ValueError, match=r"num_subspaces=2 .* need 4 parameters, and params has 3"):
+        newton.init(jnp.ones(3))
+    state = newton.init(jnp.ones(4))
+    with pytest.raises(TypeError, match="zo_subspace_newton needs the objective"):
+        newton.update(None, state, jnp.ones(4))
+    with pytest.raises(TypeError, match="zo_subspace_newton needs the parameters"):
+        newton.update(None, state, value_fn=jnp.sum)
+    with pytest.raises(TypeError, match="scalar float; got shape"):
+        newton.update(None, state, jnp.ones(4), value_fn=lambda x: x)

@@ -1,0 +1,48 @@
+"""What to perturb along: families of random directions with E[u uᵀ] = I.
+
+A family turns (key, structure, index) into direction arrays, leaf by leaf, so that any direction
+can be replayed later from its key alone. Direction k of a round uses ``fold_in(key, k)``, and its
+leaf i ``fold_in(·, i)``.
+
+Which family?
+
+- ``gaussian``: the default, and the law behind all the Hessian estimators.
+- ``sphere``, ``orthogonal``: constant norm, so less variance in gradients. Their Hessian constants
+  differ: on ‖u‖² = d, with w = (F⁺ + F⁻ − 2 f0)/(2μ²), E[w (u uᵀ − I)] = d/(d+2)·(H − tr(H)/d·I).
+  `zo.estimators.hessian` puts that right when f0 is known, and raises otherwise.
+- ``rademacher``: the cheapest numbers (one bit each); gradients only, as u_i² = 1 hides the
+  Hessian's diagonal.
+- ``explicit``: directions of your own.
+- ``masked``: any family, on some of the leaves only.
+- ``scaled``: any family, times a number for each parameter: E[u uᵀ] is then the square of those,
+  not I, so a gradient comes out multiplied by it; no Hessians.
+"""
+
+from zovh_jax.directions.families import (
+    Directions,
+    Explicit,
+    Gaussian,
+    Orthogonal,
+    Rademacher,
+    Sphere,
+)
+from zovh_jax.directions.wrappers import Masked, Scaled
+
+gaussian = Gaussian
+sphere = Sphere
+rademacher = Rademacher
+orthogonal = Orthogonal
+explicit = Explicit
+masked = Masked
+scaled = Scaled
+
+__all__ = [
+    "Directions",
+    "explicit",
+    "gaussian",
+    "masked",
+    "orthogonal",
+    "rademacher",
+    "scaled",
+    "sphere",
+]

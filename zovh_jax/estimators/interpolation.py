@@ -1,0 +1,229 @@
+"""Least-norm interpolation: the smallest gradient or Hessian that explains the values.
+
+The averages of `gradient` and `hessian` are unbiased, and at d ≫ n their variance is hundreds of
+times the Hessian's own size. Interpolation asks for less: of all estimates that reproduce what was
+measured along the n directions, the one closest to a prior (Powell's least change; PSB where the
+prior is a past estimate). On exact values its error is a projection of the prior's, never above it;
+it is zero on quadratics once the directions span everything (n ≥ d for a gradient, n ≥ d(d+1)/2 for
+a Hessian).
+"""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from zovh_jax._tree import Structure, cast_leaves, scalar_dtype, widen
+from zovh_jax._types import PyTree
+from zovh_jax.estimators.weights import usable
+from zovh_jax.operators import LowRankPlusScaled, Sum
+from zovh_jax.queries import Queries, check_params
+
+RIDGES = [10.0 ** (i / 5) for i in range(-30, 16)]
+"""Candidates of ``ridge="auto"``."""
+
+Ridge = float | jax.Array | Literal["auto"]
+
+
+def interpolated_gradient(
+    queries: Queries, params: PyTree, *, prior: PyTree | None = None, ridge: Ridge = 0.0
+) -> PyTree:
+    """The gradient closest to ``prior`` with the measured slopes: min ‖g − p‖, u_kᵀg = t_k.
+
+    t_k = (F⁺ − F⁻)/(2μ) for pairs, (F − f0)/μ for forward queries with a known f(θ). Without one
+    the constant that makes g − p smallest is used. g = p + Σ β_k u_k with (UᵀU) β = t − Uᵀp.
+
+    Exact on a quadratic for pairs with n ≥ d; for n < d the relative error is √(1 − n/d) on
+    average (p = 0), where the averaging estimator has √(d/n). Biased: along the directions that
+    were not tried it is the prior. Spends no queries; holds all n directions and an n×n matrix.
+
+    Args:
+      queries: from `zo.query`, `Queries.from_values` or `History.queries`; those that are not
+        finite are dropped.
+      params: a tree with the shapes and dtypes of the parameters.
+      prior: p, a tree like params; None for zero.
+      ridge: how far to believe the slopes: the variance of their noise over that of the slopes
+        themselves (with value noise σ, σ²/(2μ²) for pairs over the mean square of t_k). 0
+        interpolates; "auto" estimates it by marginal likelihood, and averages where the values
+        cannot tell.
+
+    Returns:
+      A tree like params; the prior with no finite queries.
+
+    Raises:
+      ValueError: for a negative ridge or a prior unlike params.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, zovh_jax as zo
+      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(4)
+      >>> queries = zo.query(f, x, jax.random.key(0), num_directions=4, radius=0.1,
+      ...                    stencil=zo.stencils.central())
+      >>> g = zo.estimators.interpolated_gradient(queries, x)
+      >>> bool(jnp.allclose(g, 2 * x, atol=1e-3))
+      True
+    """
+    structure = check_params(queries, params)
+    ridge = _check_ridge(ridge)
+    forward = not queries.stencil.paired
+    origins = queries.origins if forward else None
+    valid = usable(queries, needs_origin=origins is not None)
+    slopes = queries.odd if origins is None else queries.odd - origins
+    residual = jnp.where(valid, slopes, 0) / queries.radii
+    if prior is not None:
+        base = structure.treedef.flatten_up_to(widen(prior, "prior"))
+        dots, _ = queries.plan.inner(base, structure)
+        residual = residual - jnp.sum(dots, -1)
+    gram = jnp.sum(queries.plan.gram(structure), -1)
+    constant = 1 / queries.radii if forward and origins is None else None
+    beta = _fit(gram, jnp.where(valid, residual, 0), valid, ridge, constant)
+    change = queries.plan.combine(beta, structure)
+    if prior is not None:
+        change = [
+            p if c is None else p + c.astype(p.dtype) for p, c in zip(base, change, strict=True)
+        ]
+    return cast_leaves(change, structure)
+
+
+def interpolated_hessian(
+    queries: Queries,
+    params: PyTree,
+    *,
+    prior: Any = "trace",
+    ridge: Ridge = 0.0,
+) -> LowRankPlusScaled | Sum:
+    """The Hessian closest to ``prior`` with the measured curvatures: min ‖Ĥ − P‖_F, uᵀĤu = s.
+
+    s_k = (F⁺ − 2 f0 + F⁻)/μ². Ĥ = P + Σ α_k u_k u_kᵀ with [(u_jᵀu_k)²] α = s − (u_kᵀPu_k)_k. On
+    exact curvatures ‖Ĥ − H‖_F ≤ ‖P − H‖_F; beyond a quadratic s carries an error of order μ²
+    times fourth derivatives. Spends no queries; holds all n directions and an n×n matrix.
+
+    Args:
+      queries: pairs with f(θ): ``three_point()``, or ``central()`` with ``origin=True``.
+      params: a tree with the shapes and dtypes of the parameters.
+      prior: P. "trace" is τI with τ the mean of s_k/‖u_k‖², about tr(H)/d; None is zero; or any
+        operator with ``mv`` (and the other verbs of `LowRankPlusScaled`, to ask for them): a past
+        estimate is then changed as little as the new curvatures allow.
+      ridge: as for `interpolated_gradient`: variance of the noise over that of the curvatures'
+        differences from the prior's (value noise σ makes 6σ²/μ⁴).
+
+    Returns:
+      A `LowRankPlusScaled`, or for an operator prior the `Sum` of it and one.
+
+    Raises:
+      ValueError: for queries without pairs or without f(θ), a negative ridge, an unknown prior.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, zovh_jax as zo
+      >>> f, x = lambda x: jnp.sum(x ** 2 * jnp.array([1., 3.])), jnp.ones(2)
+      >>> queries = zo.query(f, x, jax.random.key(0), num_directions=3, radius=0.1,
+      ...                    stencil=zo.stencils.three_point())
+      >>> H = zo.estimators.interpolated_hessian(queries, x)
+      >>> bool(jnp.allclose(H.as_matrix(), jnp.diag(jnp.array([2., 6.])), atol=0.05))
+      True
+    """
+    structure = check_params(queries, params)
+    ridge = _check_ridge(ridge)
+    if not queries.stencil.paired or queries.origins is None:
+        raise ValueError(
+            "interpolated_hessian needs pairs and f(θ), to tell curvature from slope: query with "
+            f"zo.stencils.three_point(), or central() and origin=True; got {queries.stencil!r} "
+            f"and origin={queries.origins is not None}."
+        )
+    valid = usable(queries, needs_origin=True)
+    origins = jnp.where(valid, queries.origins, 0)
+    measured = 2 * (jnp.where(valid, queries.even, 0) - origins) / jnp.square(queries.radii)
+    gram = jnp.sum(queries.plan.gram(structure), -1)
+    norms = jnp.diagonal(gram)
+    scale = jnp.zeros((), scalar_dtype())
+    if isinstance(prior, str) and prior == "trace":
+        ratios = jnp.where(valid & (norms > 0), measured / jnp.where(norms > 0, norms, 1), 0)
+        scale = jnp.sum(ratios) / jnp.maximum(jnp.sum(valid), 1).astype(ratios.dtype)
+        expected = scale * norms
+    elif prior is None:
+        expected = jnp.zeros_like(norms)
+    elif hasattr(prior, "mv"):
+        expected = _curvatures(prior, queries, structure)
+    else:
+        raise ValueError(f"prior must be 'trace', None or an operator with mv; got {prior!r}.")
+    residual = jnp.where(valid, measured - expected, 0)
+    alpha = _fit(jnp.square(gram), residual, valid, ridge)
+    change = LowRankPlusScaled(queries.plan, alpha, scale, structure)
+    return change if prior is None or isinstance(prior, str) else Sum((prior, change))
+
+
+def _check_ridge(ridge: Any) -> Any:
+    if isinstance(ridge, str):
+        if ridge != "auto":
+            raise ValueError(f"ridge must be a number of 0 or more, or 'auto'; got {ridge!r}.")
+        return ridge
+    if not isinstance(ridge, jax.core.Tracer) and not float(ridge) >= 0:
+        raise ValueError(f"ridge must be a number of 0 or more, or 'auto'; got {ridge!r}.")
+    return jnp.asarray(ridge, scalar_dtype())
+
+
+def _curvatures(operator: Any, queries: Queries, structure: Structure) -> jax.Array:
+    """u_kᵀ P u_k, [n]."""
+    rows = queries.plan.draw(structure.unflatten(structure.zeros()))
+
+    def along(u):
+        terms = jax.tree.map(
+            lambda x, y: jnp.sum((x * y).astype(scalar_dtype())), u, operator.mv(u)
+        )
+        return jax.tree.reduce(jnp.add, terms)
+
+    return jax.lax.map(along, rows)
+
+
+def _fit(
+    matrix: jax.Array,
+    target: jax.Array,
+    valid: jax.Array,
+    ridge: Any,
+    constant: jax.Array | None = None,
+) -> jax.Array:
+    """(M + ridge·m̄ I)⁺ (t − c·constant), [n], m̄ the mean of M's diagonal and c the best constant.
+
+    Directions that repeat others, or nearly, are eigenvalues that are nothing but rounding: the
+    pseudo-inverse leaves them out, so that nothing blows up.
+    """
+    both = valid[:, None] & valid[None, :]
+    n = jnp.maximum(jnp.sum(valid), 1).astype(matrix.dtype)
+    matrix = jnp.where(both, matrix, 0)
+    mean = jnp.sum(jnp.diagonal(matrix)) / n
+    matrix = matrix / jnp.where(mean > 0, mean, 1)
+    values, basis = jnp.linalg.eigh(matrix)
+    cutoff = 4 * matrix.shape[0] * jnp.finfo(matrix.dtype).eps * jnp.max(jnp.abs(values))
+    kept = values > cutoff
+
+    def rotate(x):
+        return jnp.einsum("ij,i->j", basis, x, precision="highest")
+
+    def solve(weights):
+        right = rotate(target)
+        if constant is None:
+            return weights * right, right
+        ones = rotate(jnp.where(valid, constant, 0))
+        total = jnp.sum(weights * ones**2)
+        right = right - jnp.sum(weights * ones * right) / jnp.where(total > 0, total, 1) * ones
+        return weights * right, right
+
+    def candidate(rho):
+        """The solution, and −2 log of the likelihood that t ~ N(0, s²(M + ρI)) at the best s²."""
+        total = jnp.maximum(values, 0) + rho
+        solution, right = solve(1 / total)
+        spread = jnp.maximum(jnp.sum(solution * right) / n, jnp.finfo(right.dtype).tiny)
+        dropped = matrix.shape[0] - n  # whose eigenvalues are zero, and tell nothing
+        return solution, n * jnp.log(spread) + jnp.sum(jnp.log(total)) - dropped * jnp.log(rho)
+
+    if isinstance(ridge, str):
+        solutions, deviances = jax.vmap(candidate)(jnp.asarray(RIDGES, matrix.dtype))
+        # The posterior mean over the candidates, which are spread evenly over orders of magnitude.
+        rotated = jnp.einsum("r,ri->i", jax.nn.softmax(-deviances / 2), solutions)
+    else:
+        total = jnp.where(kept, values + ridge.astype(values.dtype), 1)
+        rotated, _ = solve(jnp.where(kept, 1 / total, 0))
+    fitted = jnp.einsum("ij,j->i", basis, rotated, precision="highest")
+    return jnp.where(valid & (mean > 0), fitted / jnp.where(mean > 0, mean, 1), 0)
+
+
+__all__ = ["interpolated_gradient", "interpolated_hessian"]

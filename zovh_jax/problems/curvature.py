@@ -1,0 +1,125 @@
+"""Exact Hessians of the test functions as operators: O(d) memory, closed forms, no d×d array."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.fft import dct, idct
+
+
+class Curvature:
+    """A symmetric operator on vectors [d] whose every moment is known in closed form."""
+
+    def mv(self, vector: jax.Array) -> jax.Array:
+        """The product with a vector [d]."""
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def diagonal(self) -> jax.Array:
+        """The diagonal, [d]."""
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def trace(self) -> jax.Array:
+        """The trace, a scalar."""
+        return jnp.sum(self.diagonal())
+
+    def squared_norm(self) -> jax.Array:
+        """The squared Frobenius norm, a scalar."""
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def as_matrix(self) -> jax.Array:
+        """The d×d array. For small d."""
+        like = self.diagonal()
+        return jax.vmap(self.mv, out_axes=1)(jnp.eye(like.size, dtype=like.dtype))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class BandedPlusLowRank(Curvature):
+    """tridiagonal(side, main, side) + Σ_r weights_r v_r v_rᵀ.
+
+    Attributes:
+      main: [d].
+      side: [d − 1]; None for a diagonal band.
+      vectors, weights: v_r, [r, d], and their weights, [r]; None for none.
+    """
+
+    main: jax.Array
+    side: Any = None
+    vectors: Any = None
+    weights: Any = None
+
+    def mv(self, vector):
+        product = self._band(vector)
+        if self.vectors is not None:
+            product = product + (self.weights * _dot("rd,d->r", self.vectors, vector)) @ (
+                self.vectors
+            )
+        return product
+
+    def diagonal(self):
+        if self.vectors is None:
+            return self.main
+        return self.main + self.weights @ jnp.square(self.vectors)
+
+    def squared_norm(self):
+        total = jnp.sum(jnp.square(self.main))
+        if self.side is not None:
+            total = total + 2 * jnp.sum(jnp.square(self.side))
+        if self.vectors is not None:
+            images = jax.vmap(self._band)(self.vectors)
+            total = total + 2 * jnp.sum(self.weights * _dot("rd,rd->r", self.vectors, images))
+            gram = _dot("rd,sd->rs", self.vectors, self.vectors)
+            total = total + self.weights @ jnp.square(gram) @ self.weights
+        return total
+
+    def _band(self, vector):
+        product = self.main * vector
+        if self.side is not None:
+            product = product.at[:-1].add(self.side * vector[1:])
+            product = product.at[1:].add(self.side * vector[:-1])
+        return product
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rotated(Curvature):
+    """Rᵀ diag(eigenvalues) R with R = DCT · diag(signs), which is orthogonal: O(d log d) a product.
+
+    Attributes:
+      eigenvalues, signs: [d].
+    """
+
+    eigenvalues: jax.Array
+    signs: jax.Array
+
+    def mv(self, vector):
+        return self.rotate_back(self.eigenvalues * self.rotate(vector))
+
+    def rotate(self, vector: jax.Array) -> jax.Array:
+        """R v."""
+        return dct(self.signs * vector, norm="ortho")
+
+    def rotate_back(self, vector: jax.Array) -> jax.Array:
+        """Rᵀ v."""
+        return self.signs * idct(vector, norm="ortho")
+
+    def diagonal(self):
+        # R_ki² = (1 + cos(π(2i+1)k/d))/d for k > 0 and 1/d for k = 0: one Fourier transform.
+        d = self.eigenvalues.size
+        k = jnp.arange(d, dtype=self.eigenvalues.dtype)
+        twisted = self.eigenvalues.at[0].set(0) * jnp.exp(1j * jnp.pi * k / d)
+        return jnp.mean(self.eigenvalues) + jnp.real(jnp.fft.ifft(twisted))
+
+    def trace(self):
+        return jnp.sum(self.eigenvalues)
+
+    def squared_norm(self):
+        return jnp.sum(jnp.square(self.eigenvalues))
+
+
+def _dot(subscripts: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.einsum(subscripts, x, y, precision="highest")
+
+
+__all__ = ["BandedPlusLowRank", "Curvature", "Rotated"]

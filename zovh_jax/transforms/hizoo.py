@@ -1,0 +1,296 @@
+"""HiZOO and ZOHA: a running diagonal of curvature scales the perturbations and the step.
+
+Source: HiZOO, Zhao et al., arXiv 2402.15173, Alg. 1; ZOHA, Ye et al., arXiv 1812.11377. Queries
+per step: 2K + 1, f(θ) included.
+
+With z a random direction, h the state, ℓ± = f(θ ± μ s∘z), ℓ = f(θ), and everything elementwise:
+
+| variant | s | h ← | emitted |
+|---|---|---|---|
+| ``"paper"`` | 1/√h | (1−α) h + α (|ℓ⁺ + ℓ⁻ − 2ℓ|/(2μ²) · h z² + λ) | (ℓ⁺ − ℓ⁻)/(2μ) · z/√h |
+| ``"zovh"`` | 1/h | the same | (ℓ⁺ − ℓ⁻)/(2μ) · h z |
+
+The queries use the old h, what is emitted the new one, as in Algorithm 1 and in its authors' code;
+K directions are averaged, λ = 0. ``"zovh"`` is what the code of the ZoVH paper ran under the name
+HiZOO: its emitted gradient has mean h∘(∇f/h) = ∇f, so it is not preconditioned at all, and with
+its α = 1e-8 it is central differences. What the paper's emits has mean ∇f/h.
+
+h is not the Hessian's diagonal: the −I of (E8) is dropped, so that on a quadratic with positive
+diagonal Hessian diag(a) E[|…|/(2μ²) h z²] = a + ½ Σ_j(a_j/h_j) · h. The mean update has one fixed
+point, h = (d+2)/2 · a. It gets there on two clocks: the scale of h within about 1/α steps, the
+ratios between its elements within about d/(2α). |·| is around the sum over all coordinates:
+negative curvature is flipped along z as a whole, not for each parameter.
+"""
+
+import dataclasses
+import math
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from zovh_jax import _checks
+from zovh_jax._tree import cast_leaves, direction_dtype, scalar_dtype, structure_of
+from zovh_jax._types import PyTree, Schedule
+from zovh_jax.baselines import origin
+from zovh_jax.directions import Directions, gaussian, scaled
+from zovh_jax.estimators.gradient import gradient_coefficients
+from zovh_jax.estimators.weights import usable
+from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.queries import Queries
+from zovh_jax.stencils import three_point
+from zovh_jax.transforms.rounds import Rounds, ZerothOrderState, finite_or_zero, scheduled
+
+VARIANTS = ("paper", "zovh")
+
+
+class HiZOOState(NamedTuple):
+    """State of `zo_hizoo`.
+
+    Attributes:
+      rounds: the counts and the key.
+      curvature: h, a tree like params in float32 or wider: one copy of the parameters.
+    """
+
+    rounds: ZerothOrderState
+    curvature: PyTree
+
+
+def zo_hizoo(
+    num_directions: int,
+    radius: Schedule,
+    *,
+    key: jax.Array,
+    smoothing: Schedule = 1e-6,
+    damping: Schedule = 0.0,
+    variant: Literal["paper", "zovh"] = "paper",
+    floor: float = 1e-8,
+    directions: Directions = gaussian(),
+    evaluate: Evaluator = vmapped(),
+) -> optax.GradientTransformationExtraArgs:
+    """Replaces the incoming updates by HiZOO's: a gradient divided by a running diagonal h.
+
+    Args:
+      num_directions: K, directions a step.
+      radius: μ, or a schedule. The points are θ ± μ z/√h: h = 1 at the start. Once h has settled
+        ℓ⁺ + ℓ⁻ − 2ℓ is about 2μ², so rounding inflates h unless μ is well above √(ε|ℓ|), with
+        ε = 6e-8 in float32: 0.01 where values are about 1000.
+      key: ``jax.random.key(seed)``.
+      smoothing: α in [0, 1], or a schedule. The authors ran constants from 1e-12 to 1e-2 (1e-8 in
+        their example), 1e-6 and then 1e-8 from step 9800 on
+        (``optax.piecewise_constant_schedule(1e-6, {9800: 1e-2})``), and warm-ups. In float32 what
+        adds less than 6e-8·h is lost: α = 1e-8 moves h only where the curvature is far above it.
+      damping: λ ≥ 0 added to the curvature (ZOHA's +λI), or a schedule. HiZOO has none.
+      variant: "paper", or "zovh": see the module's docstring.
+      floor: h is kept above it: ours, a guard that α below 1 never needs.
+      directions: the family of z. ``rademacher`` has z² = 1, which cannot tell coordinates apart:
+        an error; ``sphere`` and ``orthogonal`` change the fixed point of h to d/2 · diag(H).
+      evaluate: as for `zo.zo_gradient`.
+
+    Returns:
+      A transformation that emits an ascent direction, 2K + 1 queries a step (2K where ``value`` is
+      given). Memory: h, one copy of the parameters. A pair that is not finite is dropped, from h
+      also where f(θ) is not; an h that would not be finite is not taken.
+
+    Raises:
+      ValueError, TypeError: for arguments out of range, naming them, and as `zo.zo_gradient`.
+
+    Source: HiZOO (arXiv 2402.15173), Alg. 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
+      >>> f, x = lambda x: jnp.sum(jnp.array([1., 100.]) * x ** 2), jnp.ones(2)
+      >>> optimizer = optax.chain(
+      ...     zo.zo_hizoo(4, 1e-2, smoothing=1e-2, key=jax.random.key(0)), optax.scale(-0.1)
+      ... )
+      >>> updates, state = optimizer.update(None, optimizer.init(x), x, value_fn=f)
+      >>> state[0].curvature.shape
+      (2,)
+    """
+    _at_least_zero("smoothing", smoothing, most=1)
+    _at_least_zero("damping", damping)
+    _checks.positive("floor", floor)
+    if variant not in VARIANTS:
+        raise ValueError(f"variant must be 'paper' or 'zovh', got {variant!r}.")
+    rounds = Rounds(
+        num_directions,
+        radius,
+        key,
+        directions,
+        three_point(),
+        origin(),
+        evaluate,
+        history_size=1,
+        store_directions=False,
+        second_order=False,
+    )
+    if directions.law not in ("gaussian", "sphere"):
+        raise ValueError(
+            f"HiZOO sees curvature in the differences between the squares of z: directions="
+            f"{directions!r} do not give them. Use directions=zo.directions.gaussian()."
+        )
+
+    def init(params):
+        structure = structure_of(params)
+        ones = [
+            jnp.ones(shape, direction_dtype(dtype))
+            for shape, dtype in zip(structure.shapes, structure.dtypes, strict=True)
+        ]
+        return HiZOOState(rounds.init(params), structure.unflatten(ones))
+
+    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
+        del updates, extra
+        old = state.curvature
+        scale = jax.tree.map(jax.lax.rsqrt if variant == "paper" else jnp.reciprocal, old)
+        along = dataclasses.replace(rounds, directions=scaled(directions, scale))
+        queries, _, new_state = along.step(state.rounds, params, value_fn, value, "zo_hizoo")
+        structure = structure_of(params)
+        slopes = queries.plan.combine(
+            gradient_coefficients(queries, structure, origin()), structure
+        )
+        squares = queries.plan.combine_squares(_curvatures(queries), structure)
+        enough = jnp.any(usable(queries, needs_origin=True))
+        alpha, extra_curvature = (scheduled(x, state.rounds.count) for x in (smoothing, damping))
+        emitted, curvature = [], []
+        leaves = (jax.tree.leaves(tree) for tree in (old, scale))
+        for g, q, h, s in zip(slopes, squares, *leaves, strict=True):
+            if g is None:  # frozen
+                emitted.append(None)
+                curvature.append(h)
+                continue
+            # Σ_k w_k z_k² = q/s², since the plan's directions are s∘z; slopes likewise.
+            estimate = h * (q / jnp.square(s)) + extra_curvature.astype(h.dtype)
+            new = h + alpha.astype(h.dtype) * (estimate - h)
+            new = jnp.maximum(new, jnp.asarray(floor, h.dtype))
+            new = jnp.where(enough & jnp.isfinite(new), new, h)
+            emitted.append(g / s * (jax.lax.rsqrt(new) if variant == "paper" else new))
+            curvature.append(new)
+        emitted = finite_or_zero(cast_leaves(emitted, structure))
+        return emitted, HiZOOState(new_state, structure.unflatten(curvature))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def hizoo(
+    learning_rate: Any,
+    *,
+    radius: Schedule,
+    key: jax.Array,
+    num_directions: int = 1,
+    smoothing: Schedule = 1e-6,
+    damping: Schedule = 0.0,
+    variant: Literal["paper", "zovh"] = "paper",
+    floor: float = 1e-8,
+    directions: Directions = gaussian(),
+    evaluate: Evaluator = vmapped(),
+) -> optax.GradientTransformationExtraArgs:
+    """HiZOO: θ ← θ − η (ℓ⁺ − ℓ⁻)/(2μ) z/√h, h a running diagonal of curvature.
+
+    Args:
+      learning_rate: η, or a schedule.
+      radius, key, num_directions, smoothing, damping, variant, floor, directions, evaluate: as for
+        `zo_hizoo`.
+
+    Returns:
+      An optimiser; 2K + 1 queries a step (2K where ``value`` is given). State: h, one copy of the
+      parameters.
+
+    Source: HiZOO (arXiv 2402.15173), Alg. 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
+      >>> f, x = lambda x: jnp.sum(jnp.array([1., 100.]) * x ** 2), jnp.ones(2)
+      >>> optimizer = zo.hizoo(0.1, radius=1e-2, smoothing=0.1, key=jax.random.key(0))
+      >>> updates, state = optimizer.update(None, optimizer.init(x), x, value_fn=f)
+      >>> int(zo.num_queries(state))
+      3
+    """
+    return optax.chain(
+        zo_hizoo(
+            num_directions,
+            radius,
+            key=key,
+            smoothing=smoothing,
+            damping=damping,
+            variant=variant,
+            floor=floor,
+            directions=directions,
+            evaluate=evaluate,
+        ),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def zoha(
+    learning_rate: Any,
+    *,
+    radius: Schedule,
+    damping: Schedule,
+    key: jax.Array,
+    num_directions: int = 1,
+    directions: Directions = gaussian(),
+    evaluate: Evaluator = vmapped(),
+) -> optax.GradientTransformationExtraArgs:
+    """ZOHA-style: HiZOO without memory, α = 1, and +λ.
+
+    h ← mean_k |ℓ⁺ + ℓ⁻ − 2ℓ|/(2μ²) · h z² + λ. Ye et al. estimate a Hessian from plain directions,
+    with queries of its own, and add λI; here are its Gaussian-smoothing estimate's diagonal and λ,
+    from the queries of the gradient and along the scaled directions, as in HiZOO. Without an
+    average h is a product of random numbers, which λ alone keeps from vanishing: K well above 1
+    makes it mean something.
+
+    Args:
+      learning_rate: η, or a schedule.
+      damping: λ ≥ 0, or a schedule.
+      radius, key, num_directions, directions, evaluate: as for `zo_hizoo`.
+
+    Returns:
+      An optimiser; 2K + 1 queries a step (2K where ``value`` is given). State: h, one copy of the
+      parameters.
+
+    Source: ZOHA (arXiv 1812.11377), the Gaussian-smoothing variant.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
+      >>> f, x = lambda x: jnp.sum(jnp.array([1., 100.]) * x ** 2), jnp.ones(2)
+      >>> optimizer = zo.zoha(
+      ...     0.1, num_directions=8, radius=1e-2, damping=1.0, key=jax.random.key(0)
+      ... )
+      >>> updates, state = optimizer.update(None, optimizer.init(x), x, value_fn=f)
+      >>> int(zo.num_queries(state))
+      17
+    """
+    return hizoo(
+        learning_rate,
+        radius=radius,
+        key=key,
+        num_directions=num_directions,
+        smoothing=1.0,
+        damping=damping,
+        directions=directions,
+        evaluate=evaluate,
+    )
+
+
+def _curvatures(queries: Queries) -> jax.Array:
+    """|ℓ⁺ + ℓ⁻ − 2ℓ|/(2μ²) over the number of directions that have it, [K]; zero for the others."""
+    valid = usable(queries, needs_origin=True)
+    assert queries.origins is not None
+    n = jnp.sum(valid).astype(scalar_dtype())
+    differences = jnp.where(valid, queries.even - queries.origins, 0)
+    return jnp.abs(differences) / jnp.square(queries.radii) / jnp.maximum(n, 1)
+
+
+def _at_least_zero(name: str, value: Any, most: float = math.inf) -> None:
+    """A schedule, an array, or a number in [0, most]; finite."""
+    if callable(value) or isinstance(value, jax.Array):
+        return
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not number or not 0 <= value <= most or math.isinf(value):
+        allowed = "[0, 1]" if most == 1 else "[0, ∞)"
+        raise ValueError(f"{name} must be a number in {allowed}, or a schedule; got {value!r}.")
+
+
+__all__ = ["HiZOOState", "hizoo", "zo_hizoo", "zoha"]

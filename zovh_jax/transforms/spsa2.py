@@ -1,0 +1,284 @@
+"""2SPSA: Newton's method by simultaneous perturbation, for problems of a few parameters.
+
+Source: Spall, IEEE Trans. Automatic Control 45:10 (2000). Queries per step: 4K.
+"""
+
+import dataclasses
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from zovh_jax import _checks
+from zovh_jax._tree import Structure, cast_leaves, scalar_dtype, structure_of
+from zovh_jax._types import Leaves, PyTree, Schedule
+from zovh_jax.baselines import none
+from zovh_jax.directions import Directions, masked, rademacher
+from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.queries import Queries
+from zovh_jax.stencils import forward
+from zovh_jax.transforms.rounds import Rounds, ZerothOrderState, finite_or_zero, scheduled
+
+
+class SPSA2State(NamedTuple):
+    """State of `zo_spsa2`.
+
+    Attributes:
+      rounds: the counts and the key.
+      hessian: H̄, the average of the estimates so far: a d×d array.
+      num_averaged: how many it averages.
+    """
+
+    rounds: ZerothOrderState
+    hessian: jax.Array
+    num_averaged: jax.Array
+
+
+def zo_spsa2(
+    num_directions: int,
+    radius: Schedule,
+    *,
+    key: jax.Array,
+    gradient_radius: Schedule | None = None,
+    regularization: Schedule = 1e-2,
+    initial_hessian: float | None = None,
+    max_size: int = 2000,
+    mask: PyTree = True,
+    evaluate: Evaluator = vmapped(),
+) -> optax.GradientTransformationExtraArgs:
+    """Replaces the incoming updates by 2SPSA's Newton direction.
+
+    With Δ and Δ̃ independent random signs, averaged over K:
+
+    - G = (f(θ + cΔ) − f(θ − cΔ))/(2c) Δ,
+    - δG = [f(θ + cΔ + c̃Δ̃) − f(θ + cΔ) − f(θ − cΔ + c̃Δ̃) + f(θ − cΔ)]/c̃ Δ̃,
+    - Ĥ = ½ (δG Δᵀ + Δ δGᵀ)/(2c), and H̄ ← H̄ + (Ĥ − H̄)/(k + 1), their average,
+    - emitted: (H̄² + δI)^(−1/2) G: the eigenvalues λ of H̄ become √(λ² + δ), so that the matrix is
+      positive definite, negative curvature is turned round, and −G/√δ bounds the step.
+
+    Ĥ has mean H + O(c², c̃²) entry by entry, the diagonal included (unlike what values along one
+    random sign vector can see), and variance of order ‖H‖_F² each: it takes many steps until H̄
+    means something. **The state is a d×d array** and a step costs an eigendecomposition, O(d³):
+    for small problems.
+
+    Args:
+      num_directions: K, of both Δ and Δ̃.
+      radius: c, or a schedule.
+      key: ``jax.random.key(seed)``.
+      gradient_radius: c̃, or a schedule; None: the radius. Spall: as c, or somewhat larger.
+      regularization: δ > 0, in units of curvature squared, or a schedule.
+      initial_hessian: None starts the average with the first Ĥ, as Spall does: then all but two
+        eigenvalues are zero and the first steps are about G/√δ. A number h starts it from h·I, as
+        though one step had been averaged.
+      max_size: the most parameters for which a d×d state is made.
+      mask: a tree of bools like params, or a prefix of it: False leaves are frozen.
+      evaluate: as for `zo.zo_gradient`.
+
+    Returns:
+      A transformation that emits an ascent direction, 4K queries a step. A direction whose four
+      values are not all finite is dropped; without any the update is zero and H̄ stays.
+
+    Raises:
+      ValueError: at ``init`` for more than max_size parameters, and as `zo.zo_gradient`.
+
+    Source: Spall 2000, eq. 2.1–2.3 and §II-D for the root.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
+      >>> f, x = lambda x: jnp.sum(jnp.array([1., 100.]) * x ** 2), jnp.ones(2)
+      >>> optimizer = optax.chain(
+      ...     zo.zo_spsa2(8, 1e-1, key=jax.random.key(0)), optax.scale(-0.1)
+      ... )
+      >>> updates, state = optimizer.update(None, optimizer.init(x), x, value_fn=f)
+      >>> state[0].hessian.shape, int(zo.num_queries(state))
+      ((2, 2), 32)
+    """
+    signs_family = masked(rademacher(), mask)
+    _checks.positive("regularization", regularization, schedule=True)
+    _checks.positive_int("max_size", max_size)
+    if gradient_radius is not None:
+        _checks.positive("gradient_radius", gradient_radius, schedule=True)
+    if initial_hessian is not None:
+        _checks.positive("initial_hessian", initial_hessian)
+    k = _checks.positive_int("num_directions", num_directions)
+    rounds = Rounds(
+        4 * k,
+        radius,
+        key,
+        _Corners(signs_family, 1.0),
+        forward(),
+        none(),
+        evaluate,
+        history_size=1,
+        store_directions=False,
+        second_order=False,
+    )
+
+    def init(params):
+        size = structure_of(params).size
+        if size > max_size:
+            raise ValueError(
+                f"2SPSA holds a d×d Hessian: {size} parameters need {4 * size**2 / 2**20:.0f} MiB "
+                f"in float32 and O(d³) time a step, above max_size={max_size}. Use zo.spsa, "
+                "zo.hizoo or zo.zovh, or raise max_size."
+            )
+        start = 0.0 if initial_hessian is None else initial_hessian
+        hessian = jnp.asarray(start, scalar_dtype()) * jnp.eye(size, dtype=scalar_dtype())
+        averaged = jnp.full((), initial_hessian is not None, jnp.int32)
+        return SPSA2State(rounds.init(params), hessian, averaged)
+
+    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
+        del updates, value, extra
+        c = scheduled(radius, state.rounds.count)
+        ratio = jnp.ones_like(c)
+        if gradient_radius is not None:
+            ratio = scheduled(gradient_radius, state.rounds.count) / c
+        corners = dataclasses.replace(rounds, directions=_Corners(signs_family, ratio))
+        queries, key, new_state = corners.step(state.rounds, params, value_fn, None, "zo_spsa2")
+        structure = structure_of(params)
+        drawn = signs_family.draw(key, structure, 2 * k, jnp.arange(2 * k))
+        signs = _ravel(drawn, structure, 2 * k)
+        g, hessian, valid = _estimates(queries, signs, c, ratio)
+        weight = 1 / (state.num_averaged + 1).astype(hessian.dtype)
+        use = valid & jnp.all(jnp.isfinite(hessian))
+        average = jnp.where(use, state.hessian + weight * (hessian - state.hessian), state.hessian)
+        eigenvalues, basis = jnp.linalg.eigh(average)
+        root = jnp.sqrt(jnp.square(eigenvalues) + scheduled(regularization, state.rounds.count))
+        direction = _mv(basis, _mv(basis.T, g) / root)
+        return (
+            finite_or_zero(cast_leaves(_unravel(direction, structure), structure)),
+            SPSA2State(new_state, average, state.num_averaged + use.astype(jnp.int32)),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def spsa2(
+    learning_rate: Any,
+    *,
+    radius: Schedule,
+    key: jax.Array,
+    num_directions: int = 1,
+    gradient_radius: Schedule | None = None,
+    regularization: Schedule = 1e-2,
+    initial_hessian: float | None = None,
+    max_size: int = 2000,
+    mask: PyTree = True,
+    evaluate: Evaluator = vmapped(),
+) -> optax.GradientTransformationExtraArgs:
+    """2SPSA: θ ← θ − a_k (H̄² + δI)^(−1/2) G, H̄ the average of Hessian estimates. For small d.
+
+    Args:
+      learning_rate: a_k: a number or a schedule, such as ``spsa_gains(…).learning_rate``.
+      radius, key, num_directions, gradient_radius, regularization, initial_hessian, max_size,
+        mask, evaluate: as for `zo_spsa2`.
+
+    Returns:
+      An optimiser; 4K queries a step. State: a d×d array.
+
+    Raises:
+      ValueError: at ``init`` for more than max_size parameters.
+
+    Source: Spall 2000, eq. 2.1–2.3.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
+      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
+      >>> optimizer = zo.spsa2(0.1, radius=1e-2, initial_hessian=1.0, key=jax.random.key(0))
+      >>> updates, state = optimizer.update(None, optimizer.init(x), x, value_fn=f)
+      >>> int(zo.num_queries(state))
+      4
+    """
+    return optax.chain(
+        zo_spsa2(
+            num_directions,
+            radius,
+            key=key,
+            gradient_radius=gradient_radius,
+            regularization=regularization,
+            initial_hessian=initial_hessian,
+            max_size=max_size,
+            mask=mask,
+            evaluate=evaluate,
+        ),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Corners(Directions):
+    """Δ, −Δ, Δ + rΔ̃ and −Δ + rΔ̃, K of each: where 2SPSA asks, in one round.
+
+    A round of 2K signs is drawn, the Δs first, then the Δ̃s.
+    """
+
+    directions: Directions
+    ratio: Any
+    law: ClassVar[str] = "corners"
+    joint: ClassVar[bool] = True
+
+    def draw(self, key, structure, num_directions, indices):
+        k = num_directions // 4
+        leaves = []
+        for signs in self.directions.draw(key, structure, 2 * k, jnp.arange(2 * k)):
+            if signs is None:
+                leaves.append(None)
+                continue
+            first, second = signs[:k], signs[k:] * jnp.asarray(self.ratio, signs.dtype)
+            corners = jnp.concatenate([first, -first, first + second, second - first])
+            leaves.append(corners[indices])
+        return leaves
+
+    def active(self, structure):
+        return self.directions.active(structure)
+
+    def dimension(self, structure):
+        return self.directions.dimension(structure)
+
+    def check_rounds(self, structure, num_directions):
+        self.directions.check_rounds(structure, num_directions)
+
+
+def _estimates(
+    queries: Queries, signs: jax.Array, c: jax.Array, ratio: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """G [d], Ĥ [d, d], and whether there is any direction with four finite values."""
+    first, second = jnp.split(signs, 2)
+    plus, minus, plus_moved, minus_moved = jnp.split(queries.values, 4)
+    valid = jnp.all(jnp.stack(jnp.split(queries.valid, 4)), 0)
+    n = jnp.maximum(jnp.sum(valid), 1).astype(signs.dtype)
+    slopes = jnp.where(valid, plus - minus, 0) / (2 * c * n)
+    bends = jnp.where(valid, (plus_moved - plus) - (minus_moved - minus), 0)
+    bends = bends / (2 * c * (ratio * c) * n)
+    product = jnp.einsum("k,ki,kj->ij", bends, second, first, precision="highest")
+    return _mv(first.T, slopes), (product + product.T) / 2, jnp.any(valid)
+
+
+def _mv(matrix: jax.Array, vector: jax.Array) -> jax.Array:
+    return jnp.einsum("ij,j->i", matrix, vector, precision="highest")
+
+
+def _ravel(leaves: Leaves, structure: Structure, num_rows: int) -> jax.Array:
+    """Rows of a [num_rows, d] matrix, zeros where frozen, in ``ravel_pytree`` order."""
+    rows = [
+        jnp.zeros((num_rows, math.prod(shape)), scalar_dtype())
+        if leaf is None
+        else leaf.reshape(num_rows, -1).astype(scalar_dtype())
+        for leaf, shape in zip(leaves, structure.shapes, strict=True)
+    ]
+    return jnp.concatenate(rows, 1)
+
+
+def _unravel(vector: jax.Array, structure: Structure) -> Leaves:
+    leaves, start = [], 0
+    for shape in structure.shapes:
+        size = math.prod(shape)
+        leaves.append(vector[start : start + size].reshape(shape))
+        start += size
+    return leaves
+
+
+__all__ = ["SPSA2State", "spsa2", "zo_spsa2"]

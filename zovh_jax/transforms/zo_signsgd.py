@@ -1,0 +1,123 @@
+"""ZO-signSGD: steps of constant size along the signs of a gradient estimate.
+
+Source: Liu et al., "signSGD via Zeroth-Order Oracle", ICLR 2019, Alg. 1. Estimator: (E13). Queries
+per step: K + 1 (forward, the centre included), 2K (central), 2K + 1 (three_point).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from zovh_jax._tree import cast_leaves
+from zovh_jax._types import Schedule
+from zovh_jax.baselines import Baseline, origin
+from zovh_jax.directions import Directions, gaussian
+from zovh_jax.estimators.gradient import gradient_coefficients
+from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.queries import Queries, check_params
+from zovh_jax.stencils import Stencil, forward
+from zovh_jax.transforms.rounds import Rounds, finite_or_zero
+from zovh_jax.transforms.zo_gradient import zo_gradient
+
+
+def zo_signsgd(
+    learning_rate: Any,
+    *,
+    num_directions: int,
+    radius: Schedule,
+    key: jax.Array,
+    majority_vote: bool = False,
+    directions: Directions = gaussian(),
+    stencil: Stencil = forward(),
+    baseline: Baseline = origin(),
+    evaluate: Evaluator = vmapped(),
+) -> optax.GradientTransformationExtraArgs:
+    """ZO-signSGD: θ ← θ − η sign(ĝ), elementwise.
+
+    Args:
+      learning_rate: η, or a schedule: how far every parameter moves.
+      majority_vote: let every direction vote for a sign, sign(Σ_k sign(ĝ_k)) with the K
+        one-direction estimates ĝ_k = (F_k − f0)/μ u_k, rather than average them first: sign(ĝ).
+        (ZO-M-signSGD in the paper.) A tie moves nothing.
+      num_directions, radius, key, directions, stencil, baseline, evaluate: as for `zo_gradient`.
+        The paper draws on the sphere, ``directions=zo.directions.sphere()``; K = 1 gives the
+        same signs for both. Its central variant is ``stencil=zo.stencils.central()``.
+
+    Returns:
+      An optimiser; K + 1 queries a step by default. Parameters that got no direction, and all of
+      them where no query was finite, stay. State: scalars.
+
+    Raises:
+      ValueError, TypeError: as `zo_gradient`.
+
+    Source: Liu et al., ICLR 2019, Alg. 1 and its variants.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
+      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
+      >>> optimizer = zo.zo_signsgd(0.25, num_directions=8, radius=1e-2, key=jax.random.key(0))
+      >>> updates, state = optimizer.update(None, optimizer.init(x), x, value_fn=f)
+      >>> [abs(float(u)) for u in updates], int(zo.num_queries(state))
+      ([0.25, 0.25, 0.25], 9)
+    """
+    estimate = _sum_of_signs if majority_vote else zo_gradient
+    return optax.chain(
+        estimate(
+            num_directions,
+            radius,
+            key=key,
+            directions=directions,
+            stencil=stencil,
+            baseline=baseline,
+            evaluate=evaluate,
+        ),
+        optax.scale_by_sign(),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def _sum_of_signs(
+    num_directions, radius, *, key, directions, stencil, baseline, evaluate
+) -> optax.GradientTransformationExtraArgs:
+    """Replaces the incoming updates by Σ_k sign(ĝ_k), the votes of one round."""
+    rounds = Rounds(
+        num_directions,
+        radius,
+        key,
+        directions,
+        stencil,
+        baseline,
+        evaluate,
+        history_size=1,
+        store_directions=False,
+        second_order=False,
+    )
+
+    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
+        del updates, extra
+        queries, _, state = rounds.step(state, params, value_fn, value, "zo_signsgd")
+        return finite_or_zero(_count_votes(queries, params, baseline)), state
+
+    return optax.GradientTransformationExtraArgs(rounds.init, update)
+
+
+def _count_votes(queries: Queries, params, baseline: Baseline):
+    """Σ_k sign(c_k) sign(u_k), over blocks of directions; a dropped query has c_k = 0."""
+    structure = check_params(queries, params)
+    signs = jnp.sign(gradient_coefficients(queries, structure, baseline))
+    active = queries.plan.directions.active(structure)
+    zeros = [z if on else None for z, on in zip(structure.zeros(), active, strict=True)]
+
+    def add(votes, block, c):
+        return [
+            v if u is None else v + jnp.tensordot(c.astype(u.dtype), jnp.sign(u), 1)
+            for v, u in zip(votes, block, strict=True)
+        ], ()
+
+    votes, _ = queries.plan.fold(structure, add, zeros, signs)
+    return cast_leaves(votes, structure)
+
+
+__all__ = ["zo_signsgd"]

@@ -12,6 +12,10 @@ from pathlib import Path
 
 CASES = {
     "attack": "black-box attacks on a digit classifier: queries until it is fooled",
+    "synthetic": "every method on the papers' functions, at equal queries",
+    "noise": "how much noise each method stands",
+    "drift": "how well each method follows an objective that moves",
+    "hessian-error": "how far Hessian estimates are from the Hessian",
     "speed": "time and memory of a step",
 }
 
@@ -27,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         size.add_argument("--full", action="store_true", help="more of everything")
         case.add_argument("--out", type=Path, default=Path("results"), help="default: results/")
         if name in argv[:1]:
-            module = importlib.import_module(f"benchmarks.{name}")
+            module = importlib.import_module(f"benchmarks.{name.replace('-', '_')}")
             module.add_arguments(case)
             case.set_defaults(run=module.run)
     args = parser.parse_args(argv)

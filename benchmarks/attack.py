@@ -1,24 +1,28 @@
 """Black-box attacks on a digit classifier: queries until the network is fooled.
 
 `benchmarks.victim` says what is attacked, `benchmarks.attacker` how, and what is charged. Held-out
-images that the network gets right are attacked once for every seed, with the same directions for
-every method. Two controls are ZoAR, without and with reuse, at the learning rate η/λ of ZoVH: where
-the dimension is far above the number of directions the two are nearly the same.
+images that the network gets right are attacked once in every run (seed), with the same directions
+for all methods that draw alike. Two controls are ZoAR, without and with reuse, at the learning rate
+η/λ of ZoVH: where the dimension is far above the number of directions the two are nearly the same.
+This is Table 1 of the ZoVH paper, with more methods, with learning rates tuned for each, and with
+queries counted instead of steps.
 
-Learning rates come from ``benchmarks/results/attack_tuning.json``, which ``--tune`` makes: each
-method has its own grid of half decades, extended until the best rate is inside it; the best has
-the least mean number of queries, where an attack that fails counts its whole budget. Tuning uses
-the first 300 held-out digits and a seed of its own, reports the other 700.
+Learning rates come from ``benchmarks/results/attack_tuning.json``, which ``--tune`` makes: half
+decades around a guess, extended until the best is inside; the best has the least mean number of
+queries, where an attack that fails counts its whole budget. Tuning uses the first 300 held-out
+digits and a seed of its own, reports the other 700.
 
 DIR/attack.json:
   environment   versions and machine
-  setting       epsilon, num_directions, radius, damping, history_size, budget
+  setting       num_directions, radius, damping, history_size, epsilon, budget
   victim        its settings and held-out accuracy
-  seeds         of the attacks
+  images, seeds how many images were attacked in each run, and the runs' seeds
   methods       one entry a row of the table, in its order:
     method, label, learning_rate, control
     attacks, successes
     queries     {q25, median, q75}: queries to success; null where above the budget
+    fooled      [{within, share}]: the share of attacks that succeeded within so many queries
+    runs        [{seed, successes, median_queries}]: of each run; null above the budget
     image, seed, label_true, success, queries_spent
                 one value an attack; image counts from the first held-out digit
     margin      {queries, q25, median, q75}: the margin after so many queries, over the attacks;
@@ -34,6 +38,7 @@ attack_tuning.json:
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,27 +47,37 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import attack_plot, report
-from benchmarks.attacker import METHODS, Jobs, Outcome, Setting, run_attacks
+from benchmarks.attacker import Jobs, Outcome, Setting, run_attacks
+from benchmarks.methods import CONTROLS, METHODS
 from benchmarks.victim import Settings, Victim, load
 
 HERE = Path(__file__).parent
 TUNING_DIGITS = 300
 TUNING_SEED = 1000
-TUNING_IMAGES = 40
-GRIDS = {"zo_sgd": (-4, 0), "zoar": (-4, 0), "zovh": (-6, -2), "zovh_reuse": (-6, -2)}
-"""First and last half decade to try."""
-LONGEST_GRID = 12
-CONTROLS = {
-    "zoar_no_reuse": ("zovh", "ZoAR, no reuse, at ZoVH's η/λ"),
-    "zoar": ("zovh_reuse", "ZoAR at ZoVH + reuse's η/λ"),
+TUNING_IMAGES = 20
+GUESSES = {
+    "zo_sgd": -2,
+    "zo_signsgd": -3,
+    "zo_adamm": -3,
+    "radazo": -3,
+    "hizoo": -2,
+    "zo_sah_1": -1,
+    "zoar": -2,
+    "zovh_1": -4,
+    "zovh": -4,
 }
+"""The methods of the table, and the half decade around which to look for their learning rates."""
+QUICK = ("zo_sgd", "zoar", "zovh_1", "zovh")
+LONGEST_GRID = 12
+WITHIN = (500, 1000, 2000, 4000)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--epsilon", type=float, default=0.3, help="largest change of a pixel (0.3; ZoVH's: 0.2)")
     add("--budget", type=int, default=Setting.budget, help=f"queries an image ({Setting.budget})")
-    add("--images", type=int, help="images attacked (quick: 32, full: 200)")
+    add("--images", type=int, help="images attacked in each run (quick: 32, full: 10)")
+    add("--methods", nargs="+", choices=GUESSES, metavar="METHOD", help=f"of {', '.join(GUESSES)}")
     add("--tune", action="store_true", help="tune the learning rates instead, for this epsilon")
     add("--tuning", type=Path, default=HERE / "results" / "attack_tuning.json", help="their file")
     add("--cache", type=Path, default=HERE.parent / ".cache", help="where the victim is kept")
@@ -78,11 +93,13 @@ def run(args: argparse.Namespace) -> None:
         "victim": {**dataclasses.asdict(victim.settings), "accuracy": victim.accuracy},
     }
     if args.tune:
-        tune(victim, setting, facts, args.tuning, args.images or TUNING_IMAGES)
+        images = args.images or TUNING_IMAGES
+        tune(victim, setting, facts, args.tuning, images, args.methods or GUESSES)
     else:
-        seeds = range(3 if args.full else 1)
-        images = args.images or (200 if args.full else 32)
-        rates = tuned_rates(args.tuning, setting.epsilon)
+        seeds = range(10 if args.full else 1)
+        images = args.images or (10 if args.full else 32)
+        names = args.methods or (GUESSES if args.full else QUICK)
+        rates = tuned_rates(args.tuning, facts, names)
         compare(victim, setting, facts, rates, images, seeds, args.out)
 
 
@@ -96,42 +113,58 @@ def compare(
     out: Path,
 ) -> None:
     """Runs every method at its rate, and the controls; prints the table, writes the files."""
-    rows = attackable(victim, slice(TUNING_DIGITS, None), images)
-    rows, seed_of = np.tile(rows, len(seeds)), np.repeat(seeds, len(rows))
+    digits = attackable(victim, slice(TUNING_DIGITS, None), images)
+    rows, seed_of = np.tile(digits, len(seeds)), np.repeat(seeds, len(digits))
     entries, outcomes = [], {}
-    plan = [(name, rates[name], label, False) for name, label in METHODS.items()]
-    for name, (of, label) in CONTROLS.items():
-        plan.append((name, tidy(rates[of] / setting.damping), label, True))
+    plan = [(name, rate, METHODS[name].label, False) for name, rate in rates.items()]
+    for of, name in CONTROLS.items():
+        if of in rates:
+            label = f"{METHODS[name].label}, at η/λ of {METHODS[of].label}"
+            plan.append((name, tidy(rates[of] / setting.damping), label, True))
     for name, rate, label, control in plan:
         if (name, rate) not in outcomes:
             jobs = make_jobs(victim, rows, seed_of, np.full(len(rows), rate))
             outcomes[name, rate] = run_attacks(name, victim.logits, jobs, setting)
         outcome = outcomes[name, rate]
         entry = {"method": name, "label": label, "learning_rate": rate, "control": control}
-        entry |= summary(outcome) | {"image": rows.tolist(), "seed": seed_of.tolist()}
+        entry |= summary(outcome.queries, outcome.success, seed_of)
         entry |= {
+            "image": rows.tolist(),
+            "seed": seed_of.tolist(),
             "label_true": victim.labels[rows].tolist(),
             "success": outcome.success.tolist(),
             "queries_spent": outcome.queries.tolist(),
             "margin": margin_curve(outcome, setting),
         }
         entries.append(entry)
-
-    print()
-    print_table(entries, setting)
-    report.write_json(out / "attack.json", {**facts, "seeds": list(seeds), "methods": entries})
-    shown = [(entry, outcomes[entry["method"], entry["learning_rate"]]) for entry in entries]
-    attack_plot.save(out / "attack.png", victim, setting, shown[: len(METHODS)])
+    result = {**facts, "images": images, "seeds": list(seeds), "methods": entries}
+    report.write_json(out / "attack.json", result)
+    print(f"\nQueries until the network is fooled, ε = {setting.epsilon}, checks included:\n")
+    print(tables(result)["methods"])
+    tuned = [entry for entry in entries if not entry["control"]]
+    attacks, successes = (sum(entry[key] for entry in tuned) for key in ("attacks", "successes"))
+    print(
+        f"\nAt ε = {setting.epsilon}, {attacks - successes} of the {attacks} attacks (controls "
+        f"aside) failed within {setting.budget} queries."
+    )
+    shown = [(entry, outcomes[entry["method"], entry["learning_rate"]]) for entry in tuned]
+    attack_plot.save(out / "attack.png", victim, setting, shown)
     print(f"\nNumbers: {out / 'attack.json'}\nPicture: {out / 'attack.png'}")
 
 
-def tune(victim: Victim, setting: Setting, facts: dict[str, Any], path: Path, images: int) -> None:
-    """Tries every method's grid, extends it where the best is at an edge, writes the table."""
+def tune(
+    victim: Victim,
+    setting: Setting,
+    facts: dict[str, Any],
+    path: Path,
+    images: int,
+    names: Sequence[str],
+) -> None:
+    """Tries rates around each method's guess until the best is inside, writes the table."""
     rows = attackable(victim, slice(0, TUNING_DIGITS), images)
-    methods = {}
-    for name, (first, last) in GRIDS.items():
+    for name in names:
         tried: dict[int, dict[str, Any]] = {}
-        wanted = list(range(first, last + 1))
+        wanted = [GUESSES[name] + i for i in (-1, 0, 1)]
         while wanted:
             exponents = np.repeat(wanted, len(rows))
             rates = np.asarray([half_decade(i) for i in exponents])
@@ -147,29 +180,63 @@ def tune(victim: Victim, setting: Setting, facts: dict[str, Any], path: Path, im
                     f"decades at epsilon={setting.epsilon}, budget={setting.budget}: raise either."
                 )
         grid = [tried[i] for i in sorted(tried)]
-        methods[name] = {"chosen": half_decade(best), "grid": grid}
+        keep_rates(path, facts, images, name, {"chosen": half_decade(best), "grid": grid})
         keys = ("rate", "successes", "median_queries", "mean_queries")
         print(f"\n{name}, chosen: {half_decade(best)}")
         print(report.table(keys, [[shown(row[k]) for k in keys] for row in grid]))
-
-    table = json.loads(path.read_text()) if path.exists() else {"epsilon": {}}
-    entry = {**facts, "seed": TUNING_SEED, "images": images, "methods": methods}
-    table["epsilon"][str(setting.epsilon)] = entry
-    report.write_json(path, table)
     print(f"\nLearning rates: {path}")
 
 
-def tuned_rates(path: Path, epsilon: float) -> dict[str, float]:
-    """Every method's learning rate from the tuned table."""
+def keep_rates(path: Path, facts: dict[str, Any], images: int, name: str, entry: dict) -> None:
+    """Writes a method's rates, beside those of others that were tuned on the same facts."""
+    table = json.loads(path.read_text()) if path.exists() else {"epsilon": {}}
+    key = str(facts["setting"]["epsilon"])
+    old = table["epsilon"].get(key, {"methods": {}})
+    facts = {**facts, "seed": TUNING_SEED, "images": images}
+    same = not differing(old, facts) and all(
+        old[part] == facts[part] for part in ("seed", "images")
+    )
+    others = old["methods"] if same else {}
+    table["epsilon"][key] = {**facts, "methods": others | {name: entry}}
+    report.write_json(path, table)
+
+
+def tuned_rates(path: Path, facts: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
+    """The methods' learning rates from the tuned table, if it was made for these attacks.
+
+    Args:
+      path: the table's.
+      facts: ``setting`` and ``victim`` of the attacks to come.
+      names: of the methods.
+    """
+    epsilon = facts["setting"]["epsilon"]
     tables = json.loads(path.read_text())["epsilon"] if path.exists() else {}
-    if str(epsilon) not in tables:
+    table = tables.get(str(epsilon), {"methods": {}})
+    remedy = f"python -m benchmarks attack --tune --epsilon {epsilon} --tuning {path}"
+    missing = [name for name in names if name not in table["methods"]]
+    if missing:
         raise ValueError(
-            f"epsilon={epsilon} has no learning rates in {path}, which has "
-            f"{', '.join(tables) or 'none'}: make them with "
-            f"python -m benchmarks attack --tune --epsilon {epsilon}"
+            f"epsilon={epsilon} has no learning rates for {', '.join(missing)} in {path}, which "
+            f"has epsilon={', '.join(tables) or 'none'}: make them with {remedy}"
         )
-    methods = tables[str(epsilon)]["methods"]
-    return {name: methods[name]["chosen"] for name in METHODS}
+    # How many queries an attack may cost changes what is reported, hardly which rate is best.
+    changes = [change for change in differing(table, facts) if not change.startswith("budget")]
+    if changes:
+        raise ValueError(
+            f"the learning rates in {path} were tuned for other attacks ({', '.join(changes)}): "
+            f"make them anew with {remedy}"
+        )
+    return {name: table["methods"][name]["chosen"] for name in names}
+
+
+def differing(table: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    """What of the setting and of the victim's settings is another in a table from a file."""
+    now = {**facts["setting"], **facts["victim"]}
+    then = {**table.get("setting", {}), **table.get("victim", {})}
+    # A network trained elsewhere may get a digit more or less right: it is the same victim.
+    now.pop("accuracy", None)
+    now = json.loads(json.dumps(now))  # tuples as lists
+    return [f"{k}={then.get(k)!r}, now {now[k]!r}" for k in now if then.get(k) != now[k]]
 
 
 def attackable(victim: Victim, part: slice, count: int) -> np.ndarray:
@@ -199,10 +266,27 @@ def quartiles(queries: np.ndarray, success: np.ndarray) -> list[int | None]:
     return [int(v) if np.isfinite(v) else None for v in values]
 
 
-def summary(outcome: Outcome) -> dict[str, Any]:
-    counts = {"attacks": len(outcome.success), "successes": int(outcome.success.sum())}
-    q25, median, q75 = quartiles(outcome.queries, outcome.success)
-    return counts | {"queries": {"q25": q25, "median": median, "q75": q75}}
+def summary(queries: np.ndarray, success: np.ndarray, seeds: np.ndarray) -> dict[str, Any]:
+    """What the table shows, from one value an attack."""
+    q25, median, q75 = quartiles(queries, success)
+    runs = [
+        {
+            "seed": int(seed),
+            "successes": int(success[seeds == seed].sum()),
+            "median_queries": quartiles(queries[seeds == seed], success[seeds == seed])[1],
+        }
+        for seed in np.unique(seeds)
+    ]
+    return {
+        "attacks": len(success),
+        "successes": int(success.sum()),
+        "queries": {"q25": q25, "median": median, "q75": q75},
+        "fooled": [
+            {"within": most, "share": float((success & (queries <= most)).mean())}
+            for most in WITHIN
+        ],
+        "runs": runs,
+    }
 
 
 def score(outcome: Outcome, rows: np.ndarray, setting: Setting, exponent: int) -> dict[str, Any]:
@@ -218,30 +302,42 @@ def score(outcome: Outcome, rows: np.ndarray, setting: Setting, exponent: int) -
 
 
 def margin_curve(outcome: Outcome, setting: Setting) -> dict[str, list[float]]:
-    """Quartiles of the margin over the attacks, after 80 numbers of rounds on a log scale."""
-    rounds = np.unique(np.geomspace(1, setting.rounds, 80).astype(int)) - 1
-    q25, median, q75 = np.quantile(outcome.margins[:, rounds], (0.25, 0.5, 0.75), axis=0).tolist()
-    spent = (rounds * setting.queries_a_round + 1).tolist()
-    return {"queries": spent, "q25": q25, "median": median, "q75": q75}
+    """Quartiles of the margin over the attacks, after 80 numbers of queries on a log scale."""
+    queries = np.unique(np.geomspace(1, setting.budget, 80).astype(int))
+    latest = [
+        margins[np.searchsorted(checked, queries, side="right") - 1]
+        for margins, checked in zip(outcome.margins, outcome.checked, strict=True)
+    ]
+    q25, median, q75 = np.quantile(latest, (0.25, 0.5, 0.75), axis=0).tolist()
+    return {"queries": queries.tolist(), "q25": q25, "median": median, "q75": q75}
 
 
-def print_table(entries: list[dict[str, Any]], setting: Setting) -> None:
+def tables(result: dict[str, Any]) -> dict[str, str]:
+    """``methods``: a row for each method and control."""
+    budget = result["setting"]["budget"]
+
+    def count(queries):
+        return f"> {budget}" if queries is None else str(queries)
+
     rows = []
-    for entry in entries:
-        above = f"> {setting.budget}"
-        q25, median, q75 = (above if q is None else str(q) for q in entry["queries"].values())
-        spread = f"{q25} to {q75}"
-        counts = (entry["attacks"], entry["successes"])
-        rows.append((entry["label"], shown(entry["learning_rate"]), *counts, median, spread))
-    print(f"Queries until the network is fooled, ε = {setting.epsilon}, checks included:\n")
-    header = ("method", "learning rate", "attacks", "successes", "median queries", "quartiles")
-    print(report.table(header, rows))
-    tuned = [entry for entry in entries if not entry["control"]]
-    attacks, successes = (sum(entry[key] for entry in tuned) for key in ("attacks", "successes"))
-    print(
-        f"\nAt ε = {setting.epsilon}, {attacks - successes} of the {attacks} attacks (controls "
-        f"aside) failed within {setting.budget} queries."
-    )
+    for entry in result["methods"]:
+        q25, median, q75 = (count(q) for q in entry["queries"].values())
+        medians = [run["median_queries"] for run in entry["runs"]]
+        medians.sort(key=lambda q: budget + 1 if q is None else q)
+        row = [entry["label"], shown(entry["learning_rate"])]
+        row += [f"{entry['successes']} of {entry['attacks']}"]
+        row += [
+            f"{fooled['share']:.0%}" for fooled in entry["fooled"] if fooled["within"] <= budget
+        ]
+        row += [median, f"{q25} to {q75}"]
+        if len(medians) > 1:
+            row += [f"{count(medians[0])} to {count(medians[-1])}"]
+        rows.append(row)
+    within = [f"≤ {f['within']}" for f in result["methods"][0]["fooled"] if f["within"] <= budget]
+    header = ["method", "learning rate", "fooled", *within, "median queries", "quartiles"]
+    if len(result["seeds"]) > 1:
+        header += [f"medians of {len(result['seeds'])} runs"]
+    return {"methods": report.table(header, rows)}
 
 
 def half_decade(exponent: int) -> float:

@@ -13,7 +13,13 @@ import numpy as np
 from benchmarks.attacker import Outcome, Setting, perturbed
 from benchmarks.victim import Victim
 
-COLOURS = ("#4477aa", "#228833", "#ccaa22", "#cc3311")
+COLOURS = (
+    "#4477aa", "#228833", "#ccaa22", "#cc3311", "#66ccee",
+    "#aa3377", "#ee7733", "#009988", "#888888", "#000000",
+)  # fmt: skip
+MOST_IMAGES = 5
+BANDS = 4
+"""Up to so many methods have their quartiles drawn: more would hide each other."""
 
 
 def save(
@@ -28,20 +34,23 @@ def save(
     """
     # The first image that every method fools; else the one that most do.
     attack = int(np.argmax(sum(outcome.success.astype(int) for _, outcome in runs)))
-    figure = plt.figure(figsize=(12, 1.75 * len(runs) + 0.6), layout="constrained")
+    colours = dict(zip((entry["method"] for entry, _ in runs), COLOURS, strict=False))
+    best_last = sorted(runs, key=lambda run: -run[1].queries.mean())
+    pictured = best_last[-MOST_IMAGES:]
+    figure = plt.figure(figsize=(12, 1.75 * len(pictured) + 0.6), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
-    grid = left.subplots(len(runs), 3)
-    for axes, (entry, outcome), colour in zip(grid, runs, COLOURS, strict=True):
-        draw_images(axes, victim, setting, entry, outcome, attack, colour)
+    grid = left.subplots(len(pictured), 3, squeeze=False)
+    for axes, (entry, outcome) in zip(grid, pictured, strict=True):
+        draw_images(axes, victim, setting, entry, outcome, attack, colours[entry["method"]])
     titles = ("original", f"perturbation, ±{setting.epsilon}", "adversarial")
     for ax, title in zip(grid[0], titles, strict=True):
         ax.set_title(title, fontsize=10)
     top, bottom = right.subplots(2, 1, sharex=True, height_ratios=(1.4, 1))
-    top.set(xscale="log", xlim=(setting.queries_a_round, setting.budget))
+    top.set(xscale="log", xlim=(setting.num_directions + 1, setting.budget))
     top.xaxis.set_major_formatter("{x:g}")
     entries = [entry for entry, _ in runs]
-    draw_margins(top, entries)
-    draw_shares(bottom, entries)
+    draw_margins(top, entries, colours)
+    draw_shares(bottom, entries, colours)
     for ax in (top, bottom):
         ax.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,32 +78,35 @@ def draw_images(axes, victim, setting, entry, outcome, attack, colour):
         ax.set(xticks=[], yticks=[])
 
 
-def draw_margins(ax, entries):
-    """Median margin and interquartile band over queries, a line for each method."""
-    for entry, colour in zip(entries, COLOURS, strict=True):
-        curve = entry["margin"]
+def draw_margins(ax, entries, colours):
+    """Median margin over queries, a line for each method; the quartiles too, of a few."""
+    banded = len(entries) <= BANDS
+    for entry in entries:
+        colour, curve = colours[entry["method"]], entry["margin"]
         ax.plot(curve["queries"], curve["median"], color=colour, linewidth=2)
-        ax.fill_between(
-            curve["queries"], curve["q25"], curve["q75"], color=colour, alpha=0.12, linewidth=0
-        )
+        if banded:
+            ax.fill_between(
+                curve["queries"], curve["q25"], curve["q75"], color=colour, alpha=0.12, linewidth=0
+            )
     ax.axhline(0, color="black", linewidth=0.8, linestyle="--")
     ax.set(
         ylabel="margin: best other logit − target's",
-        title="Margin over queries: median and quartiles",
+        title=f"Margin over queries: median{' and quartiles' if banded else ''} of all attacks",
     )
     ax.text(
         0.01, 0, "fooled below this", fontsize=9, va="bottom", transform=ax.get_yaxis_transform()
     )
 
 
-def draw_shares(ax, entries):
+def draw_shares(ax, entries, colours):
     """Share of attacks that have succeeded over queries, a line for each method."""
     first, last = ax.get_xlim()
-    for entry, colour in zip(entries, COLOURS, strict=True):
+    for entry in entries:
+        colour = colours[entry["method"]]
         spent = np.sort(np.asarray(entry["queries_spent"])[entry["success"]])
         share = np.arange(len(spent) + 1) / entry["attacks"]
-        label = f"{entry['label']}: {len(spent)} of {entry['attacks']}"
+        label = f"{entry['label']}: {share[-1]:.0%}"
         steps = np.concatenate([[first], spent, [last]]), np.append(share, share[-1])
         ax.step(*steps, where="post", color=colour, linewidth=2, label=label)
     ax.set(xlabel="queries", ylabel="share of attacks that succeeded", ylim=(0, 1.02))
-    ax.legend(frameon=False, loc="upper left")
+    ax.legend(frameon=False, loc="upper left", fontsize=8)

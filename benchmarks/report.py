@@ -52,6 +52,35 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([line(cells[0]), line(rule), *map(line, cells[1:])])
 
 
+def number(value: float | None) -> str:
+    """Three significant digits; None, which is what JSON has for infinity, as such."""
+    if value is None:
+        return "∞"
+    if abs(value) < 1000:
+        return f"{value:.3g}"
+    digits, exponent = f"{value:.2e}".split("e")
+    return f"{digits}e{int(exponent)}"
+
+
+def spread(row: dict[str, Any], name: str) -> str:
+    """A row's median and range over its runs, and how many diverged."""
+    values = row[name]
+    text = f"{number(values['median'])} ({number(values['least'])} to {number(values['most'])})"
+    return text + (f", {row['diverged']} diverged" if row["diverged"] else "")
+
+
+def bold_least(rows: Sequence[dict[str, Any] | None], name: str) -> list[str]:
+    """Cells of `spread`, the least median in bold; an empty one for None."""
+    medians = [row[name]["median"] for row in rows if row]
+    least = min((m for m in medians if m is not None), default=None)
+    cells = []
+    for row in rows:
+        text = spread(row, name) if row else ""
+        best = row is not None and least is not None and row[name]["median"] == least
+        cells.append(f"**{text}**" if best else text)
+    return cells
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """``content`` as JSON; NaN and infinity are refused, as JSON has neither."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,12 +11,15 @@ import pytest
 
 from benchmarks import attack, attacker, report, victim
 from benchmarks.__main__ import main
-from benchmarks.attacker import METHODS, Setting
+from benchmarks.attacker import Setting
+from benchmarks.methods import METHODS
 
 TINY = victim.Settings(channels=(2, 4), hidden=8, epochs=1, train_size=640)
 TUNING = Path(attack.__file__).parent / "results" / "attack_tuning.json"
 TABLES = json.loads(TUNING.read_text())
-EVERY_METHOD = [*METHODS, "zoar_no_reuse"]
+EVERY_METHOD = [name for name in (*attack.GUESSES, "zoar_1") if "sah" not in name]
+ROUNDS = {"hizoo": 3}
+"""Queries of a round, the check included; otherwise 4."""
 
 
 @pytest.fixture(scope="module")
@@ -91,23 +94,43 @@ def test_every_query_is_charged(method):
     image = np.full((1, 28, 28), 0.5, np.float32)
     keys = jax.random.split(jax.random.key(0), 1)
     jobs = attacker.Jobs(image, np.array([1]), np.array([0.1]), keys)
-    setting = Setting(budget=4 * attacker.CHUNK + 3)  # no room for one round more
+    # The most and what is really spent: a method that wants f(δ) has it from the check.
+    most, spent = Setting().queries_a_round(method), ROUNDS.get(method, 4)
+    setting = Setting(budget=most + attacker.CHUNK * spent - 1)  # no room for one round more
     outcome = attacker.run_attacks(method, logits, jobs, setting)
     jax.effects_barrier()
     assert not outcome.success[0]
-    assert outcome.queries[0] == len(asked) == 4 * attacker.CHUNK
+    assert most - 1 <= spent <= most
+    assert outcome.queries[0] == len(asked) == attacker.CHUNK * spent
     assert len(set(asked)) == len(asked)  # and none of them was known already
+    np.testing.assert_array_equal(outcome.checked[0], 1 + spent * np.arange(attacker.CHUNK))
 
 
-@pytest.mark.parametrize("method", ["zo_sgd", "zovh_reuse"])
-def test_an_attack_stops_at_its_first_success(method, tiny):
+def test_queries_that_vary_by_the_step_are_charged_as_they_come(tiny):
+    outcome = attacker.run_attacks(
+        "zo_sah", tiny.logits, jobs_for(tiny, 2, 1e-6), Setting(budget=400)
+    )
+    planes, first = np.diff(outcome.checked[0, :3]), Setting().queries_a_round("zo_sah")
+    assert first // 3 < planes[1] < planes[0] <= first
+    assert (outcome.queries <= 400).all()
+    assert (np.diff(outcome.checked) >= 0).all()
+
+
+def test_a_budget_below_a_round_is_refused(tiny):
+    with pytest.raises(ValueError, match="budget must pay for a round of zoar, 4 queries, got 3"):
+        attacker.run_attacks("zoar", tiny.logits, jobs_for(tiny, 2), Setting(budget=3))
+
+
+@pytest.mark.parametrize(("method", "rate"), [("zo_sgd", 1.0), ("zovh", 0.1)])
+def test_an_attack_stops_at_its_first_success(method, rate, tiny):
     setting = Setting(epsilon=1.0, budget=200)
-    jobs = jobs_for(tiny, 20)
+    jobs = jobs_for(tiny, 20, rate)
     outcome = attacker.run_attacks(method, tiny.logits, jobs, setting)
     assert outcome.success.any()
     negative = outcome.margins < 0
     np.testing.assert_array_equal(outcome.success, negative.any(axis=1))
-    first = np.where(negative.any(axis=1), negative.argmax(axis=1), setting.rounds)
+    rounds = (200 - setting.queries_a_round(method)) // 4 + 1
+    first = np.where(negative.any(axis=1), negative.argmax(axis=1), rounds)
     np.testing.assert_array_equal(outcome.queries, 4 * first + outcome.success)
     for row in np.flatnonzero(outcome.success):
         sent = attacker.perturbed(jobs.image[row], outcome.delta[row], setting.epsilon)
@@ -116,9 +139,9 @@ def test_an_attack_stops_at_its_first_success(method, tiny):
 
 
 @pytest.mark.parametrize("epsilon", TABLES["epsilon"])
-def test_the_tuned_table_covers_every_method_inside_its_grid(epsilon):
+def test_the_tuned_rates_are_inside_their_grids(epsilon):
     table = TABLES["epsilon"][epsilon]
-    assert list(attack.tuned_rates(TUNING, float(epsilon))) == list(METHODS)
+    assert set(attack.QUICK) <= set(table["methods"]) <= set(METHODS)
     for entry in table["methods"].values():
         tried = [line["rate"] for line in entry["grid"]]
         best = min(entry["grid"], key=lambda line: line["mean_queries"])
@@ -126,6 +149,53 @@ def test_the_tuned_table_covers_every_method_inside_its_grid(epsilon):
         assert tried[0] < entry["chosen"] < tried[-1]
         assert best["mean_queries"] == entry["grid"][tried.index(entry["chosen"])]["mean_queries"]
         assert {line["attacks"] for line in entry["grid"]} == {table["images"]}
+
+
+def facts_of(tiny, **changes):
+    setting = dataclasses.asdict(Setting(**changes))
+    return {"setting": setting, "victim": dataclasses.asdict(tiny.settings)}
+
+
+def test_every_method_has_a_rate_for_the_default_attack():
+    default = {
+        "setting": dataclasses.asdict(Setting()),
+        "victim": TABLES["epsilon"]["0.3"]["victim"],
+    }
+    assert list(attack.tuned_rates(TUNING, default, attack.GUESSES)) == list(attack.GUESSES)
+
+
+@pytest.fixture
+def tuned(tiny, tmp_path):
+    """A table tuned for the tiny victim, by fiat."""
+    path = tmp_path / "tuning.json"
+    for name in (*attack.QUICK, "zo_sah"):
+        entry = {"chosen": 0.01 if "zovh" in name else 0.1, "grid": []}
+        attack.keep_rates(path, facts_of(tiny), 2, name, entry)
+    return path
+
+
+def test_rates_tuned_for_other_attacks_are_refused(tiny, tuned):
+    rates = attack.tuned_rates(tuned, facts_of(tiny, budget=100), ["zoar"])  # budgets may differ
+    assert rates == {"zoar": 0.1}
+    for change in ({"radius": 0.2}, {"num_directions": 5}):
+        (name,) = change
+        with pytest.raises(ValueError, match=f"other attacks .*{name}.*--tune"):
+            attack.tuned_rates(tuned, facts_of(tiny, **change), ["zoar"])
+    other = facts_of(tiny)
+    other["victim"] = dataclasses.asdict(dataclasses.replace(tiny.settings, hidden=9))
+    with pytest.raises(ValueError, match=r"other attacks \(hidden=8, now 9\).*--tune"):
+        attack.tuned_rates(tuned, other, ["zoar"])
+    with pytest.raises(ValueError, match="no learning rates for hizoo"):
+        attack.tuned_rates(tuned, facts_of(tiny), ["zoar", "hizoo"])
+
+
+def test_rates_are_kept_beside_those_of_the_same_attacks_only(tiny, tuned):
+    table = lambda: json.loads(tuned.read_text())["epsilon"]["0.3"]["methods"]  # noqa: E731
+    assert set(table()) == {*attack.QUICK, "zo_sah"}
+    attack.keep_rates(tuned, facts_of(tiny), 2, "hizoo", {})
+    assert set(table()) == {*attack.QUICK, "zo_sah", "hizoo"}
+    attack.keep_rates(tuned, facts_of(tiny, radius=0.2), 2, "hizoo", {})
+    assert set(table()) == {"hizoo"}
 
 
 def test_tuning_and_reports_share_neither_images_nor_seeds(tiny):
@@ -138,13 +208,39 @@ def test_tuning_and_reports_share_neither_images_nor_seeds(tiny):
 def test_tuning_extends_a_grid_until_the_best_is_inside(tiny, tmp_path, monkeypatch):
     def best_at_30(method, logits, jobs, setting):
         queries = (100 + 100 * np.abs(np.log10(np.asarray(jobs.rate) / 30))).astype(int)
-        return attacker.Outcome(None, queries, queries > 0, None)
+        return attacker.Outcome(None, queries, queries > 0, None, None)
 
     monkeypatch.setattr(attack, "run_attacks", best_at_30)
-    attack.tune(tiny, Setting(), {}, tmp_path / "tuning.json", images=2)
-    methods = json.loads((tmp_path / "tuning.json").read_text())["epsilon"]["0.3"]["methods"]
+    path = tmp_path / "tuning.json"
+    attack.tune(tiny, Setting(), facts_of(tiny), path, 2, ["zoar", "zovh"])
+    methods = json.loads(path.read_text())["epsilon"]["0.3"]["methods"]
+    assert list(methods) == ["zoar", "zovh"]
     assert {entry["chosen"] for entry in methods.values()} == {30.0}
     assert {entry["grid"][-1]["rate"] for entry in methods.values()} == {100.0}
+
+
+def test_the_margin_curve_holds_the_last_check():
+    margins = np.array([[3.0, 2.0, -1.0], [5.0, 4.0, 4.0]])
+    checked = np.array([[1, 10, 20], [1, 100, 100]])
+    outcome = attacker.Outcome(None, None, None, margins, checked)
+    curve = attack.margin_curve(outcome, Setting(budget=200))
+    at = dict(zip(curve["queries"], curve["median"], strict=True))
+    for queries, values in {1: (3, 5), 9: (3, 5), 10: (2, 5), 22: (-1, 5), 200: (-1, 4)}.items():
+        nearest = max(q for q in at if q <= queries)
+        if queries in at:
+            assert at[queries] == sum(values) / 2, nearest
+
+
+def test_a_summary_counts_by_run_and_by_queries():
+    queries = np.array([400, 600, 4000, 900, 4000, 4000])
+    success = np.array([True, True, False, True, False, False])
+    made = attack.summary(queries, success, np.array([0, 0, 0, 1, 1, 1]))
+    assert (made["attacks"], made["successes"]) == (6, 3)
+    assert [row["share"] for row in made["fooled"]] == [1 / 6, 0.5, 0.5, 0.5]
+    assert made["runs"] == [
+        {"seed": 0, "successes": 2, "median_queries": 600},
+        {"seed": 1, "successes": 1, "median_queries": None},
+    ]
 
 
 def test_quartiles_among_failed_attacks_are_not_numbers():
@@ -152,16 +248,10 @@ def test_quartiles_among_failed_attacks_are_not_numbers():
     assert attack.quartiles(queries, queries < 400) == [10, 20, None]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"epsilon": 0.0}, "epsilon must be in"),
-        ({"budget": 3}, "budget must pay"),
-    ],
-)
-def test_settings_out_of_range(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        Setting(**arguments)
+@pytest.mark.parametrize("epsilon", [0.0, 1.5])
+def test_settings_out_of_range(epsilon):
+    with pytest.raises(ValueError, match="epsilon must be in"):
+        Setting(epsilon=epsilon)
 
 
 def test_an_epsilon_without_learning_rates_says_how_to_get_them(tiny, tmp_path, monkeypatch):
@@ -170,19 +260,22 @@ def test_an_epsilon_without_learning_rates_says_how_to_get_them(tiny, tmp_path, 
         main(["attack", "--epsilon", "0.123", "--out", str(tmp_path)])
 
 
-def test_the_command_writes_its_files(tiny, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_its_files(tiny, tuned, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(attack, "load", lambda cache, settings: tiny)
-    main(["attack", "--images", "3", "--budget", "48", "--out", str(tmp_path)])
+    options = ["--images", "3", "--budget", "48", "--tuning", str(tuned), "--out", str(tmp_path)]
+    main(["attack", *options])
     content = json.loads((tmp_path / "attack.json").read_text())
-    assert set(content) == {"environment", "setting", "victim", "seeds", "methods"}
+    assert set(content) == {"environment", "setting", "victim", "images", "seeds", "methods"}
     assert set(report.environment()) == set(content["environment"])
-    assert [entry["method"] for entry in content["methods"]] == [*METHODS, "zoar_no_reuse", "zoar"]
+    shown = [(entry["method"], entry["control"]) for entry in content["methods"]]
+    controls = [("zoar_1", True), ("zoar", True)]
+    assert shown == [*((name, False) for name in attack.QUICK), *controls]
     for entry in content["methods"]:
         assert entry["attacks"] == 3 == len(entry["image"]) == len(entry["queries_spent"])
-        assert set(entry["queries"]) == {"q25", "median", "q75"}
+        assert entry["learning_rate"] == (0.01 if "zovh" in entry["method"] else 0.1)
         assert set(entry["margin"]) == {"queries", "q25", "median", "q75"}
         for key in entry:
             assert key in attack.__doc__
     assert (tmp_path / "attack.png").read_bytes()[:4] == b"\x89PNG"
     printed = capsys.readouterr().out
-    assert "median queries" in printed and str(tmp_path / "attack.json") in printed
+    assert attack.tables(content)["methods"] in printed and str(tmp_path / "attack.json") in printed

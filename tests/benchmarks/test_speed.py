@@ -1,26 +1,59 @@
-"""The speed case, with everything small: what it times, and what it writes."""
+"""The speed case, with everything small: what it times, what it compares with, what it writes."""
 
 import argparse
 import json
+import sys
+import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import speed
+from benchmarks import speed, speed_others, speed_pieces, timing
+
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
+GENERATOR = "fast"
+"""The one that compiles faster."""
 
 
-def test_turns_run_every_step():
-    times = speed.take_turns(
-        {"add": (lambda c: c + 1, np.float32(0)), "keep": (lambda c: c, 0.0)}, 5, 3
-    )
-    assert set(times) == {"add", "keep"}
-    assert all(t > 0 for t in times.values())
-    assert float(speed.in_a_loop(lambda c: c + 1, 7)(np.float32(0))) == 7
+def quadratic(x):
+    return 0.5 * jnp.sum(jnp.square(x))
+
+
+def test_a_loop_takes_the_steps_it_is_told_to():
+    seen = []
+    step = lambda c: (jax.debug.callback(lambda x: seen.append(int(x)), c), c + 1)[1]  # noqa: E731
+    for make in (timing.looped, timing.called):
+        seen.clear()
+        assert int(make(step, jnp.int32(3))(5)) == 8
+        jax.effects_barrier()
+        assert seen == [3, 4, 5, 6, 7]
+
+
+def test_contenders_take_turns_of_about_the_same_length(monkeypatch):
+    now, order = [0.0], []
+
+    def contender(name, seconds):
+        def run(steps):
+            order.append((name, steps))
+            now[0] += seconds * steps
+
+        return run
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    costs = {"quick": 0.001, "middling": 0.01, "slow": 0.5}
+    runs = {name: contender(name, cost) for name, cost in costs.items()}
+    times = timing.take_turns(runs, turns=5, seconds=0.02)
+    assert times == pytest.approx({name: cost * 1e6 for name, cost in costs.items()})
+    quick, middling, slow = ("quick", 20), ("middling", 2), ("slow", 1)
+    assert order[-13:] == [quick, middling, slow] * 3 + [quick, middling] * 2
+    assert order[: -13 + 2][-2:] == [quick, middling]
 
 
 def test_a_drawing_step_draws_a_new_round():
-    step, carry = speed.draw_step(speed.GENERATORS["fast"])
+    step, carry = speed_pieces.draw_step(speed.GENERATORS[GENERATOR], 3, 5000)
     first = step(carry)
     second = step(first)
     assert second[0] == 2
@@ -29,22 +62,186 @@ def test_a_drawing_step_draws_a_new_round():
 
 def test_ks_distance_tells_normal_from_uniform():
     normal = np.asarray(jax.random.normal(jax.random.key(0), 20_000))
-    assert speed.ks_distance(normal) < 0.02
-    assert speed.ks_distance(np.linspace(-1, 1, 20_000)) > 0.1
+    assert speed_pieces.ks_distance(normal) < 0.02
+    assert speed_pieces.ks_distance(np.linspace(-1, 1, 20_000)) > 0.1
+
+
+def rivals(library, d=20):
+    asked = []
+
+    def f(x):
+        jax.debug.callback(lambda x: asked.append(np.asarray(x)), x)
+        return quadratic(x)
+
+    make = getattr(speed_others, library)
+    contenders = make("quadratic", f, jnp.full(d, 0.5), speed.SETTING)
+    jax.effects_barrier()
+    return contenders, asked
+
+
+@pytest.mark.parametrize("library", ["evosax", "nevergrad", "scipy"])
+def test_other_libraries_spend_the_queries_that_they_are_charged(library):
+    pytest.importorskip(library)
+    contenders, asked = rivals(library)
+    labels = set(speed.optimizers(speed.GENERATORS[GENERATOR]))
+    for contender in contenders:
+        asked.clear()
+        contender.run(3)
+        jax.effects_barrier()
+        assert len(asked) == 3 * contender.queries
+        assert len({tuple(point) for point in asked}) > contender.queries / 2
+        assert contender.against in labels
+        assert contender.library == library
+
+
+def fake_reference(tmp_path, monkeypatch):
+    """A stand-in for PyTorch and for the authors' code, which counts its steps."""
+    steps = []
+
+    class Value:
+        def item(self):
+            return 0.5 * 20 * 0.25
+
+    class Optimizer:
+        def __init__(self, params, lr, num_queries, mu, **options):
+            self.options = options | {"num_queries": num_queries, "mu": mu, "lr": lr}
+
+        def step(self, function):
+            steps.append(self.options)
+
+    class Function:
+        def __call__(self):
+            return Value()
+
+        def parameters(self):
+            return []
+
+    modules = {
+        "torch": types.SimpleNamespace(tensor=np.asarray),
+        "model": types.ModuleType("model"),
+        "model.synthetic_functions": types.SimpleNamespace(
+            get_synthetic_funcs=lambda name, x: Function()
+        ),
+        "optimizer": types.ModuleType("optimizer"),
+        "optimizer.zo": types.SimpleNamespace(ZoAR=Optimizer),
+        "optimizer.zo_hess": types.SimpleNamespace(ZoHessVanilla=Optimizer, ZoARHess=Optimizer),
+    }
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    file = tmp_path / "synthetic_and_adversarial" / "optimizer" / "zo_hess.py"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    monkeypatch.setattr(speed_others.metadata, "version", lambda name: "1.0")
+    return steps
+
+
+def test_the_authors_optimisers_get_our_setting(tmp_path, monkeypatch):
+    steps = fake_reference(tmp_path, monkeypatch)
+    path = list(sys.path)
+    make = speed_others.available(tmp_path)["torch"]
+    contenders = make("quadratic", quadratic, jnp.full(20, 0.5), speed.SETTING)
+    assert sys.path == path
+    for contender in contenders:
+        contender.run(2)
+        assert contender.queries == 4
+    shared = {"num_queries": 3, "mu": 0.1, "lr": speed_others.RATE}
+    gradient, damped = {"update_rule": "sgd"}, {"lambda_hess": 0.1}
+    wanted = [
+        shared | gradient | {"num_histories": 0},
+        shared | damped,
+        shared | gradient | {"num_histories": 3},
+        shared | damped | {"num_histories": 3},
+    ]
+    assert steps == [options for options in wanted for _ in range(2)]
+
+
+def test_their_function_has_to_be_ours(tmp_path, monkeypatch):
+    fake_reference(tmp_path, monkeypatch)
+    make = speed_others.available(tmp_path)["torch"]
+    with pytest.raises(AssertionError):
+        make("quadratic", lambda x: 2 * quadratic(x), jnp.full(20, 0.5), speed.SETTING)
+
+
+def missing(name):
+    raise speed_others.metadata.PackageNotFoundError(name)
+
+
+def test_what_is_not_installed_is_skipped_with_a_word(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(speed_others.metadata, "version", missing)
+    assert speed_others.available(None) == {}
+    printed = capsys.readouterr().out
+    for library in ("evosax", "nevergrad", "scipy"):
+        assert f"{library} is not installed" in printed
+    assert "zovh_jax[bench]" in printed and "--reference PATH" in printed
+
+
+def test_a_reference_that_cannot_be_used_says_what_to_do(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="clone of https"):
+        speed_others.available(tmp_path)
+    fake_reference(tmp_path, monkeypatch)
+    monkeypatch.setattr(speed_others.metadata, "version", missing)
+    with pytest.raises(ValueError, match="pip install torch"):
+        speed_others.available(tmp_path)
+
+
+def small(generator):
+    """A result in which every time is known: one function, a step of ours takes 30 µs."""
+    label = "zovh N=1"
+    step = {"generator": generator, "function": "quadratic", "step": label, "loop": "compiled"}
+    other = {"function": "quadratic", "against": label, "queries": 4, "microseconds": 80.0}
+    return {
+        "pieces": [{"generator": generator, "function": "quadratic"}],
+        "settings": {"history_size": 4},
+        "steps": [step | {"queries": 3, "microseconds": 30.0, "over_floor": 1.5}],
+        "others": [
+            other | {"library": "reference", "step_ratios": {generator: 4.0}},
+            other | {"library": "evosax", "query_ratios": {generator: 0.9}},
+        ],
+    }
+
+
+def test_targets_are_judged_by_their_worst_case():
+    floor, authors, evosax = speed.targets(small(GENERATOR))
+    assert (floor["value"], floor["met"]) == (1.5, False)
+    assert (authors["value"], authors["met"]) == (4.0, True)
+    assert (evosax["value"], evosax["met"]) == (0.9, False)
+    assert {row["where"] for row in (floor, authors, evosax)} == {"zovh N=1, quadratic"}
 
 
 def test_run(tmp_path, monkeypatch, capsys):
+    kept = ("zoar N=1", "zovh N=1")
+    optimizers = speed.optimizers
+    few = lambda *a, **k: {n: tx for n, tx in optimizers(*a, **k).items() if n in kept}  # noqa: E731
+    rival = speed_others.Contender("evosax", "ES", "zoar N=1", 4, lambda steps: None)
     monkeypatch.setattr(speed, "DIMENSION", 50)
     monkeypatch.setattr(speed, "FUNCTIONS", {"quadratic": speed.FUNCTIONS["quadratic"]})
-    monkeypatch.setattr(speed, "METHODS", speed.METHODS[:4])
-    monkeypatch.setattr(speed, "memory", lambda generators: [])  # compiled in tests/test_memory.py
-    speed.run(argparse.Namespace(full=False, out=tmp_path))
+    monkeypatch.setattr(speed, "GENERATORS", {GENERATOR: speed.GENERATORS[GENERATOR]})
+    monkeypatch.setattr(speed, "optimizers", few)
+    monkeypatch.setattr(speed_others, "available", lambda reference: {"evosax": lambda *a: [rival]})
+    monkeypatch.setattr(speed_others, "versions", lambda found: {"evosax": "1"})
+    monkeypatch.setattr(speed_pieces, "time_generators", lambda *arguments: [GENERATOR_ROW])
+    monkeypatch.setattr(speed_pieces, "memory", lambda steps: [])  # compiled in test_memory.py
+    speed.run(argparse.Namespace(full=False, out=tmp_path, reference=None))
     result = json.loads((tmp_path / "speed.json").read_text())
     assert (tmp_path / "speed.png").stat().st_size > 10_000
-    assert {"environment", "settings", "generators", "pieces", "steps", "memory"} == set(result)
+    for key in result:
+        assert f"``{key}``" in speed.__doc__
     (pieces,) = result["pieces"]
     floor = pieces["random"] + pieces["objective"]
-    assert len(result["steps"]) == 4
+    assert [(row["step"], row["loop"]) for row in result["steps"]] == [
+        ("zoar N=1", "compiled"),
+        ("zovh N=1", "compiled"),
+        ("zovh N=1", "called"),
+    ]
     for row in result["steps"]:
         assert row["over_floor"] == pytest.approx(row["microseconds"] / floor)
-    assert "step/floor" in capsys.readouterr().out
+    (other,) = result["others"]
+    ratio = other["step_ratios"][GENERATOR]
+    assert ratio == pytest.approx(other["microseconds"] / result["steps"][0]["microseconds"])
+    assert other["query_ratios"][GENERATOR] == pytest.approx(ratio * 3 / 4)
+    printed = capsys.readouterr().out
+    for name in ("targets", "others", GENERATOR):
+        assert speed.tables(result)[name] in printed
+
+
+GENERATOR_ROW = {"name": "a", "ns_per_number": 1.0, "ks_distance": 0.1, "excess_kurtosis": 0.0}

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from zovh_jax._tree import Structure, cast_leaves, scalar_dtype, widen
+from zovh_jax._tree import Structure, cast_leaves, flatten_like, scalar_dtype, widen
 from zovh_jax._types import PyTree
 from zovh_jax.estimators.weights import usable
 from zovh_jax.operators import LowRankPlusScaled, Sum
@@ -70,7 +70,7 @@ def interpolated_gradient(
     slopes = queries.odd if origins is None else queries.odd - origins
     residual = jnp.where(valid, slopes, 0) / queries.radii
     if prior is not None:
-        base = structure.treedef.flatten_up_to(widen(prior, "prior"))
+        base = flatten_like(widen(prior, "prior"), structure, "prior")
         dots, _ = queries.plan.inner(base, structure)
         residual = residual - jnp.sum(dots, -1)
     gram = jnp.sum(queries.plan.gram(structure), -1)
@@ -156,7 +156,7 @@ def _check_ridge(ridge: Any) -> Any:
         if ridge != "auto":
             raise ValueError(f"ridge must be a number of 0 or more, or 'auto'; got {ridge!r}.")
         return ridge
-    if not isinstance(ridge, jax.core.Tracer) and not float(ridge) >= 0:
+    if isinstance(ridge, (int, float)) and not ridge >= 0:
         raise ValueError(f"ridge must be a number of 0 or more, or 'auto'; got {ridge!r}.")
     return jnp.asarray(ridge, scalar_dtype())
 

@@ -20,9 +20,8 @@ from zovh_jax.evaluators import Evaluator, query
 class Sparse(Directions):
     """Directions with q non-zeros each: u_k = Σ_c weights[k, c] · e_{coordinates[k, c]}.
 
-    A direction is written as comparisons with the position in its leaf, which fuse with the
-    perturbation that reads them: no dense direction is stored. A law of its own keeps it away
-    from the estimators, all of which want E[u uᵀ] = I.
+    A direction is dense only while its block is evaluated, so ``chunked(size)`` bounds the memory.
+    A law of its own keeps it away from the estimators, all of which want E[u uᵀ] = I.
 
     Args:
       coordinates: [K, q] flat indices.

@@ -123,8 +123,9 @@ def zo_subspace_newton(
       A transformation that emits an ascent direction. Queries: 1 + J·q a step (``value=f(params)``
       saves one), J·q(q+1)/2 more after a switch, fewer where isotropy saves them (the count in the
       state is what was spent). Under ``jax.vmap`` over states both sides of such a choice are
-      evaluated. State: O(J·q²) scalars. A subspace with a forward value that is not finite rests;
-      other values that are not finite are left out of the fit.
+      evaluated. State: O(J·q²) scalars; memory for a step: two copies of the parameters with
+      ``chunked(1)``, two for each query of a round with ``vmapped()``. A subspace with a forward
+      value that is not finite rests; others that are not finite are left out of the fit.
 
     Raises:
       ValueError, TypeError: for arguments out of range, naming them; at ``init`` for more

@@ -1,0 +1,207 @@
+"""The methods that the benchmarks compare, by name, each made from a learning rate and a setting.
+
+A method says what a step may cost at most and roughly where its learning rate lies; every query is
+charged, the centre's included. Those whose papers take one direction a step do so here, and make
+more steps of the same queries. Missing is 2SPSA, whose d×d array and eigenvalues are out of reach.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import optax
+
+import zovh_jax as zo
+
+DIRECTIONS = zo.directions.gaussian(fast=True)
+"""The cheaper generator, for all that take Gaussian directions."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What the methods share.
+
+    Attributes:
+      num_directions: K, of the methods that take several a step.
+      radius: μ.
+      damping: λ.
+      history_size: N, of the methods that reuse queries.
+    """
+
+    num_directions: int = 3
+    radius: float = 0.1
+    damping: float = 0.1
+    history_size: int = 4
+
+    def options(self, key: jax.Array) -> dict[str, Any]:
+        """The arguments of factories that take K directions a step."""
+        return {
+            "num_directions": self.num_directions,
+            "radius": self.radius,
+            "key": key,
+            "directions": DIRECTIONS,
+        }
+
+    def history(self) -> dict[str, Any]:
+        """N rounds, whose directions are kept: on a CPU a replay costs more than the memory."""
+        return {"history_size": self.history_size, "store_directions": self.history_size > 1}
+
+
+Scale = Literal["gradient", "damped", "coordinate", "newton"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A method of a comparison.
+
+    Attributes:
+      label: its name in tables and pictures.
+      make: the optimiser from a learning rate (it may be traced), a key and a setting.
+      queries: the most that a step spends, from the setting.
+      scale: what a learning rate multiplies: a gradient, a gradient over the damping, a step of
+        each coordinate, or a Newton step. It says where the grid of learning rates starts.
+      output: the method's answer, from the last iterate and the optimiser's state.
+    """
+
+    label: str
+    make: Callable[[Any, jax.Array, Setting], optax.GradientTransformationExtraArgs]
+    queries: Callable[[Setting], int]
+    scale: Scale = "gradient"
+    output: Callable[[Any, Any], Any] = lambda params, state: params
+
+    def centre(self, setting: Setting, dimension: int, curvature: float) -> int:
+        """The half decade to start from on a problem whose Hessian has about these eigenvalues."""
+        # Gradient descent along K of d directions is at its best near K/(d · curvature).
+        gradient = setting.num_directions / (dimension * curvature)
+        typical = {
+            "gradient": gradient,
+            "damped": gradient * setting.damping,
+            "coordinate": 1e-2,
+            "newton": 1.0,
+        }[self.scale]
+        return round(2 * math.log10(typical))
+
+
+Count = Callable[[Setting], int]
+
+
+def forward(centre: bool) -> Count:
+    """K queries a step, and the centre's."""
+    return lambda setting: setting.num_directions + centre
+
+
+def exactly(count: int) -> Count:
+    return lambda setting: count
+
+
+def gradient(baseline: zo.baselines.Baseline, label: str, **options) -> Method:
+    """Descent along forward differences with this baseline, no reuse."""
+
+    def make(rate, key, setting):
+        return zo.zo_sgd(rate, baseline=baseline, **(setting.options(key) | options))
+
+    return Method(label, make, forward(baseline.needs_origin))
+
+
+def zoar(label: str, history: bool, **options) -> Method:
+    def make(rate, key, setting):
+        kept = setting.history() if history else {"history_size": 1}
+        return zo.zoar(rate, **setting.options(key), **kept, **options)
+
+    return Method(label, make, forward(False))
+
+
+def zovh(label: str, history: bool, **options) -> Method:
+    def make(rate, key, setting):
+        settings = setting.options(key) | {"damping": setting.damping}
+        return zo.zovh(rate, **settings, **(setting.history() if history else {}), **options)
+
+    baseline = options.get("baseline", zo.baselines.mean())
+    return Method(label, make, forward(baseline.needs_origin), "damped")
+
+
+def along_one(
+    factory: Callable, label: str, queries: int, scale: Scale = "gradient", **options
+) -> Method:
+    """A method that takes one direction a step."""
+
+    def make(rate, key, setting):
+        return factory(rate, radius=setting.radius, key=key, **options)
+
+    return Method(label, make, exactly(queries), scale)
+
+
+def several(
+    factory: Callable, label: str, queries: Count, scale: Scale, history: bool = False, **more
+) -> Method:
+    """Any other method of K directions."""
+
+    def make(rate, key, setting):
+        return factory(rate, **setting.options(key), **(setting.history() if history else {}))
+
+    return Method(label, make, queries, scale, **more)
+
+
+def zoha() -> Method:
+    def make(rate, key, setting):
+        return zo.zoha(rate, damping=setting.damping, **setting.options(key))
+
+    # Its h starts at 1 and is near the damping after a step.
+    return Method("ZOHA", make, lambda setting: 2 * setting.num_directions + 1)
+
+
+def zo_sah(label: str, switch_every: int) -> Method:
+    """Sixteen planes a step; the queries for curvature come with every switch."""
+    planes = 16
+
+    def make(rate, key, setting):
+        return zo.zo_sah(
+            rate, num_subspaces=planes, radius=setting.radius, key=key, switch_every=switch_every
+        )
+
+    return Method(label, make, exactly(1 + planes * (2 + 3)), "newton")
+
+
+ORIGIN = zo.baselines.origin()
+FAST = {"directions": DIRECTIONS, "evaluate": zo.evaluators.vmapped()}
+
+METHODS = {
+    "zo_sgd": gradient(ORIGIN, "ZO-SGD"),
+    "zo_sgd_sphere": gradient(ORIGIN, "ZO-SGD, sphere", directions=zo.directions.sphere(fast=True)),
+    "zo_sgd_near": gradient(ORIGIN, "ZO-SGD, μ = 0.001", radius=0.001),
+    "rspg": several(
+        zo.rspg,
+        "RSPG",
+        forward(True),
+        "gradient",
+        output=lambda params, state: zo.random_iterate(state),
+    ),
+    "spsa": along_one(zo.spsa, "SPSA", 2),
+    "mezo": along_one(zo.mezo, "MeZO", 2, **FAST),
+    "zo_signsgd": several(zo.zo_signsgd, "ZO-signSGD", forward(True), "coordinate"),
+    "zo_adamm": several(zo.zo_adamm, "ZO-AdaMM", forward(True), "coordinate"),
+    "radazo": several(zo.radazo, "R-AdaZO", forward(False), "coordinate"),
+    "radazo_reuse": several(zo.radazo, "R-AdaZO + reuse", forward(False), "coordinate", True),
+    "zoar_1": zoar("ZoAR, N = 1", history=False),
+    "zoar": zoar("ZoAR", history=True),
+    "zovh_1": zovh("ZoVH, N = 1", history=False),
+    "zovh": zovh("ZoVH", history=True),
+    "zovh_exact": zovh("ZoVH, exact inverse", history=True, solver=zo.solvers.woodbury()),
+    "hizoo": along_one(zo.hizoo, "HiZOO", 3, **FAST),
+    "hizoo_zovh": along_one(zo.hizoo, "HiZOO, ZoVH's variant", 3, variant="zovh", **FAST),
+    "zoha": zoha(),
+    "zo_sah": zo_sah("ZO-SAH, T = 20", 20),
+    "zo_sah_1": zo_sah("ZO-SAH, T = 1", 1),
+}
+CONTROLS = {"zovh_1": "zoar_1", "zovh": "zoar"}
+"""ZoVH and what it should be compared with at learning rate η/λ."""
+
+BASELINES = {
+    "none": zo.baselines.none(),
+    "origin": zo.baselines.origin(),
+    "mean": zo.baselines.mean(),
+    "leave one out": zo.baselines.leave_one_out(),
+    "variance-optimal": zo.baselines.variance_optimal(),
+}

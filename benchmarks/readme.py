@@ -1,0 +1,63 @@
+"""``python -m benchmarks.readme``: fills the pages' tables from the committed results.
+
+A page holds blocks such as
+
+    <!-- results: speed others -->
+    …
+    <!-- end -->
+
+where "speed" is a case, whose committed result is ``benchmarks/results/speed.json``, and "others" a
+table that the case's module renders: ``tables(result)["others"]``. What lies between the two lines
+is replaced. `tests/benchmarks/test_results.py` fails where a page and the results disagree.
+"""
+
+import functools
+import importlib
+import json
+import re
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+PAGES = (HERE / "README.md", HERE.parent / "README.md")
+BLOCK = re.compile(r"<!-- results: (\S+) (.+?) -->\n(.*?)<!-- end -->", re.DOTALL)
+
+
+@functools.cache
+def tables(case: str) -> dict[str, str]:
+    """The tables of a case, rendered from its committed result."""
+    module = importlib.import_module(f"benchmarks.{case.replace('-', '_')}")
+    return module.tables(json.loads((RESULTS / f"{case}.json").read_text()))
+
+
+def filled(page: str) -> str:
+    """The page with its blocks rendered anew.
+
+    Raises:
+      ValueError: for a block whose case has no committed result, or no such table.
+    """
+
+    def block(match: re.Match) -> str:
+        case, name, _ = match.groups()
+        if not (RESULTS / f"{case}.json").exists():
+            raise ValueError(f"{match[0].splitlines()[0]}: there is no {RESULTS / case}.json")
+        if name not in tables(case):
+            raise ValueError(
+                f"{match[0].splitlines()[0]}: {case} has no such table, only "
+                f"{', '.join(tables(case))}"
+            )
+        return f"<!-- results: {case} {name} -->\n\n{tables(case)[name]}\n\n<!-- end -->"
+
+    return BLOCK.sub(block, page)
+
+
+def main() -> None:
+    for path in PAGES:
+        page = path.read_text()
+        new = filled(page)
+        path.write_text(new)
+        print(f"{path}: {'rewritten' if new != page else 'up to date'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The drift case, with everything small."""
+
+import argparse
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import drift
+
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+TINY = drift.Size(60, (1e-3,), (2,), ("adaptive",))
+
+
+def test_the_bowl_moves_with_the_queries_and_is_measured_by_distance():
+    task = drift.task_of(100)
+    x = task.start(jax.random.key(0))
+    first, later = (float(task.measure(x, spent, 0.5)) for spent in (0, 40))
+    assert first == pytest.approx(float(jnp.linalg.norm(x)), rel=1e-5)
+    assert abs(later - first) <= 20 and later != first
+    for spent, distance in ((0, first), (40, later)):
+        value = float(task.query(x, jax.random.key(1), spent, 0.5))
+        assert value == pytest.approx(0.5 * distance**2, rel=1e-4)
+    assert task.score(np.arange(101.0)) == 75.0  # the second half
+
+
+def test_contenders():
+    names = [(c.name, c.rule, c.history_size) for c in drift.contenders(TINY)]
+    assert ("zoar_1", None, 1) in names
+    assert ("zoar", "adaptive", 2) in names
+    assert len(names) == len(set(names))
+
+
+def test_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(drift, "QUICK", TINY)
+    monkeypatch.setattr(drift, "DIMENSION", 10)
+    drift.run(argparse.Namespace(full=False, out=tmp_path))
+    result = json.loads((tmp_path / "drift.json").read_text())
+    assert (tmp_path / "drift.png").stat().st_size > 10_000
+    assert result["dimension"] == 10
+    assert len(result["rows"]) == len(drift.contenders(TINY))
+    assert "history_size" not in result["setting"]
+    table = drift.tables(result)["drift"]
+    assert len(table.splitlines()) == 2 + len(result["rows"])
+    assert table in capsys.readouterr().out

@@ -1,0 +1,232 @@
+"""Least-norm interpolation: exactness, the error bound, priors, noise, degenerate directions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import zovh_jax as zo
+from zovh_jax.estimators import hessian, interpolated_gradient, interpolated_hessian
+
+pytestmark = pytest.mark.usefixtures("x64")
+D = 8
+RNG = np.random.default_rng(0)
+Q, _ = np.linalg.qr(RNG.normal(size=(D, D)))
+H = Q @ np.diag(np.geomspace(1, 100, D)) @ Q.T
+G = RNG.normal(size=D)
+X = np.zeros(D)
+PAIRS = zo.stencils.three_point()
+
+
+def quadratic(x):
+    return 0.5 * x @ H @ x + G @ x + 3.0
+
+
+def ask(n, stencil=PAIRS, f=quadratic, noise=0.0, **options):
+    queries = zo.query(
+        f, X, jax.random.key(n), num_directions=n, radius=0.1, stencil=stencil, **options
+    )
+    if noise:
+        values = queries.values + noise * np.random.default_rng(1).normal(size=queries.values.shape)
+        queries = zo.Queries(queries.plan, values, queries.radius, queries.origin, stencil)
+    return queries
+
+
+def error(matrix, truth=H):
+    return np.linalg.norm(np.asarray(matrix) - truth) / np.linalg.norm(truth)
+
+
+@pytest.mark.parametrize("n", [D * (D + 1) // 2, 60])
+def test_hessian_of_a_quadratic_is_exact_with_enough_pairs(n):
+    assert error(interpolated_hessian(ask(n), X).as_matrix()) < 1e-9
+
+
+@pytest.mark.parametrize("n", [1, 5, 20, 36])
+@pytest.mark.parametrize("prior", ["trace", None])
+def test_hessian_reproduces_the_curvatures_and_is_no_worse_than_its_prior(n, prior):
+    queries = ask(n)
+    operator = interpolated_hessian(queries, X, prior=prior)
+    u = np.asarray(queries.plan.draw(X))
+    estimate = np.asarray(operator.as_matrix())
+    np.testing.assert_allclose(
+        np.einsum("ki,ij,kj->k", u, estimate, u), np.einsum("ki,ij,kj->k", u, H, u), rtol=1e-7
+    )
+    before = float(operator.scale) * np.eye(D)
+    # A projection: Pythagoras holds between prior, estimate and truth.
+    np.testing.assert_allclose(
+        np.sum((before - H) ** 2),
+        np.sum((before - estimate) ** 2) + np.sum((estimate - H) ** 2),
+        rtol=1e-6,
+    )
+    if prior == "trace":
+        curvatures = np.einsum("ki,ij,kj->k", u, H, u) / np.sum(u**2, 1)
+        np.testing.assert_allclose(operator.scale, curvatures.mean(), rtol=1e-7)
+
+
+def test_hessian_changes_a_past_estimate_as_little_as_it_can():
+    past = interpolated_hessian(ask(20), X)
+    operator = interpolated_hessian(ask(15), X, prior=past)
+    u = np.asarray(ask(15).plan.draw(X))
+    change = np.asarray(operator.as_matrix() - past.as_matrix())
+    gram = (u @ u.T) ** 2
+    missing = np.einsum("ki,ij,kj->k", u, H - np.asarray(past.as_matrix()), u)
+    expected = np.einsum("k,ki,kj->ij", np.linalg.solve(gram, missing), u, u)
+    np.testing.assert_allclose(change, expected, rtol=1e-6, atol=1e-9)
+    assert error(operator.as_matrix()) < error(past.as_matrix())
+    v = jnp.arange(1.0, D + 1)
+    np.testing.assert_allclose(operator.mv(v), operator.as_matrix() @ v, rtol=1e-9)
+    np.testing.assert_allclose(operator.diagonal(), jnp.diagonal(operator.as_matrix()), rtol=1e-9)
+    np.testing.assert_allclose(operator.trace(), jnp.trace(operator.as_matrix()), rtol=1e-9)
+
+
+def test_hessian_is_far_below_the_averages_where_queries_are_few():
+    d, n = 300, 30
+    f = lambda x: jnp.sum(jnp.linspace(1, 3, d) * x**2) / 2  # noqa: E731
+    x, truth = jnp.zeros(d), np.diag(np.linspace(1, 3, d))
+    queries = zo.query(f, x, jax.random.key(0), num_directions=n, radius=0.1, stencil=PAIRS)
+    ours = error(interpolated_hessian(queries, x).as_matrix(), truth)
+    theirs = error(hessian(queries, x, baseline=zo.baselines.origin()).as_matrix(), truth)
+    assert ours < 0.3 and theirs > 30 * ours
+
+
+@pytest.mark.parametrize("stencil", [PAIRS, zo.stencils.central()])
+def test_gradient_of_a_quadratic_is_exact_with_d_pairs(stencil):
+    np.testing.assert_allclose(interpolated_gradient(ask(D, stencil), X), G, rtol=1e-8)
+
+
+@pytest.mark.parametrize("n", [1, 4, 7])
+def test_gradient_is_the_projection_on_the_directions(n):
+    queries = ask(n, zo.stencils.central())
+    u = np.asarray(queries.plan.draw(X))
+    expected = np.linalg.pinv(u) @ (u @ G)
+    np.testing.assert_allclose(interpolated_gradient(queries, X), expected, rtol=1e-8)
+    prior = jnp.linspace(-1, 1, D)
+    expected = prior + np.linalg.pinv(u) @ (u @ (G - np.asarray(prior)))
+    np.testing.assert_allclose(interpolated_gradient(queries, X, prior=prior), expected, rtol=1e-8)
+
+
+def linear(x):
+    return G @ x + 3.0
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_gradient_from_forward_queries(known):
+    """With f(θ) unknown, the constant is the one of the smallest gradient."""
+    n = 5
+    queries = ask(n, zo.stencils.forward(), f=linear, origin=known)
+    u, values = np.asarray(queries.plan.draw(X)), np.asarray(queries.values)
+    found = interpolated_gradient(queries, X)
+    if known:
+        np.testing.assert_allclose(found, np.linalg.pinv(u) @ (u @ G), rtol=1e-8)
+        return
+
+    def smallest(c):
+        return np.linalg.pinv(u) @ ((values - c) / 0.1)
+
+    a, b = smallest(0.0), smallest(0.0) - smallest(1.0)
+    np.testing.assert_allclose(found, smallest((a @ b) / (b @ b)), rtol=1e-6)
+
+
+def test_repeated_directions_stay_finite():
+    u = RNG.normal(size=(6, D))
+    u[3], u[4] = u[0], u[1] * (1 + 1e-15)
+    values = [[float(quadratic(0.1 * s * jnp.asarray(v))) for s in (1, -1)] for v in u]
+    queries = zo.Queries.from_values(
+        values, directions=zo.directions.explicit(u), radius=0.1, stencil=PAIRS, origin=3.0
+    )
+    distinct = u[[0, 1, 2, 5]]
+    np.testing.assert_allclose(
+        interpolated_gradient(queries, X), np.linalg.pinv(distinct) @ (distinct @ G), rtol=1e-6
+    )
+    assert np.all(np.isfinite(interpolated_hessian(queries, X).as_matrix()))
+
+
+def test_dropped_queries_are_as_if_never_asked():
+    queries = ask(6)
+    u = queries.plan.draw(X)
+    kept = np.array([0, 2, 3, 5])
+    bad = queries.values.at[1, 0].set(jnp.nan).at[4, 1].set(jnp.inf)
+    some = zo.Queries(queries.plan, bad, queries.radius, queries.origin, PAIRS)
+    fewer = zo.Queries.from_values(
+        queries.values[kept],
+        directions=zo.directions.explicit(u[kept]),
+        radius=0.1,
+        stencil=PAIRS,
+        origin=queries.origin,
+    )
+    for ridge in (0.0, 0.3, "auto"):
+        np.testing.assert_allclose(
+            interpolated_gradient(some, X, ridge=ridge),
+            interpolated_gradient(fewer, X, ridge=ridge),
+            rtol=1e-7,
+        )
+        np.testing.assert_allclose(
+            interpolated_hessian(some, X, ridge=ridge).as_matrix(),
+            interpolated_hessian(fewer, X, ridge=ridge).as_matrix(),
+            rtol=1e-7,
+        )
+    none = zo.Queries(queries.plan, bad * jnp.nan, queries.radius, queries.origin, PAIRS)
+    assert not np.any(interpolated_gradient(none, X))
+    assert not np.any(interpolated_hessian(none, X).as_matrix())
+
+
+def test_ridge_is_ridge_regression():
+    queries = ask(12, zo.stencils.central(), noise=0.05)
+    u = np.asarray(queries.plan.draw(X))
+    t = np.asarray(queries.odd) / 0.1
+    gram = u @ u.T
+    mean = np.trace(gram) / 12
+    expected = u.T @ np.linalg.solve(gram + 0.2 * mean * np.eye(12), t)
+    np.testing.assert_allclose(interpolated_gradient(queries, X, ridge=0.2), expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.003, 0.03, 0.3])
+def test_automatic_ridge_finds_the_noise(noise):
+    """With pairs to spare, what does not fit any Hessian tells how noisy the values are."""
+    queries = ask(60, noise=noise)
+    estimates = {
+        r: error(interpolated_hessian(queries, X, ridge=r).as_matrix()) for r in (0.0, "auto")
+    }
+    prior = error(float(interpolated_hessian(queries, X).scale) * np.eye(D))
+    assert estimates["auto"] < min(1.2 * estimates[0.0] + 1e-3, 1.02 * prior)
+
+
+def test_leaves_and_frozen_leaves():
+    params = {"a": jnp.zeros(3), "b": jnp.zeros((1, 2)), "frozen": jnp.zeros(2)}
+    mask = {"a": True, "b": True, "frozen": False}
+
+    def f(p):
+        x = jnp.concatenate([p["a"], p["b"].ravel()])
+        return x @ jnp.asarray(H[:5, :5]) @ x / 2 + jnp.sum(x) + jnp.sum(p["frozen"])
+
+    queries = zo.query(
+        f,
+        params,
+        jax.random.key(0),
+        num_directions=20,
+        radius=0.1,
+        stencil=PAIRS,
+        directions=zo.directions.masked(zo.directions.gaussian(), mask),
+    )
+    gradient = interpolated_gradient(queries, params)
+    np.testing.assert_allclose(gradient["a"], np.ones(3), rtol=1e-8)
+    np.testing.assert_allclose(gradient["b"], np.ones((1, 2)), rtol=1e-8)
+    np.testing.assert_array_equal(gradient["frozen"], np.zeros(2))
+    matrix = interpolated_hessian(queries, params).as_matrix()
+    np.testing.assert_allclose(matrix[:5, :5], H[:5, :5], rtol=1e-6, atol=1e-6)
+    assert not np.any(matrix[5:])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: interpolated_hessian(ask(3, zo.stencils.central()), X), "needs pairs and f"),
+        (lambda: interpolated_hessian(ask(3), X, prior="identity"), "prior must be 'trace'"),
+        (lambda: interpolated_hessian(ask(3), X, ridge=-1.0), r"ridge must be .* got -1\.0"),
+        (lambda: interpolated_gradient(ask(3), X, ridge="some"), "ridge must be .* got 'some'"),
+        (lambda: interpolated_gradient(ask(3), X, prior=jnp.zeros(3)), "prior must be a tree"),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -41,7 +41,16 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 every_file = pytest.mark.parametrize(
     "path", FILES, ids=[str(path.relative_to(PACKAGE)) for path in FILES]
 )
-PUBLIC = ["directions", "stencils", "baselines", "evaluators", "solvers", "estimators", "problems", "reuse"]
+PUBLIC = [
+    "directions",
+    "stencils",
+    "baselines",
+    "evaluators",
+    "solvers",
+    "estimators",
+    "problems",
+    "reuse",
+]
 
 
 def module_of(path):

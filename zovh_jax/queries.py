@@ -112,7 +112,7 @@ class Plan:
 
     @_compiled
     def inner_by_round(self, vectors: list[Any], structure: Structure) -> jax.Array:
-        """u_k · v_r over the whole tree, r being the round of u_k, for v [num_rounds, *leaf]: [n]."""
+        """u_k · v_r over the whole tree, [n]; r is u_k's round, v has leaves [num_rounds, …]."""
 
         def step(carry, block, rounds):
             terms = [

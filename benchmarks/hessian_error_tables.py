@@ -71,16 +71,26 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
             [[*which, *cells] for which, cells in lines.items()],
         )
 
-    fits = [
+    claimed = [
         [
-            f"{labels.get(line['of'], line['of'])}".replace("_", " "),
+            line["of"].replace("of_", "relative to the "),
             line["problem"],
-            line["against"].replace("_", " "),
+            line["against"],
             f"{line['slope']:.2f}",
-            "" if line["claimed"] is None else f"{line['claimed']:g}",
+            f"{line['claimed']:g}",
         ]
         for line in result["slopes"]
+        if line["claimed"] is not None
     ]
+    fits = [line for line in result["slopes"] if line["claimed"] is None]
+    axes = list(dict.fromkeys((line["problem"], line["against"]) for line in fits))
+    exponents = []
+    for method in dict.fromkeys(line["of"] for line in fits):
+        cells = [
+            pick(fits, of=method, problem=problem, against=against)[0] for problem, against in axes
+        ]
+        exponents.append([labels[method], *(f"{cell['slope']:.2f}" for cell in cells)])
+    symbols = {"num_directions": "K", "dimension": "d"}
     names = (*METHODS, "trace_exact")
     return {
         "same_directions": across("directions"),
@@ -89,7 +99,10 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
         "against_radius": along("radius", "radius", names),
         "against_dimension": along("dimension", "dimension", names),
         "staleness": along("step", "step", ("zovh", "zovh_reuse")),
-        "slopes": report.table(["of", "function", "against", "slope", "claimed"], fits),
+        "slopes": report.table(["of", "function", "against", "slope", "claimed"], claimed),
+        "exponents": report.table(
+            ["method", *(f"{problem}, {symbols[against]}" for problem, against in axes)], exponents
+        ),
     }
 
 

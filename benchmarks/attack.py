@@ -61,7 +61,7 @@ GUESSES = {
     "zo_adamm": -3,
     "radazo": -3,
     "hizoo": -2,
-    "zo_sah_1": -1,
+    "zo_sah_1": 4,
     "zoar": -2,
     "zovh_1": -4,
     "zovh": -4,

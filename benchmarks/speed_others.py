@@ -10,7 +10,9 @@ number of directions where the library allows it.
   all its queries up to the first accepted iterate, some multiple of d + 1. Its own difference of
   10⁻⁸ would vanish in float32, so it is told a larger one.
 - the ZoVH authors' optimisers, in PyTorch on their own functions, from a clone of their repository;
-  a step asks for f(θ) besides its K queries, which only their progress report uses.
+  a step asks for f(θ) besides its K queries, which only their progress report uses. PyTorch gets
+  one thread: on arrays of this size more are no faster, and wait for each other if the processor
+  is not all theirs, which can take a hundred times as long as the step.
 
 A library that is not installed is skipped; evosax, nevergrad and scipy come with the extra
 ``bench``, PyTorch does not.
@@ -156,6 +158,7 @@ def authors(
 ) -> list[Contender]:
     import torch
 
+    torch.set_num_threads(1)
     with importable(reference / "synthetic_and_adversarial"):
         functions = importlib.import_module("model.synthetic_functions")
         first_order = importlib.import_module("optimizer.zo")

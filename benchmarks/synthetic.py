@@ -108,7 +108,7 @@ QUICK = Size(
     functions=("quadratic", "rosenbrock"),
     ablated=("quadratic",),
     histories=(1, 4),
-    radii=(0.1, 0.001),
+    radii=(0.001,),
     checkpoints=20,
 )
 

@@ -117,7 +117,7 @@ def fake_reference(tmp_path, monkeypatch):
             return []
 
     modules = {
-        "torch": types.SimpleNamespace(tensor=np.asarray),
+        "torch": types.SimpleNamespace(tensor=np.asarray, set_num_threads=lambda count: None),
         "model": types.ModuleType("model"),
         "model.synthetic_functions": types.SimpleNamespace(
             get_synthetic_funcs=lambda name, x: Function()

@@ -18,6 +18,7 @@ LAYERS = [
     "_types",
     "_tree",
     "_checks",
+    "_trig",
     "_random",
     "directions",
     "stencils",

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zovh_jax import _checks
+from zovh_jax._trig import cosine_of_turns
 from zovh_jax.problems.curvature import BandedPlusLowRank, Curvature, Rotated
 from zovh_jax.problems.problem import Problem, Seed, seed_of, signs_and_order
 
@@ -108,7 +109,8 @@ class Levy(Problem):
     def _value(self, x):
         w = 1 + (x - 1) / 4
         first = jnp.square(jnp.sin(jnp.pi * w[0]))
-        inner = jnp.square(w[:-1] - 1) * (1 + 10 * jnp.square(jnp.sin(jnp.pi * w[:-1] + 1)))
+        waves = 5 - 5 * cosine_of_turns(w[:-1] + 1 / jnp.pi)  # 10 sin²(πw + 1)
+        inner = jnp.square(w[:-1] - 1) * (1 + waves)
         last = jnp.square(w[-1] - 1) * (1 + jnp.square(jnp.sin(2 * jnp.pi * w[-1])))
         return first + jnp.sum(inner) + last
 
@@ -192,7 +194,7 @@ class Ackley(Problem):
 
     def _value(self, x):
         radial = -20 * jnp.exp(-0.2 * jnp.sqrt(jnp.mean(jnp.square(x))))
-        return radial - jnp.exp(jnp.mean(jnp.cos(2 * jnp.pi * x))) + 20 + jnp.e
+        return radial - jnp.exp(jnp.mean(cosine_of_turns(x))) + 20 + jnp.e
 
     def _gradient(self, x):
         r = jnp.sqrt(jnp.mean(jnp.square(x)))

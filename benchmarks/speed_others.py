@@ -37,7 +37,7 @@ from benchmarks.timing import Turn, looped
 RATE = 1e-9
 """Every method's learning rate: a step costs the same at any, and at this one none diverges."""
 REPOSITORY = "https://github.com/Qjbtiger/ZoVH"
-TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
+TORCH = "pip install torch"
 
 
 class Contender(NamedTuple):

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import time
 import types
 
 import jax
@@ -212,7 +213,7 @@ def test_run(tmp_path, monkeypatch, capsys):
     kept = ("zoar N=1", "zovh N=1")
     optimizers = speed.optimizers
     few = lambda *a, **k: {n: tx for n, tx in optimizers(*a, **k).items() if n in kept}  # noqa: E731
-    rival = speed_others.Contender("evosax", "ES", "zoar N=1", 4, lambda steps: None)
+    rival = speed_others.Contender("evosax", "ES", "zoar N=1", 4, lambda n: time.sleep(1e-4 * n))
     monkeypatch.setattr(speed, "DIMENSION", 50)
     monkeypatch.setattr(speed, "FUNCTIONS", {"quadratic": speed.FUNCTIONS["quadratic"]})
     monkeypatch.setattr(speed, "GENERATORS", {GENERATOR: speed.GENERATORS[GENERATOR]})

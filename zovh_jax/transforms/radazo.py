@@ -98,8 +98,9 @@ def radazo(
       >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
       >>> optimizer = zo.radazo(0.03, num_directions=8, radius=1e-2, key=jax.random.key(0))
       >>> state = optimizer.init(x)
+      >>> step = jax.jit(lambda x, state: optimizer.update(None, state, x, value_fn=f))
       >>> for _ in range(50):
-      ...     updates, state = optimizer.update(None, state, x, value_fn=f)
+      ...     updates, state = step(x, state)
       ...     x = optax.apply_updates(x, updates)
       >>> float(f(x)) < 0.1, int(zo.num_queries(state))
       (True, 400)

@@ -88,8 +88,9 @@ def rspg(
       >>> optimizer = zo.rspg(0.1, num_directions=8, radius=1e-2, key=jax.random.key(0),
       ...                     prox=simplex)
       >>> state = optimizer.init(x)
+      >>> step = jax.jit(lambda x, state: optimizer.update(None, state, x, value_fn=f))
       >>> for _ in range(20):
-      ...     updates, state = optimizer.update(None, state, x, value_fn=f)
+      ...     updates, state = step(x, state)
       ...     x = optax.apply_updates(x, updates)
       >>> round(float(jnp.sum(x)), 4), zo.random_iterate(state).shape
       (1.0, (3,))

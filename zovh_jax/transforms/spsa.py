@@ -114,8 +114,9 @@ def spsa(
       ...     gains.learning_rate, radius=gains.radius, key=jax.random.key(0)
       ... )
       >>> state = optimizer.init(x)
+      >>> step = jax.jit(lambda x, state: optimizer.update(None, state, x, value_fn=f))
       >>> for _ in range(50):
-      ...     updates, state = optimizer.update(None, state, x, value_fn=f)
+      ...     updates, state = step(x, state)
       ...     x = optax.apply_updates(x, updates)
       >>> float(f(x)) < 0.1, int(zo.num_queries(state))
       (True, 100)

@@ -95,8 +95,9 @@ def zo_adamm(
       >>> optimizer = zo.zo_adamm(0.05, num_directions=8, radius=1e-2, key=jax.random.key(0),
       ...                         lower=0.5)
       >>> state = optimizer.init(x)
+      >>> step = jax.jit(lambda x, state: optimizer.update(None, state, x, value_fn=f))
       >>> for _ in range(30):
-      ...     updates, state = optimizer.update(None, state, x, value_fn=f)
+      ...     updates, state = step(x, state)
       ...     x = optax.apply_updates(x, updates)
       >>> [round(float(each), 4) for each in x]
       [0.5, 0.5, 0.5]

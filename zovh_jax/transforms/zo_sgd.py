@@ -45,8 +45,9 @@ def zo_sgd(
       >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
       >>> optimizer = zo.zo_sgd(0.05, num_directions=8, radius=1e-2, key=jax.random.key(0))
       >>> state = optimizer.init(x)
+      >>> step = jax.jit(lambda x, state: optimizer.update(None, state, x, value_fn=f))
       >>> for _ in range(50):
-      ...     updates, state = optimizer.update(None, state, x, value_fn=f)
+      ...     updates, state = step(x, state)
       ...     x = optax.apply_updates(x, updates)
       >>> float(f(x)) < 1e-3
       True

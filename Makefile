@@ -21,8 +21,8 @@ notebooks: $(READY)  ## run the notebooks and keep their outputs
 	$(BIN)/python -m notebooks
 
 bench: $(READY)  ## the benchmarks in full
-	$(BIN)/python -m benchmarks speed --full
-	$(BIN)/python -m benchmarks attack --full
+	for case in speed attack hessian-error synthetic noise drift; do \
+		$(BIN)/python -m benchmarks $$case --full || exit 1; done
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

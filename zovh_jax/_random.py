@@ -50,9 +50,9 @@ def fast_normal(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
     # The mid-points of 2²⁴ equal cells of (0, 1): never 0.
     uniform = (x0 >> np.uint32(8)).astype(jnp.float32) * np.float32(2**-24) + np.float32(2**-25)
     turn = x1 + (element << np.uint32(30))  # element's second bit is half a turn, and harmless
-    # 23 bits, as a float in [1, 2), make half a turn; the highest bit is the other half.
+    # 23 bits, as a float in [1, 2), make half a turn, −¼ to ¼; the highest bit is the other half.
     mantissa = (turn & np.uint32(0x7FFFFFFF)) >> np.uint32(8) | np.uint32(0x3F800000)
-    half = jax.lax.bitcast_convert_type(mantissa, jnp.float32) - np.float32(1.5 - 2**-24)
+    half = jax.lax.bitcast_convert_type(mantissa, jnp.float32) - np.float32(1.5)
     sine = jax.lax.bitcast_convert_type(sine_of_quarter(half * np.float32(0.5)), jnp.uint32)
     signed = jax.lax.bitcast_convert_type(sine ^ turn & np.uint32(1 << 31), jnp.float32)
     return (jnp.sqrt(np.float32(-2) * jnp.log(uniform)) * signed).reshape(shape).astype(dtype)

@@ -8,7 +8,7 @@ import pytest
 import zovh_jax as zo
 from zovh_jax.estimators import hessian, interpolated_gradient, interpolated_hessian
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 D = 8
 RNG = np.random.default_rng(0)
 Q, _ = np.linalg.qr(RNG.normal(size=(D, D)))
@@ -41,8 +41,7 @@ def test_hessian_of_a_quadratic_is_exact_with_enough_pairs(n):
     assert error(interpolated_hessian(ask(n), X).as_matrix()) < 1e-9
 
 
-@pytest.mark.parametrize("n", [1, 5, 20, 36])
-@pytest.mark.parametrize("prior", ["trace", None])
+@pytest.mark.parametrize(("n", "prior"), [(1, "trace"), (20, "trace"), (20, None)])
 def test_hessian_reproduces_the_curvatures_and_is_no_worse_than_its_prior(n, prior):
     queries = ask(n)
     operator = interpolated_hessian(queries, X, prior=prior)
@@ -94,7 +93,7 @@ def test_gradient_of_a_quadratic_is_exact_with_d_pairs(stencil):
     np.testing.assert_allclose(interpolated_gradient(ask(D, stencil), X), G, rtol=1e-8)
 
 
-@pytest.mark.parametrize("n", [1, 4, 7])
+@pytest.mark.parametrize("n", [1, 7])
 def test_gradient_is_the_projection_on_the_directions(n):
     queries = ask(n, zo.stencils.central())
     u = np.asarray(queries.plan.draw(X))
@@ -180,7 +179,7 @@ def test_ridge_is_ridge_regression():
     np.testing.assert_allclose(interpolated_gradient(queries, X, ridge=0.2), expected, rtol=1e-8)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.003, 0.03, 0.3])
+@pytest.mark.parametrize("noise", [0.0, 0.03, 0.3])
 def test_automatic_ridge_finds_the_noise(noise):
     """With pairs to spare, what does not fit any Hessian tells how noisy the values are."""
     queries = ask(60, noise=noise)

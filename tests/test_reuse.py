@@ -8,7 +8,7 @@ from scipy import stats
 
 import zovh_jax as zo
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 D, K, N, RADIUS = 3, 4, 3, 0.5
 
 

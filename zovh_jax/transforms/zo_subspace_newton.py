@@ -137,7 +137,8 @@ def zo_subspace_newton(
       >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
       >>> f, x = lambda x: x[0] ** 2 + 3 * x[0] * x[1] + 4 * x[1] ** 2, jnp.array([1.0, -2.0])
       >>> newton = zo.zo_subspace_newton(1, 0.1, key=jax.random.key(0))
-      >>> direction, _ = newton.update(None, newton.init(x), x, value_fn=f)
+      >>> update = jax.jit(lambda state, x: newton.update(None, state, x, value_fn=f))
+      >>> direction, _ = update(newton.init(x), x)
       >>> bool(jnp.allclose(direction, x, atol=0.1))  # H⁻¹∇f = x, up to forward differences
       True
     """

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from zovh_jax._tree import Structure, cast_leaves, flatten_like, scalar_dtype, widen
+from zovh_jax._tree import cast_leaves, flatten_like, scalar_dtype, vdot, widen
 from zovh_jax._types import PyTree
 from zovh_jax.estimators.weights import usable
 from zovh_jax.operators import LowRankPlusScaled, Sum
@@ -142,7 +142,7 @@ def interpolated_hessian(
     elif prior is None:
         expected = jnp.zeros_like(norms)
     elif hasattr(prior, "mv"):
-        expected = _curvatures(prior, queries, structure)
+        expected = jax.lax.map(lambda u: vdot(u, prior.mv(u)), queries.plan.draw(params))  # uᵀPu
     else:
         raise ValueError(f"prior must be 'trace', None or an operator with mv; got {prior!r}.")
     residual = jnp.where(valid, measured - expected, 0)
@@ -152,26 +152,11 @@ def interpolated_hessian(
 
 
 def _check_ridge(ridge: Any) -> Any:
-    if isinstance(ridge, str):
-        if ridge != "auto":
-            raise ValueError(f"ridge must be a number of 0 or more, or 'auto'; got {ridge!r}.")
+    if isinstance(ridge, str) and ridge == "auto":
         return ridge
-    if isinstance(ridge, (int, float)) and not ridge >= 0:
+    if isinstance(ridge, str) or (isinstance(ridge, (int, float)) and not ridge >= 0):
         raise ValueError(f"ridge must be a number of 0 or more, or 'auto'; got {ridge!r}.")
     return jnp.asarray(ridge, scalar_dtype())
-
-
-def _curvatures(operator: Any, queries: Queries, structure: Structure) -> jax.Array:
-    """u_kᵀ P u_k, [n]."""
-    rows = queries.plan.draw(structure.unflatten(structure.zeros()))
-
-    def along(u):
-        terms = jax.tree.map(
-            lambda x, y: jnp.sum((x * y).astype(scalar_dtype())), u, operator.mv(u)
-        )
-        return jax.tree.reduce(jnp.add, terms)
-
-    return jax.lax.map(along, rows)
 
 
 def _fit(

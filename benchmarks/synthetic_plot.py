@@ -113,7 +113,7 @@ def draw_matrix(figure, parts):
 
 
 def draw_baselines(figure, part):
-    """Final value for each baseline, a panel for each problem."""
+    """Final value for each baseline, a panel for each problem; a cross: above the start."""
     problems = list(part["start"])
     panels = figure.subplots(1, len(problems), squeeze=False)[0]
     names = list(dict.fromkeys(row["baseline"] for row in part["rows"]))
@@ -123,7 +123,10 @@ def draw_baselines(figure, part):
         for i, kind in enumerate(kinds):
             finals = [row["final"]["median"] for row in rows if row["label"] == kind]
             where = np.arange(len(names)) + (i - 0.5) * 0.2
-            ax.plot(where, floats(finals), "o", color=PAIR[i], label=kind, markersize=8)
+            finals, top = floats(finals), 1.05 * part["start"][problem]
+            kept = finals <= top
+            ax.plot(where[kept], finals[kept], "o", color=PAIR[i], label=kind, markersize=8)
+            ax.plot(where[~kept], np.full(np.sum(~kept), top), "x", color=PAIR[i], markersize=8)
         ax.axhline(part["start"][problem], color="black", linewidth=0.8, linestyle="--")
         at_right = {"ha": "right", "va": "bottom", "transform": ax.get_yaxis_transform()}
         ax.text(1, part["start"][problem], "start", fontsize=8, **at_right)

@@ -36,7 +36,7 @@ LAYERS = [
     "problems",
 ]
 """From the bottom up: a module imports from layers below its own only."""
-SHARED = ["rounds", "precision", "zo_gradient", "zo_subspace_newton"]
+SHARED = ["rounds", "precision", "trust", "zo_gradient", "zo_subspace_newton"]
 """What the transforms share, from the bottom up; else they know nothing of each other."""
 FILES = sorted(PACKAGE.rglob("*.py"))
 every_file = pytest.mark.parametrize(
@@ -189,6 +189,7 @@ SPECS = {
     "sphere": (zo.directions.sphere, {"fast": True}),
     "rademacher": (zo.directions.rademacher, {}),
     "orthogonal": (zo.directions.orthogonal, {}),
+    "hadamard": (zo.directions.hadamard, {}),
     "masked": (
         zo.directions.masked,
         {"directions": zo.directions.gaussian(), "mask": {"a": True, "b": [False]}},
@@ -252,6 +253,7 @@ SIGNATURES = {
     zo.spsa2: ("learning_rate", "radius key"),
     zo.spsa_gains: ("a c", ""),
     zo.zo_subspace_newton: ("num_subspaces radius", "key"),
+    zo.scalar_newton: ("num_directions radius", "key"),
     zo.zo_sah: ("learning_rate", "num_subspaces radius key"),
     zo.estimators.gradient: ("queries params", ""),
     zo.estimators.hessian: ("queries params", ""),

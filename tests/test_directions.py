@@ -11,6 +11,7 @@ from zovh_jax._tree import structure_of
 from zovh_jax.directions import (
     explicit,
     gaussian,
+    hadamard,
     masked,
     orthogonal,
     rademacher,
@@ -32,8 +33,10 @@ FAMILIES = {
     "sphere": sphere(),
     "rademacher": rademacher(),
     "orthogonal": orthogonal(),
+    "hadamard": hadamard(),
     "masked orthogonal": masked(orthogonal(fast=True), MASK),
 }
+SIGNS = ("rademacher", "hadamard")
 
 
 def rows(tree):
@@ -72,12 +75,12 @@ def test_moments_and_norms(name):
     if "gaussian" in name:
         assert abs(np.mean(squares**2) / (active.sum() * (active.sum() + 2)) - 1) < 0.02
     else:
-        rtol = 0 if name == "rademacher" else 3e-6
+        rtol = 0 if name in SIGNS else 3e-6
         np.testing.assert_allclose(squares, active.sum(), rtol=rtol)
     if "orthogonal" in name:
         expected = np.broadcast_to(active.sum() * np.eye(3), gram.shape)
         np.testing.assert_allclose(gram, expected, atol=1e-5)
-    if name == "rademacher":
+    if name in SIGNS:
         assert set(np.unique(u)) == {-1.0, 1.0}
 
 
@@ -162,7 +165,7 @@ def test_rounds_directions_and_leaves_are_uncorrelated(name):
 @pytest.mark.parametrize(
     ("name", "impl"),
     [(name, "threefry2x32") for name in FAMILIES]
-    + [(name, "rbg") for name in ("gaussian", "rademacher", "orthogonal")],
+    + [(name, "rbg") for name in ("gaussian", "rademacher", "orthogonal", "hadamard")],
 )
 def test_parts_replay_the_whole(name, impl):
     directions = FAMILIES[name]

@@ -238,6 +238,9 @@ CASES = [
     Case("subspaces-isotropic", subspace_newton, SWITCHING | ISOTROPIC, (11, 8), 10),
     Case("subspaces-coupled-chunked", subspace_newton, SWITCHING | COUPLED | CHUNKED, 11, 10),
     Case("sah", sah, {}, (11, 5), 10),
+    Case("scalar", zo.scalar_newton, {}, 5, 4),
+    Case("scalar-three-ragged", zo.scalar_newton, THREE | RAGGED, 9, 8),
+    Case("scalar-masked-chunked", zo.scalar_newton, MASKED | CHUNKED, 5, 4),
     Case("zovh", zo.zovh, {}, 4, 4),
     Case("zovh-chunked-reuse", zo.zovh, CHUNKED | REUSE, 4, 4),
 ]

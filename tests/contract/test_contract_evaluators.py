@@ -24,6 +24,7 @@ FAMILIES = {
     "sphere": zo.directions.sphere(),
     "rademacher": zo.directions.rademacher(),
     "orthogonal": zo.directions.orthogonal(),
+    "hadamard": zo.directions.hadamard(),
     "masked": zo.directions.masked(zo.directions.gaussian(), {"b": False, "w": True}),
     "explicit": zo.directions.explicit(
         {"b": jnp.arange(12.0).reshape(4, 3), "w": -jnp.arange(16.0).reshape(4, 2, 2)}

@@ -2,7 +2,7 @@
 
 A family turns (key, structure, index) into direction arrays, leaf by leaf, so that any direction
 can be replayed later from its key alone. Direction k of a round uses ``fold_in(key, k)``, and its
-leaf i ``fold_in(·, i)``.
+leaf i ``fold_in(·, i)``; only ``hadamard`` reads its place in an epoch from the key instead.
 
 Which family?
 
@@ -12,6 +12,8 @@ Which family?
   `zo.estimators.hessian` puts that right when f0 is known, and raises otherwise.
 - ``rademacher``: the cheapest numbers (one bit each); gradients only, as u_i² = 1 hides the
   Hessian's diagonal.
+- ``hadamard``: signs too, orthogonal and without replacement across an optimiser's rounds, at the
+  same price: the best for gradients and for traces.
 - ``explicit``: directions of your own.
 - ``masked``: any family, on some of the leaves only.
 - ``scaled``: any family, times a number for each parameter: E[u uᵀ] is then the square of those,
@@ -26,12 +28,14 @@ from zovh_jax.directions.families import (
     Rademacher,
     Sphere,
 )
+from zovh_jax.directions.hadamard import Hadamard
 from zovh_jax.directions.wrappers import Masked, Scaled
 
 gaussian = Gaussian
 sphere = Sphere
 rademacher = Rademacher
 orthogonal = Orthogonal
+hadamard = Hadamard
 explicit = Explicit
 masked = Masked
 scaled = Scaled
@@ -40,6 +44,7 @@ __all__ = [
     "Directions",
     "explicit",
     "gaussian",
+    "hadamard",
     "masked",
     "orthogonal",
     "rademacher",

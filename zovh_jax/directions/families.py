@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,33 @@ class Directions:
         """Directions ``indices`` of a round: arrays [len(indices), *leaf], None where frozen."""
         raise NotImplementedError  # pragma: no cover - abstract
 
+    def round_key(
+        self, key: jax.Array, count: jax.Array, structure: Structure, num_directions: int
+    ) -> jax.Array:
+        """The key of an optimiser's round number ``count``; ``key`` is the same in all rounds."""
+        del structure, num_directions
+        return jax.random.fold_in(key, count)
+
+    def shrinkage(self, n: Any, structure: Structure) -> jax.Array:
+        """The best multiple of a gradient estimate: a = ‖g‖² / E‖ĝ‖², between 0 and 1.
+
+        ĝ = Σ_k (g·u_k) u_k / n, from exact slopes along the n directions of one round. As E ĝ = g,
+        a step −a ĝ/τ has E[f] − f0 = (−a ‖g‖² + a² E‖ĝ‖²/2)/τ where the Hessian is τI, and this a
+        makes it least. Gaussian: n/(n + d + 1); independent with ‖u‖² = d: n/(n + d − 1).
+
+        Raises:
+          ValueError: for ``explicit`` and ``scaled``, whose moments are unknown here.
+        """
+        d, n = self.dimension(structure), jnp.asarray(n, scalar_dtype())
+        if self.law == "gaussian":
+            return n / (n + d + 1)
+        if self.law in ("sphere", "rademacher"):
+            return n / jnp.maximum(n + d - 1, 1)
+        raise ValueError(
+            f"no shrinkage is known for directions of law {self.law!r}: use a family that draws "
+            "E[u uᵀ] = I, such as zo.directions.gaussian()."
+        )
+
     def dimension(self, structure: Structure) -> int:
         """Number of parameters that are perturbed."""
         return structure.size
@@ -40,6 +67,18 @@ class Directions:
 
     def check_rounds(self, structure: Structure, num_directions: int) -> None:
         """Raises where this family cannot give ``num_directions`` directions."""
+
+
+def without_replacement(n: Any, d: int, period: int) -> jax.Array:
+    """`Directions.shrinkage` of n directions drawn without replacement from Σ u uᵀ = period·I.
+
+    Whole periods give the gradient exactly, and the r directions that are left over are as good
+    as r of ``period``, drawn at random: E‖ĝ‖² = ‖g‖² (1 + r (period − r)(d − 1)/(period − 1)/n²).
+    """
+    n = jnp.asarray(n, scalar_dtype())
+    r = n % period
+    excess = r * (period - r) * ((d - 1) / max(period - 1, 1))
+    return jnp.square(n) / jnp.maximum(jnp.square(n) + excess, 1)
 
 
 def _draw_leaves(
@@ -117,10 +156,11 @@ class Rademacher(Directions):
     law: ClassVar[str] = "rademacher"
 
     def draw(self, key, structure, num_directions, indices):
-        return _draw_leaves(_signs, key, structure, indices)
+        return _draw_leaves(random_signs, key, structure, indices)
 
 
-def _signs(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
+def random_signs(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
+    """±1, from one random bit each."""
     size = math.prod(shape)
     words = jax.random.bits(key, (-(-size // 32), 1), jnp.uint32)
     shifts = jnp.arange(32, dtype=jnp.uint32)[None, :]
@@ -154,6 +194,9 @@ class Orthogonal(Directions):
         if indices.shape[0] == num_directions:  # joint families are always drawn whole
             return [jnp.concatenate(parts) for parts in zip(*blocks, strict=True)]
         return [jnp.concatenate(parts)[indices] for parts in zip(*blocks, strict=True)]
+
+    def shrinkage(self, n, structure):
+        return without_replacement(n, structure.size, max(structure.size, 1))
 
 
 def _orthogonalise(rows: Leaves, size: int) -> Leaves:

@@ -80,9 +80,18 @@ class Masked(Directions):
         drawn = iter(self.directions.draw(key, structure.select(active), num_directions, indices))
         return [next(drawn) if on else None for on in active]
 
+    def round_key(self, key, count, structure, num_directions):
+        selected = structure.select(self.active(structure))
+        return self.directions.round_key(key, count, selected, num_directions)
+
+    def shrinkage(self, n, structure):
+        return self.directions.shrinkage(n, structure.select(self.active(structure)))
+
     def check_rounds(self, structure, num_directions):
         if structure.num_leaves and not any(self.active(structure)):
             raise ValueError("mask freezes every leaf: at least one must be True.")
+        selected = structure.select(self.active(structure))
+        self.directions.check_rounds(selected, num_directions)
 
 
 @jax.tree_util.register_dataclass
@@ -121,6 +130,9 @@ class Scaled(Directions):
             z if z is None else z * jnp.asarray(s, z.dtype)[None]
             for z, s in zip(drawn, jax.tree.leaves(self.scale), strict=True)
         ]
+
+    def round_key(self, key, count, structure, num_directions):
+        return self.directions.round_key(key, count, structure, num_directions)
 
     def check_rounds(self, structure, num_directions):
         _checks.instance("directions", self.directions, Directions, "the families of zo.directions")

@@ -2,6 +2,7 @@
 
 - ``gradient``: first order; the place to start.
 - ``hessian``: an operator, for its products, trace, diagonal, or to solve with.
+- ``hessian_trace``: one number of the Hessian's, with its standard error; cheap.
 - ``newton_direction``: both in one, with the ZoVH paper's leave-one-out correction.
 - ``interpolated_gradient``, ``interpolated_hessian``: biased towards a prior, and far more
   accurate where there are fewer queries than unknowns.
@@ -13,10 +14,14 @@ from zovh_jax.estimators.gradient import gradient
 from zovh_jax.estimators.hessian import hessian
 from zovh_jax.estimators.interpolation import interpolated_gradient, interpolated_hessian
 from zovh_jax.estimators.newton import newton_direction
+from zovh_jax.estimators.trace import TraceAverage, TraceEstimate, hessian_trace
 
 __all__ = [
+    "TraceAverage",
+    "TraceEstimate",
     "gradient",
     "hessian",
+    "hessian_trace",
     "interpolated_gradient",
     "interpolated_hessian",
     "newton_direction",

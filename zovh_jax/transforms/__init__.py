@@ -10,6 +10,7 @@ from zovh_jax.transforms.mezo import mezo
 from zovh_jax.transforms.radazo import radazo, scale_by_radazo
 from zovh_jax.transforms.rounds import ZerothOrderState, num_queries
 from zovh_jax.transforms.rspg import random_iterate, rspg
+from zovh_jax.transforms.scalar_newton import scalar_newton
 from zovh_jax.transforms.scale_by_inverse_hessian import scale_by_inverse_hessian
 from zovh_jax.transforms.spsa import spsa, spsa_gains
 from zovh_jax.transforms.spsa2 import spsa2, zo_spsa2
@@ -30,6 +31,7 @@ __all__ = [
     "radazo",
     "random_iterate",
     "rspg",
+    "scalar_newton",
     "scale_by_inverse_hessian",
     "scale_by_radazo",
     "scale_by_zo_adamm",

@@ -25,7 +25,8 @@ class ZerothOrderState(NamedTuple):
 
     Attributes:
       count: steps taken.
-      key: ``fold_in`` of the key given and 0; step t uses ``fold_in`` of this one and t.
+      key: ``fold_in`` of the key given and 0; step t uses ``fold_in`` of this one and t
+        (its queries ``directions.round_key``, mostly the same).
       num_queries: objective evaluations spent so far.
       num_nonfinite: how many of them came back NaN or ±Inf and were dropped.
       history: past rounds; an empty tuple without reuse.
@@ -134,7 +135,9 @@ class Rounds:
         queries = query(
             value_fn,
             params,
-            key,
+            self.directions.round_key(
+                state.key, state.count, structure_of(params), self.num_directions
+            ),
             num_directions=self.num_directions,
             radius=scheduled(self.radius, state.count),
             directions=self.directions,

@@ -1,0 +1,168 @@
+"""Newton's method with a scalar for the Hessian: an optimiser without a learning rate.
+
+Queries per step: K + 1 with the forward stencil, f(θ) included; 2K + 1 with pairs. `trust` has the
+rules for the length of a step.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from zovh_jax import _checks
+from zovh_jax._tree import cast_leaves, norm, structure_of
+from zovh_jax.baselines import origin
+from zovh_jax.directions import Directions, hadamard
+from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.queries import Plan
+from zovh_jax.stencils import Stencil, forward
+from zovh_jax.transforms.rounds import Rounds, ZerothOrderState, finite_or_zero
+from zovh_jax.transforms.trust import Steps, Trust, check_noise, epsilon_of
+
+
+class ScalarNewtonState(NamedTuple):
+    """State of `scalar_newton`.
+
+    Attributes:
+      rounds: the counts and the key.
+      trust: what is known about the length of a step.
+      coefficients: of the last step, along the directions of its round, [K].
+    """
+
+    rounds: ZerothOrderState
+    trust: Trust
+    coefficients: jax.Array
+
+
+def scalar_newton(
+    num_directions: int,
+    radius: float,
+    *,
+    key: jax.Array,
+    directions: Directions = hadamard(),
+    stencil: Stencil = forward(),
+    noise: float = 0.0,
+    memory: float = 100.0,
+    evaluate: Evaluator = vmapped(),
+) -> optax.GradientTransformationExtraArgs:
+    """θ ← θ − a ĝ/c: a gradient, its best shrinkage, and a curvature; nothing to tune.
+
+    - ĝ: from slopes with the trace of past rounds for a baseline, along directions without
+      replacement (`zo.directions.hadamard`): on c/2·‖x‖² each direction is done with for good.
+    - a: the shrinkage of least expected value, n/(n + d + 1) for Gaussian directions, n/d for
+      orthogonal ones: the estimate is mostly noise, and less than it is right.
+    - c: curvature as the steps themselves met it, averaged; before any step, |tr(H)|/d, or twice
+      its standard error where it is not above that. Negative curvature counts by its size.
+    - a trust region from the decrease that was had against that expected. A step after which f is
+      not finite, or went up by more than it was to go down, is taken back in the next one.
+    - μ: the length of a step in each parameter, ‖p‖/√d, but large enough that curvature is seen
+      above rounding and ``noise``: ½μ²·c·d ≥ 5·(noise + 10 ε|f|). It moves by a factor of 2 a step.
+
+    The updates must be applied as they are: the method compares what they did with what it expects.
+
+    Args:
+      num_directions: K. f(θ) is one query of each step's K + 1, and a step is averaged over no
+        more than K: from 8 up to some hundredths of d is a good choice. Below 3 the baseline is
+        poor; the first step is zero for K = 1.
+      radius: μ of the first round. Within a few orders of magnitude it makes no difference.
+      key: ``jax.random.key(seed)``.
+      directions: the family of directions.
+      stencil: ``forward()``, or pairs (``three_point()``), whose slopes need no baseline, at twice
+        the queries.
+      noise: standard deviation of the objective's values, where it is not deterministic.
+      memory: slopes that the averages of curvature remember; their rounds' decay is e^(−K/memory).
+      evaluate: as for `zo.zo_gradient`.
+
+    Returns:
+      An optimiser: no learning rate, and the updates are steps downhill. Queries a step: K + 1
+      (2K + 1 with pairs), one less where ``value=f(params)`` is passed. State: K + 20 scalars.
+      Memory for a step: that of a round, and one copy of the parameters.
+
+    Raises:
+      ValueError, TypeError: for arguments out of range, naming them, and as `zo.zo_gradient`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
+      >>> f, x = lambda x: jnp.sum((x - 3) ** 2), jnp.zeros(32)
+      >>> optimizer = zo.scalar_newton(8, 0.1, key=jax.random.key(0))
+      >>> state = optimizer.init(x)
+      >>> for _ in range(20):
+      ...     updates, state = optimizer.update(None, state, x, value_fn=f)
+      ...     x = optax.apply_updates(x, updates)
+      >>> bool(f(x) < 1e-2), int(zo.num_queries(state))
+      (True, 180)
+    """
+    _checks.positive("radius", radius)
+    _checks.positive("memory", memory)
+    check_noise(noise)
+    rounds = Rounds(
+        num_directions,
+        radius,
+        key,
+        directions,
+        stencil,
+        origin(),
+        evaluate,
+        history_size=1,
+        store_directions=False,
+        second_order=False,
+    )
+
+    def steps_of(params) -> Steps:
+        structure = structure_of(params)
+        return Steps(
+            directions.dimension(structure),
+            directions.shrinkage(num_directions, structure) / num_directions,
+            math.exp(-num_directions / memory),
+            noise,
+            epsilon_of(structure),
+        )
+
+    def init(params):
+        trust = steps_of(params).init(radius)
+        return ScalarNewtonState(
+            rounds.init(params), trust, jnp.zeros(num_directions, trust.radius.dtype)
+        )
+
+    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
+        del updates, extra
+        old = state.rounds
+        asked = dataclasses.replace(rounds, radius=state.trust.radius)
+        queries, _, counts = asked.step(old, params, value_fn, value, "scalar_newton")
+        structure, steps = structure_of(params), steps_of(params)
+        trust, failed = steps.judge(state.trust, queries.origin)
+        norms = queries.plan.squared_norms(structure)
+        slopes, trust = steps.slopes(trust, queries, norms)
+
+        def go_on():
+            along = queries.plan.combine(slopes, structure)
+            multiple, decided = steps.decide(trust, queries, slopes, norm(along))
+            return _times(-multiple, along), decided, -multiple * slopes
+
+        def go_back():
+            last = directions.round_key(old.key, old.count - 1, structure, num_directions)
+            plan = Plan(
+                None if directions.law == "given" else last,
+                directions,
+                num_directions=num_directions,
+                block_size=queries.plan.block_size,
+            )
+            back = plan.combine(-state.coefficients, structure)
+            return back, steps.taken_back(trust), jnp.zeros_like(state.coefficients)
+
+        step, trust, coefficients = jax.lax.cond(failed, go_back, go_on)
+        return finite_or_zero(cast_leaves(step, structure)), ScalarNewtonState(
+            counts, trust, coefficients
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _times(factor: jax.Array, leaves: list) -> list:
+    return [None if x is None else factor.astype(x.dtype) * x for x in leaves]
+
+
+__all__ = ["ScalarNewtonState", "scalar_newton"]

@@ -1,0 +1,204 @@
+"""How long a step is without a learning rate: what the Newton optimisers of one curvature share.
+
+The model of a step p = −m Σ s_k u_k, from slopes s_k along directions u_k, is s·p + ½ c ‖p‖². The
+next round's f(θ) tells what the step did, and so, slopes being known, the curvature along it:
+κ = 2 (Δf − s·p)/‖p‖². c is an exponential average of |κ|; before there is one, of the trace over d.
+Where what happened is not what the model said, steps are bounded by a trust region; a step that
+made things worse than the model had promised them better, or not finite, is taken back.
+
+Slopes of forward queries are (F_k − b_k)/μ with b_k = f(θ) + ½μ² τ‖u_k‖², τ the trace over d from
+*past* rounds: independent of u_k, so unbiased, and on an isotropic quadratic without any noise.
+Those of pairs need no τ. Lengths are in the metric in which directions have E‖u‖² = d.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from zovh_jax._tree import Structure, direction_dtype, scalar_dtype
+from zovh_jax.estimators.trace import TraceAverage
+from zovh_jax.estimators.weights import usable
+from zovh_jax.queries import Queries
+
+ROUNDING = 10
+"""Rounding errors of a value, in units of its last digit."""
+TINY = 1e-30
+"""The least curvature."""
+
+
+class Trust(NamedTuple):
+    """What an optimiser knows about the length of its next step.
+
+    Attributes:
+      radius: μ of the next round.
+      limit: the longest step to be trusted.
+      trace: the average of the trace.
+      curvature, weight: Σ w |κ| and Σ w of the average of the curvature along steps.
+      origin: f(θ) where the last step started.
+      slope: s·p of the last step, 0 or below.
+      squared_length: ‖p‖² of it; 0 where there is none to be judged.
+      slope_error: the standard error of its slope that comes from τ.
+    """
+
+    radius: jax.Array
+    limit: jax.Array
+    trace: TraceAverage
+    curvature: jax.Array
+    weight: jax.Array
+    origin: jax.Array
+    slope: jax.Array
+    squared_length: jax.Array
+    slope_error: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """The rules; d and the share of a slope that a step may take are fixed by the directions.
+
+    Attributes:
+      dimension: d, of what is perturbed.
+      share: what the sum of slopes times directions is multiplied by where c = 1.
+      decay: of the averages, a round.
+      noise: standard deviation of a value, beyond rounding.
+      epsilon: the relative rounding error of a value.
+    """
+
+    dimension: int
+    share: jax.Array | float
+    decay: float
+    noise: float
+    epsilon: float
+
+    def init(self, radius: jax.Array) -> Trust:
+        # Copies: states alias nothing, so that they can be donated.
+        zeros = [jnp.zeros((), scalar_dtype()) for _ in range(6)]
+        radius = jnp.array(radius, scalar_dtype())
+        limit = radius * math.sqrt(self.dimension)
+        return Trust(radius, limit, TraceAverage.init(), *zeros)
+
+    def judge(self, trust: Trust, origin: jax.Array) -> tuple[Trust, jax.Array]:
+        """What the last step says, now that f(θ) is known; and whether it must be taken back."""
+        pending, finite = trust.squared_length > 0, jnp.isfinite(origin)
+        squared_length = jnp.where(pending, trust.squared_length, 1)
+        length = jnp.sqrt(squared_length)
+        change = jnp.where(pending & finite, origin - trust.origin, 0)
+        noise = self._noise(trust.origin, origin)
+        model = _average(trust)
+        promised = trust.slope + model * squared_length / 2
+        failed = pending & (~finite | (change > jnp.abs(promised) + noise))
+        # Where rounding hides what was promised, nothing is learned.
+        ratio = jnp.where(
+            jnp.abs(promised) > noise, change / jnp.where(promised < 0, promised, -1), 1
+        )
+        limit = jnp.where(ratio > 0.5, jnp.maximum(trust.limit, 2 * length), trust.limit)
+        limit = jnp.where(ratio < 0.25, length / 2, limit)
+        limit = jnp.where(failed, length / 4, limit)
+
+        measured = jnp.abs(2 * (change - trust.slope) / squared_length)
+        error = 2 * (noise + trust.slope_error) / squared_length
+        weight = 1 / (1 + jnp.square(error / jnp.maximum(model, TINY)))
+        weight = jnp.where(pending & finite & jnp.isfinite(measured), weight, 0)
+        gain = (1 - self.decay) * weight
+        trust = trust._replace(
+            limit=jnp.where(pending, limit, trust.limit),
+            curvature=trust.curvature + gain * (jnp.where(gain > 0, measured, 0) - trust.curvature),
+            weight=trust.weight + gain * (1 - trust.weight),
+        )
+        return trust, failed
+
+    def slopes(self, trust: Trust, queries: Queries, norms: jax.Array) -> tuple[jax.Array, Trust]:
+        """s_k, [K], zero where a query was dropped; and the trace with this round in it.
+
+        Args:
+          queries: of this round, with f(θ).
+          norms: ‖u_k‖², [K], in the metric.
+        """
+        assert queries.origins is not None
+        d = self.dimension
+        valid = usable(queries, needs_origin=True)
+        bends = jnp.where(valid, 2 * (queries.even - queries.origins), 0)
+        samples = bends / jnp.square(queries.radii) * (d / jnp.where(norms > 0, norms, 1))
+        trace = trust.trace.add_samples(samples, valid, decay=self.decay)
+        if queries.stencil.paired:
+            slopes = jnp.where(valid, queries.odd, 0) / queries.radii
+        else:
+            # The first round is its own past.
+            past = jnp.where(
+                trust.trace.weight > 0, trust.trace.estimate.trace, trace.estimate.trace
+            )
+            bend = jnp.where(valid, past / d * norms, 0)
+            slopes = bends / (2 * queries.radii) - queries.radii / 2 * bend
+        return slopes, trust._replace(trace=trace)
+
+    def decide(
+        self, trust: Trust, queries: Queries, slopes: jax.Array, length: jax.Array
+    ) -> tuple[jax.Array, Trust]:
+        """m, for the step −m Σ s_k u_k; and what there will be to judge.
+
+        Args:
+          queries: of this round.
+          slopes: s_k, [K].
+          length: ‖Σ s_k u_k‖ in the metric.
+        """
+        assert queries.origin is not None
+        trace, error = trust.trace.estimate
+        guess = jnp.maximum(jnp.abs(trace), 2 * error) / self.dimension
+        start = (trust.weight == 0) & jnp.isfinite(guess)
+        gain = 1 - self.decay
+        trust = trust._replace(
+            curvature=jnp.where(start, gain * guess, trust.curvature),
+            weight=jnp.where(start, gain, trust.weight),
+        )
+        curvature = jnp.maximum(_average(trust), TINY)
+        known = (trust.weight > 0) & jnp.isfinite(queries.origin)
+        some = jnp.where(length > 0, length, 1)
+        multiple = jnp.minimum(self.share / curvature, trust.limit / some)
+        multiple = jnp.where(known & (length > 0) & jnp.isfinite(length), multiple, 0)
+        squared_length = jnp.square(multiple * some)
+        radius, error_of_slope = queries.radius, jnp.zeros((), curvature.dtype)
+        if not queries.stencil.paired:
+            spread = jnp.where(jnp.isfinite(error), error, 0)
+            error_of_slope = multiple * jnp.abs(jnp.sum(slopes)) * radius / 2 * spread
+        wanted = jnp.sqrt(squared_length / self.dimension)
+        floor = jnp.sqrt(
+            10 * self._noise(queries.origin, queries.origin) / (curvature * self.dimension)
+        )
+        wanted = jnp.clip(jnp.maximum(wanted, floor), radius / 2, 2 * radius)
+        return multiple, trust._replace(
+            radius=jnp.where(squared_length > 0, wanted, radius),
+            origin=queries.origin,
+            slope=-multiple * jnp.sum(jnp.square(slopes)),
+            squared_length=squared_length,
+            slope_error=error_of_slope,
+        )
+
+    def taken_back(self, trust: Trust) -> Trust:
+        """As there is no step to be judged, and the next will be short."""
+        radius = jnp.minimum(trust.radius, trust.limit / math.sqrt(self.dimension))
+        return trust._replace(radius=radius, squared_length=jnp.zeros_like(radius))
+
+    def _noise(self, origin: jax.Array, other: jax.Array) -> jax.Array:
+        """The least difference of two values that means something."""
+        largest = jnp.maximum(jnp.abs(origin), jnp.where(jnp.isfinite(other), jnp.abs(other), 0))
+        return self.noise + ROUNDING * self.epsilon * largest
+
+
+def _average(trust: Trust) -> jax.Array:
+    return trust.curvature / jnp.where(trust.weight > 0, trust.weight, 1)
+
+
+def epsilon_of(structure: Structure) -> float:
+    """The relative rounding error of values, at best: that of the parameters, or float32."""
+    return max(float(jnp.finfo(direction_dtype(dtype)).eps) for dtype in structure.dtypes)
+
+
+def check_noise(noise: float) -> None:
+    """Raises for a standard deviation that is none."""
+    if not isinstance(noise, (int, float)) or not 0 <= noise < math.inf:
+        raise ValueError(f"noise must be a finite standard deviation, 0 or above; got {noise!r}.")
+
+
+__all__ = ["Steps", "Trust", "check_noise", "epsilon_of"]

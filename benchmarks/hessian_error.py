@@ -8,6 +8,8 @@ rounds from the points before, with the values as they were there. The quadratic
 eigenvalues evenly from 1 to 10. Then kernels of the trained MNIST network
 (`benchmarks.hessian_layers`), on a batch of held-out digits, at the paper's μ = 0.5 and at 0.01.
 
+Then the interpolated estimators, with pairs from one point (`benchmarks.hessian_interpolation`).
+
 DIR/hessian-error.json:
   environment  versions and machine
   settings     dimension, num_directions (K), rounds (N), radius (μ), step, damping (λ), seeds,
@@ -26,11 +28,14 @@ DIR/hessian-error.json:
                the quadratic, relative to (Ĥ+λI)⁻¹ − I/λ and to (Ĥ+λI)⁻¹
   slopes       {of, problem, against, slope, claimed}: least squares on logarithms; claimed by
                the paper, or null
+  interpolation  {environment, settings, labels, directions (labels), errors, noise, exact, newton}:
+                 `benchmarks.hessian_interpolation`; --part interpolation renews it alone
 """
 
 import argparse
 import dataclasses
 import functools
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,9 +46,24 @@ import numpy as np
 from tqdm import tqdm
 
 import zovh_jax as zo
-from benchmarks import hessian_layers, report, victim
-from benchmarks.hessian_error_tables import pick, slopes, tables
-from benchmarks.hessian_measure import LABELS, METHODS, bias, errors, inverse_gap, locate
+from benchmarks import (
+    hessian_error_tables,
+    hessian_interpolation,
+    hessian_interpolation_tables,
+    hessian_layers,
+    report,
+    victim,
+)
+from benchmarks.hessian_error_tables import pick, slopes
+from benchmarks.hessian_measure import (
+    LABELS,
+    METHODS,
+    bias,
+    errors,
+    in_the_ball,
+    inverse_gap,
+    locate,
+)
 from zovh_jax.problems.curvature import BandedPlusLowRank
 
 HERE = Path(__file__).parent
@@ -55,6 +75,7 @@ PROBLEMS = {
     "rosenbrock": zo.problems.rosenbrock(),
     "styblinski_tang": zo.problems.styblinski_tang(),
 }
+INTERPOLATED = PROBLEMS | {"levy": zo.problems.levy(), "ackley": zo.problems.ackley()}
 LAYER_RADII = (0.5, 0.01)
 BIAS_DIMENSION = 10
 
@@ -74,6 +95,7 @@ class Size:
     bias_directions: int
     inverse_dimensions: tuple[int, ...]
     inverse_counts: tuple[int, ...]
+    interpolation: hessian_interpolation.Size
 
 
 QUICK = Size(
@@ -88,6 +110,7 @@ QUICK = Size(
     bias_directions=512,
     inverse_dimensions=(30, 300, 3000),
     inverse_counts=(3,),
+    interpolation=hessian_interpolation.QUICK,
 )
 FULL = Size(
     functions=tuple(PROBLEMS),
@@ -101,6 +124,7 @@ FULL = Size(
     bias_directions=4096,
     inverse_dimensions=(30, 300, 3000, 30_000),
     inverse_counts=(3, 15),
+    interpolation=hessian_interpolation.FULL,
 )
 
 
@@ -121,25 +145,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache", type=Path, default=HERE.parent / ".cache", help="where the network is kept"
     )
+    parser.add_argument(
+        "--part",
+        choices=("all", "interpolation"),
+        default="all",
+        help="interpolation: renew that part of DIR/hessian-error.json and keep the rest",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    result = measure(FULL if args.full else QUICK, args.cache)
-    report.write_json(args.out / "hessian-error.json", result)
+    size = FULL if args.full else QUICK
+    path = args.out / "hessian-error.json"
+    if args.part == "interpolation":
+        layers = hessian_layers.load(args.cache, victim.Settings(), BATCH, jnp.float32)
+        result = json.loads(path.read_text())
+        result["interpolation"] = measure_interpolation(size, layers)
+    else:
+        result = measure(size, args.cache)
+    report.write_json(path, result)
     print()
     for name, text in tables(result).items():
         print(f"{name.replace('_', ' ')}\n\n{text}\n")
-    from benchmarks import hessian_error_plot
+    from benchmarks import hessian_error_plot, hessian_interpolation_plot
 
-    hessian_error_plot.save(args.out / "hessian-error.png", result)
-    print(f"Numbers: {args.out / 'hessian-error.json'}")
-    print(f"Picture: {args.out / 'hessian-error.png'}")
+    hessian_error_plot.save(path.with_suffix(".png"), result)
+    picture = args.out / "hessian-interpolation.png"
+    hessian_interpolation_plot.save(picture, result["interpolation"])
+    print(f"Numbers: {path}")
+    print(f"Pictures: {path.with_suffix('.png')}, {picture}")
+
+
+def tables(result: dict[str, Any]) -> dict[str, str]:
+    """Markdown tables of a result, by name."""
+    more = hessian_interpolation_tables.tables(result["interpolation"])
+    return hessian_error_tables.tables(result) | more
 
 
 def measure(size: Size, cache: Path, settings: victim.Settings = victim.Settings()) -> dict:
     """Everything; the content of the JSON file, with the network of these settings."""
+    layers = hessian_layers.load(cache, settings, BATCH, jnp.float32)
     with jax.enable_x64(True):
-        rows = synthetic_errors(size) + layer_errors(size, cache, settings)
+        rows = synthetic_errors(size) + layer_errors(size, layers)
         biases = measure_bias(size)
         inverses = measure_inverses(size)
     return {
@@ -160,7 +206,14 @@ def measure(size: Size, cache: Path, settings: victim.Settings = victim.Settings
         "bias": biases,
         "inverses": inverses,
         "slopes": slopes(rows, biases, inverses),
+        "interpolation": measure_interpolation(size, layers),
     }
+
+
+def measure_interpolation(size: Size, layers: dict[str, Any]) -> dict[str, Any]:
+    """The part that compares the interpolated estimators, from pairs at one point."""
+    problems = {name: INTERPOLATED[name] for name in size.interpolation.functions}
+    return hessian_interpolation.measure(size.interpolation, problems, layers, RADIUS)
 
 
 class Place:
@@ -256,8 +309,7 @@ def synthetic_errors(size: Size) -> list[dict[str, Any]]:
     return rows
 
 
-def layer_errors(size: Size, cache: Path, settings: victim.Settings) -> list[dict[str, Any]]:
-    losses = hessian_layers.load(cache, settings, BATCH, jnp.float32)
+def layer_errors(size: Size, losses: dict[str, hessian_layers.LayerLoss]) -> list[dict[str, Any]]:
     both = {"directions": alike(NUM_DIRECTIONS), "queries": paid_by(NUM_DIRECTIONS)}
     rows = []
     for name, loss in tqdm(losses.items(), desc="layers of the network"):
@@ -272,18 +324,6 @@ def layer_errors(size: Size, cache: Path, settings: victim.Settings) -> list[dic
 def paid_by(queries: int) -> dict[str, int]:
     """Directions of each method for that many queries."""
     return {name: method.directions(queries) for name, method in METHODS.items()}
-
-
-def in_the_ball(d: int) -> Callable[[jax.Array], jax.Array]:
-    """The paper's start: uniform in a ball, whose radius keeps the coordinates' size at any d."""
-
-    def start(key):
-        towards, along = jax.random.split(key)
-        z = jax.random.normal(towards, (d,))
-        length = np.sqrt(2 * d) * jax.random.uniform(along) ** (1 / d)
-        return length * z / jnp.linalg.norm(z)
-
-    return start
 
 
 def measure_bias(size: Size) -> list[dict[str, Any]]:

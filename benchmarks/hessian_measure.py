@@ -10,11 +10,12 @@ An objective here is what `zo.problems.Problem` is: a value, a gradient and a He
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import zovh_jax as zo
 
@@ -63,6 +64,18 @@ EXACT_CONTROLS = {"zero": "zero matrix", "trace_exact": "tr/d·I, exact trace"}
 LABELS = {name: method.label for name, method in METHODS.items()} | EXACT_CONTROLS
 
 
+def in_the_ball(d: int) -> Callable[[jax.Array], jax.Array]:
+    """The paper's start: uniform in a ball, whose radius keeps the coordinates' size at any d."""
+
+    def start(key):
+        towards, along = jax.random.split(key)
+        z = jax.random.normal(towards, (d,))
+        length = np.sqrt(2 * d) * jax.random.uniform(along) ** (1 / d)
+        return length * z / jnp.linalg.norm(z)
+
+    return start
+
+
 def locate(objective: Any, theta: jax.Array, step: Any, *, count: int) -> tuple[jax.Array, Any]:
     """A short descent and the exact Hessian at its end.
 
@@ -78,6 +91,55 @@ def locate(objective: Any, theta: jax.Array, step: Any, *, count: int) -> tuple[
 
     path = jax.lax.scan(move, theta, length=count)[1]
     return path, objective.hessian(path[-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Yardstick:
+    """All that ‖Ĥ − H‖/‖H‖ takes to know of directions and of H; made by `of`.
+
+    Attributes:
+      gram: (u_j·u_k)², [n, n].
+      norms, curvatures: ‖u_k‖² and u_kᵀHu_k, [n].
+      trace, squared_norm: of H.
+      dimension: d.
+    """
+
+    gram: jax.Array
+    norms: jax.Array
+    curvatures: jax.Array
+    trace: jax.Array
+    squared_norm: jax.Array
+    dimension: int
+
+    @classmethod
+    def of(cls, rows: jax.Array, exact: Any) -> "Yardstick":
+        gram = jnp.square(jnp.einsum("jd,kd->jk", rows, rows, precision="highest"))
+        curvatures = jnp.sum(rows * jax.vmap(exact.mv)(rows), 1)
+        norms = jnp.sqrt(jnp.diagonal(gram))
+        return cls(gram, norms, curvatures, exact.trace(), exact.squared_norm(), rows.shape[1])
+
+    def error(self, scale: jax.Array, weights: jax.Array, among: slice = slice(None)) -> jax.Array:
+        """‖Ĥ − H‖/‖H‖ of scale·I + Σ_k w_k u_k u_kᵀ over these directions."""
+        own = self._square(scale, weights, among)
+        mixed = scale * self.trace + weights @ self.curvatures[among]
+        return self._relative(own - 2 * mixed + self.squared_norm)
+
+    def error_of_identity(self, scale: jax.Array) -> jax.Array:
+        """‖scale·I − H‖/‖H‖."""
+        own = scale**2 * self.dimension
+        return self._relative(own - 2 * scale * self.trace + self.squared_norm)
+
+    def size(self, scale: jax.Array, weights: jax.Array) -> jax.Array:
+        """‖Ĥ‖/‖H‖."""
+        return self._relative(self._square(scale, weights, slice(None)))
+
+    def _square(self, scale, weights, among):
+        gram, norms = self.gram[among, among], self.norms[among]
+        own = scale**2 * self.dimension
+        return own + 2 * scale * (weights @ norms) + weights @ gram @ weights
+
+    def _relative(self, squared: jax.Array) -> jax.Array:
+        return jnp.sqrt(jnp.maximum(squared, 0) / self.squared_norm)
 
 
 def errors(
@@ -123,16 +185,7 @@ def errors(
     pairs = zo.query(objective, path[-1], last, stencil=PAIRS, **options)
 
     rows = kept.plan.stored
-    gram = jnp.square(jnp.einsum("jd,kd->jk", rows, rows, precision="highest"))
-    norms = jnp.sqrt(jnp.diagonal(gram))
-    curvatures = jnp.sum(rows * jax.vmap(exact.mv)(rows), 1)
-    trace, squared_norm = exact.trace(), exact.squared_norm()
-
-    def relative(squared):
-        return jnp.sqrt(jnp.maximum(squared, 0) / squared_norm)
-
-    def multiple_of_identity(scale):
-        return relative(scale**2 * d - 2 * scale * trace + squared_norm)
+    yardstick = Yardstick.of(rows, exact)
 
     def error(method, count):
         if method.reuse:
@@ -151,20 +204,17 @@ def errors(
             )
         if method.control:
             # E[F] − f0 = ½μ² tr H, but for O(μ⁴).
-            return multiple_of_identity(
-                2 * (jnp.mean(queries.even) - queries.origin) / radius**2 / d
-            )
+            scale = 2 * (jnp.mean(queries.even) - queries.origin) / radius**2 / d
+            return yardstick.error_of_identity(scale)
         estimate = zo.estimators.hessian(
             queries, path[-1], baseline=method.baseline, identity_term=method.identity_term
         )
-        s, w = estimate.scale, estimate.weights
-        own = s**2 * d + 2 * s * (w @ norms[among]) + w @ gram[among, among] @ w
-        return relative(own - 2 * (s * trace + w @ curvatures[among]) + squared_norm)
+        return yardstick.error(estimate.scale, estimate.weights, among)
 
     found = {(name, count): error(METHODS[name], count) for name, count in counts}
     return found | {
-        ("zero", 0): jnp.ones_like(trace),
-        ("trace_exact", 0): multiple_of_identity(trace / d),
+        ("zero", 0): jnp.ones_like(yardstick.trace),
+        ("trace_exact", 0): yardstick.error_of_identity(yardstick.trace / d),
     }
 
 

@@ -20,7 +20,7 @@ from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.queries import Plan
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms.rounds import Rounds, ZerothOrderState, finite_or_zero
-from zovh_jax.transforms.trust import Steps, Trust, check_noise, epsilon_of
+from zovh_jax.transforms.trust import Steps, Trust, check_noise, epsilon_of, start
 
 
 class ScalarNewtonState(NamedTuple):
@@ -122,10 +122,9 @@ def scalar_newton(
         )
 
     def init(params):
-        trust = steps_of(params).init(radius)
-        return ScalarNewtonState(
-            rounds.init(params), trust, jnp.zeros(num_directions, trust.radius.dtype)
-        )
+        trust = start(radius, directions.dimension(structure_of(params)))
+        coefficients = jnp.zeros(num_directions, trust.radius.dtype)
+        return ScalarNewtonState(rounds.init(params), trust, coefficients)
 
     def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
         del updates, extra

@@ -72,13 +72,6 @@ class Steps:
     noise: float
     epsilon: float
 
-    def init(self, radius: jax.Array) -> Trust:
-        # Copies: states alias nothing, so that they can be donated.
-        zeros = [jnp.zeros((), scalar_dtype()) for _ in range(6)]
-        radius = jnp.array(radius, scalar_dtype())
-        limit = radius * math.sqrt(self.dimension)
-        return Trust(radius, limit, TraceAverage.init(), *zeros)
-
     def judge(self, trust: Trust, origin: jax.Array) -> tuple[Trust, jax.Array]:
         """What the last step says, now that f(θ) is known; and whether it must be taken back."""
         pending, finite = trust.squared_length > 0, jnp.isfinite(origin)
@@ -186,6 +179,14 @@ class Steps:
         return self.noise + ROUNDING * self.epsilon * largest
 
 
+def start(radius: float, dimension: int) -> Trust:
+    """Before the first round: steps no longer than the distance that it looks at."""
+    mu = jnp.asarray(radius, scalar_dtype())
+    # Each an array of its own, so that the state can be donated.
+    zeros = [jnp.zeros((), mu.dtype) for _ in range(6)]
+    return Trust(mu, mu * math.sqrt(dimension), TraceAverage.init(), *zeros)
+
+
 def _average(trust: Trust) -> jax.Array:
     return trust.curvature / jnp.where(trust.weight > 0, trust.weight, 1)
 
@@ -201,4 +202,4 @@ def check_noise(noise: float) -> None:
         raise ValueError(f"noise must be a finite standard deviation, 0 or above; got {noise!r}.")
 
 
-__all__ = ["Steps", "Trust", "check_noise", "epsilon_of"]
+__all__ = ["Steps", "Trust", "check_noise", "epsilon_of", "start"]

@@ -63,6 +63,7 @@ class Method:
       scale: what a learning rate multiplies: a gradient, a gradient over the damping, a step of
         each coordinate, or a Newton step. It says where the grid of learning rates starts.
       output: the method's answer, from the last iterate and the optimiser's state.
+      tuned: whether there is a learning rate at all.
     """
 
     label: str
@@ -70,6 +71,7 @@ class Method:
     queries: Callable[[Setting], int]
     scale: Scale = "gradient"
     output: Callable[[Any, Any], Any] = lambda params, state: params
+    tuned: bool = True
 
     def centre(self, setting: Setting, dimension: int, curvature: float) -> int:
         """The half decade to start from on a problem whose Hessian has about these eigenvalues."""
@@ -108,7 +110,7 @@ def gradient(baseline: zo.baselines.Baseline, label: str, **options) -> Method:
 def zoar(label: str, history: bool, **options) -> Method:
     def make(rate, key, setting):
         kept = setting.history() if history else {"history_size": 1}
-        return zo.zoar(rate, **setting.options(key), **kept, **options)
+        return zo.zoar(rate, **(setting.options(key) | options), **kept)
 
     return Method(label, make, forward(False))
 
@@ -164,6 +166,20 @@ def zo_sah(label: str, switch_every: int) -> Method:
     return Method(label, make, exactly(1 + planes * (2 + 3)), "newton")
 
 
+def newton(factory: Callable, label: str, num_directions: int | None = None, **options) -> Method:
+    """A method without a learning rate; K is the setting's unless given."""
+
+    def count(setting):
+        return num_directions or setting.num_directions
+
+    def make(rate, key, setting):
+        del rate
+        return factory(count(setting), setting.radius, key=key, **options)
+
+    pairs = factory is not zo.scalar_newton
+    return Method(label, make, lambda s: (1 + pairs) * count(s) + 1, "newton", tuned=False)
+
+
 ORIGIN = zo.baselines.origin()
 FAST = {"directions": DIRECTIONS, "evaluate": zo.evaluators.vmapped()}
 
@@ -171,6 +187,9 @@ METHODS = {
     "zo_sgd": gradient(ORIGIN, "ZO-SGD"),
     "zo_sgd_sphere": gradient(ORIGIN, "ZO-SGD, sphere", directions=zo.directions.sphere(fast=True)),
     "zo_sgd_near": gradient(ORIGIN, "ZO-SGD, μ = 0.001", radius=0.001),
+    "zo_sgd_hadamard": gradient(
+        ORIGIN, "ZO-SGD, μ = 0.001, Hadamard", radius=0.001, directions=zo.directions.hadamard()
+    ),
     "rspg": several(
         zo.rspg,
         "RSPG",
@@ -186,6 +205,7 @@ METHODS = {
     "radazo_reuse": several(zo.radazo, "R-AdaZO + reuse", forward(False), "coordinate", True),
     "zoar_1": zoar("ZoAR, N = 1", history=False),
     "zoar": zoar("ZoAR", history=True),
+    "zoar_hadamard": zoar("ZoAR, Hadamard", history=True, directions=zo.directions.hadamard()),
     "zovh_1": zovh("ZoVH, N = 1", history=False),
     "zovh": zovh("ZoVH", history=True),
     "zovh_exact": zovh("ZoVH, exact inverse", history=True, solver=zo.solvers.woodbury()),
@@ -194,6 +214,8 @@ METHODS = {
     "zoha": zoha(),
     "zo_sah": zo_sah("ZO-SAH, T = 20", 20),
     "zo_sah_1": zo_sah("ZO-SAH, T = 1", 1),
+    "scalar_newton": newton(zo.scalar_newton, "scalar Newton"),
+    "scalar_newton_16": newton(zo.scalar_newton, "scalar Newton, K = 16", 16),
 }
 CONTROLS = {"zovh_1": "zoar_1", "zovh": "zoar"}
 """ZoVH and what it should be compared with at learning rate η/λ."""

@@ -29,6 +29,7 @@ DIR/synthetic.json:
       label, queries_per_step (at most)
       learning_rate, interior (whether rates on both sides are worse), grid: [{rate, score,
                 diverged}], where score is the final value, null if the run diverged;
+                learning_rate is null and the rest missing for methods that have none;
                 a control has a learning_rate only, and ``control``: whose η/λ it is
       queries_spent, diverged (how many runs ended above their start)
       score, final  {median, least, most, each} over the seeds; null: not a number
@@ -60,6 +61,14 @@ ABLATIONS = ("baselines", "reuse", "radius")
 OF_RADIUS = ("zo_sgd", "mezo", "zoar_1", "zoar", "zovh")
 PAPERS = ("zo_sgd", "zoar_1", "zoar", "zovh_1", "zovh", "hizoo")
 """What Fig. 1 of the ZoVH paper compares."""
+LATER = (
+    "zo_sgd_near",
+    "zo_sgd_hadamard",
+    "zoar_hadamard",
+    "scalar_newton",
+    "scalar_newton_16",
+)
+"""What came after it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +98,7 @@ FULL = Size(
     curvature_budget=10_000,
     conditions=(1e2, 1e4),
     methods=tuple(METHODS),
-    long_methods=PAPERS,
+    long_methods=(*PAPERS, *LATER),
     functions=tuple(FUNCTIONS),
     ablated=("quadratic", "rosenbrock"),
     histories=(1, 2, 4, 8),
@@ -103,8 +112,8 @@ QUICK = Size(
     curvature_dimension=200,
     curvature_budget=3_000,
     conditions=(1e3,),
-    methods=("zo_sgd", "zoar", "zovh"),
-    long_methods=("zoar", "zovh"),
+    methods=("zo_sgd", "zoar", "zovh", "scalar_newton"),
+    long_methods=("zoar", "zovh", "scalar_newton"),
     functions=("quadratic", "rosenbrock"),
     ablated=("quadratic",),
     histories=(1, 4),
@@ -327,6 +336,8 @@ def rates(rows: list[dict[str, Any]]) -> str:
     lines = []
     for label in labels:
         chosen = [found[label, problem] for problem in problems]
+        if any(row["learning_rate"] is None for row in chosen):
+            continue
         marks = ["" if row["interior"] else " (edge)" for row in chosen]
         pairs = zip(chosen, marks, strict=True)
         lines.append([label, *(f"{row['learning_rate']:.2g}{mark}" for row, mark in pairs)])

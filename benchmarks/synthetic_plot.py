@@ -22,6 +22,9 @@ STYLES = {
     "hizoo": ("#000000", "-"),
     "hizoo_zovh": ("#000000", ":"),
     "zo_sah_1": ("#ddaa33", "-"),
+    "zo_sgd_hadamard": ("#ee8866", "--"),
+    "scalar_newton": ("#ee3377", "-"),
+    "scalar_newton_16": ("#ee3377", ":"),
 }
 """Colour and dashes of the methods whose curves are drawn; the matrix has all of them."""
 PAIR = ("#228833", "#cc3311")

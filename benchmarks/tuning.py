@@ -198,6 +198,7 @@ class Trial:
     def __init__(self, method: Method, setting: Setting, task: Task):
         self.task = task
         self.run = runner(method, setting, task)
+        self.tuned = method.tuned
         self.centre = method.centre(setting, task.dimension, task.curvature)
         self.facts = {"label": method.label, "queries_per_step": method.queries(setting)}
 
@@ -210,19 +211,18 @@ class Trial:
         num_tuning_seeds: int = 1,
         curve: bool = True,
     ) -> dict[str, Any]:
-        """Tunes unless told a learning rate, runs on these seeds, and sums up.
+        """Tunes unless told a learning rate or there is none, runs on these seeds, and sums up.
 
         Returns:
           ``label``; ``queries_per_step``, at most; what `tune` returns (``learning_rate`` alone,
-          if given); of the runs ``queries_spent`` at most, ``diverged``, how many; ``score`` and
+          if given, null if there is none); of the runs ``queries_spent`` at most, ``diverged``, how many; ``score`` and
           ``final``, {median, least, most, each} over the seeds (null for a run that is not a
           number); ``curve``, {queries, median, least, most}.
         """
-        if learning_rate is None:
+        entry: dict[str, Any] = {"learning_rate": learning_rate}
+        if learning_rate is None and self.tuned:
             entry = tune(self.task, self.run, self.centre, level, num_tuning_seeds)
-        else:
-            entry = {"learning_rate": learning_rate}
-        outcome = self.run(list(seeds), [entry["learning_rate"]] * len(seeds), level)
+        outcome = self.run(list(seeds), [entry["learning_rate"] or 1.0] * len(seeds), level)
         scores = np.asarray([self.task.score(values) for values in outcome.values])
         entry |= {
             "queries_spent": int(outcome.spent.max()),

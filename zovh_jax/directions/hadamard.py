@@ -22,9 +22,9 @@ MAX_PALEY = 256
 class Hadamard(Directions):
     """Orthogonal random signs, without replacement from round to round. For gradients and traces.
 
-    Row k of an epoch is u_i = H_ki s_i: H a Hadamard matrix of order D ≥ d (a Paley matrix times a
-    power of two) without its last D − d columns, and s random signs, the same for the epoch's D
-    rows. D/d is at most 1.07 above d = 1000, 1.02 on average. So E[u uᵀ] = I, and exactly
+    Row k of an epoch is u_i = r_k H_ki s_i: H a Hadamard matrix of order D ≥ d (a Paley matrix
+    times a power of two) without its last D − d columns, r and s random signs, s the same for the
+    epoch's D rows. D/d is at most 1.07 above d = 1000, 1.02 on average. So E[u uᵀ] = I, and exactly
 
         ‖u_k‖² = d,   u_kᵀ diag(h) u_k = Σ_i h_i,   Σ_{k<D} u_k u_kᵀ = D·I:
 
@@ -50,7 +50,10 @@ class Hadamard(Directions):
         sign_key = _wrap(words.at[-1].set(0), key)
         rows = (words[-1] % np.uint32(order) + indices.astype(jnp.uint32)) % np.uint32(order)
         low = np.uint32((1 << log_size) - 1)
-        factors = jnp.asarray(paley)[rows >> log_size].astype(jnp.uint32)
+        # A sign for each row as well: H's first column is constant, so that along a gradient on
+        # that parameter all slopes would be alike, which forward differences take for curvature.
+        turned = _hashed(rows ^ jax.random.key_data(sign_key)[0])
+        factors = jnp.asarray(paley)[rows >> log_size].astype(jnp.uint32) ^ turned[:, None]
         leaves, offset = [], 0
         for i, (shape, dtype) in enumerate(zip(structure.shapes, structure.dtypes, strict=True)):
 
@@ -100,6 +103,13 @@ def _mixed(words: jax.Array) -> jax.Array:
     ``jax.random.key(seed)`` would have the same signs for all seeds: only its last word differs.
     """
     return words.at[:-1].set(words[:-1] ^ words[-1] * np.uint32(0x9E3779B9))
+
+
+def _hashed(x: jax.Array) -> jax.Array:
+    """Words whose every bit depends on all bits of x (the last mixing of MurmurHash3)."""
+    x = (x ^ x >> 16) * np.uint32(0x85EBCA6B)
+    x = (x ^ x >> 13) * np.uint32(0xC2B2AE35)
+    return x ^ x >> 16
 
 
 @functools.cache

@@ -93,11 +93,13 @@ class Steps:
         measured = jnp.abs(2 * (change - trust.slope) / squared_length)
         error = 2 * (noise + trust.slope_error) / squared_length
         weight = 1 / (1 + jnp.square(error / jnp.maximum(model, TINY)))
-        weight = jnp.where(pending & finite & jnp.isfinite(measured), weight, 0)
-        gain = (1 - self.decay) * weight
+        weight = jnp.where(jnp.isfinite(measured), weight, 0)
+        # Where a step is too short to show curvature, half of what was believed: steps get longer.
+        measured = jnp.where(weight > 0, weight * measured, 0) + (1 - weight) * model / 2
+        gain = jnp.where(pending & finite, 1 - self.decay, 0)
         trust = trust._replace(
             limit=jnp.where(pending, limit, trust.limit),
-            curvature=trust.curvature + gain * (jnp.where(gain > 0, measured, 0) - trust.curvature),
+            curvature=trust.curvature + gain * (measured - trust.curvature),
             weight=trust.weight + gain * (1 - trust.weight),
         )
         return trust, failed
@@ -137,8 +139,8 @@ class Steps:
           length: ‖Σ s_k u_k‖ in the metric.
         """
         assert queries.origin is not None
-        trace, error = trust.trace.estimate
-        guess = jnp.maximum(jnp.abs(trace), 2 * error) / self.dimension
+        error = trust.trace.estimate.standard_error
+        guess = self._guess(trust)
         start = (trust.weight == 0) & jnp.isfinite(guess)
         gain = 1 - self.decay
         trust = trust._replace(
@@ -172,6 +174,11 @@ class Steps:
         """As there is no step to be judged, and the next will be short."""
         radius = jnp.minimum(trust.radius, trust.limit / math.sqrt(self.dimension))
         return trust._replace(radius=radius, squared_length=jnp.zeros_like(radius))
+
+    def _guess(self, trust: Trust) -> jax.Array:
+        """The curvature according to the trace, or what it may be at most; infinite if unknown."""
+        trace, error = trust.trace.estimate
+        return jnp.maximum(jnp.abs(trace), 2 * error) / self.dimension
 
     def _noise(self, origin: jax.Array, other: jax.Array) -> jax.Array:
         """The least difference of two values that means something."""

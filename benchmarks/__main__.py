@@ -16,6 +16,7 @@ CASES = {
     "noise": "how much noise each method stands",
     "drift": "how well each method follows an objective that moves",
     "hessian-error": "how far Hessian estimates are from the Hessian",
+    "newton": "optimisers without a learning rate against the best tuned ones",
     "speed": "time and memory of a step",
 }
 

@@ -133,6 +133,7 @@ def scalar_newton(
         queries, _, counts = asked.step(old, params, value_fn, value, "scalar_newton")
         structure, steps = structure_of(params), steps_of(params)
         trust, failed = steps.judge(state.trust, queries.origin)
+        queries = steps.anchored(queries)
         norms = queries.plan.squared_norms(structure)
         slopes, trust = steps.slopes(trust, queries, norms)
 

@@ -104,6 +104,13 @@ class Steps:
         )
         return trust, failed
 
+    def anchored(self, queries: Queries) -> Queries:
+        """With the mean of the finite values for an f(θ) that is not, so as to get away from it."""
+        valid, n = queries.valid, jnp.sum(queries.valid)
+        mean = jnp.sum(jnp.where(valid, queries.even, 0)) / jnp.maximum(n, 1)
+        origin = jnp.where(jnp.isfinite(queries.origin) | (n == 0), queries.origin, mean)
+        return dataclasses.replace(queries, origin=origin)
+
     def slopes(self, trust: Trust, queries: Queries, norms: jax.Array) -> tuple[jax.Array, Trust]:
         """s_k, [K], zero where a query was dropped; and the trace with this round in it.
 

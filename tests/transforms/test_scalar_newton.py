@@ -1,0 +1,268 @@
+"""scalar_newton against a float64 numpy transcription, and what it does on hard objectives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import zovh_jax as zo
+from zovh_jax._tree import structure_of
+
+K, D = 4, 12
+
+
+def run(f, x, num_steps, num_directions=K, radius=0.1, seed=0, **options):
+    """(parameters after each step, states)."""
+    optimizer = zo.scalar_newton(num_directions, radius, key=jax.random.key(seed), **options)
+
+    def step(carry, _):
+        x, state = carry
+        updates, state = optimizer.update(None, state, x, value_fn=f)
+        carry = optax.apply_updates(x, updates), state
+        return carry, carry
+
+    return jax.jit(lambda x: jax.lax.scan(step, (x, optimizer.init(x)), None, length=num_steps)[1])(
+        x
+    )
+
+
+def anharmonic(x):
+    return jnp.sum(jnp.arange(1.0, D + 1) * x**2) + jnp.sum(x**4) + jnp.prod(jnp.cos(x))
+
+
+class Transcription:
+    """The algorithm of the module's docstring, in numpy and without its guards."""
+
+    def __init__(self, f, x, radius, decay, share, paired):
+        self.f, self.x, self.mu, self.decay, self.share = f, x, radius, decay, share
+        self.paired = paired
+        self.limit = radius * np.sqrt(D)
+        self.samples, self.weights = np.zeros(0), np.zeros(0)
+        self.curvatures, self.weight = 0.0, 0.0  # sums; the first one is a guess
+        self.last = None  # step, slope, f before, slope's error
+
+    def trace(self):
+        w = self.weights
+        mean = np.average(self.samples, weights=w)
+        effective = w.sum() ** 2 / np.sum(w**2)
+        variance = np.average(np.square(self.samples - mean), weights=w) / (effective - 1)
+        return mean, np.sqrt(variance)
+
+    @property
+    def curvature(self):
+        return self.curvatures / self.weight
+
+    def remember(self, curvature):
+        self.curvatures = self.decay * self.curvatures + (1 - self.decay) * curvature
+        self.weight = self.decay * self.weight + (1 - self.decay)
+
+    def step(self, u):
+        f0, d = self.f(self.x), D
+        noise = 10 * np.finfo(np.float64).eps * abs(f0)
+        if self.last is not None:
+            p, slope, before, slope_error = self.last
+            length, change = np.linalg.norm(p), f0 - before
+            promised = slope + self.curvature * length**2 / 2
+            error = 2 * (noise + slope_error) / length**2
+            weight = 1 / (1 + (error / self.curvature) ** 2)
+            kappa = weight * abs(2 * (change - slope) / length**2)
+            kappa += (1 - weight) * self.curvature / 2
+            failed = change > abs(promised) + noise
+            if failed:
+                self.limit = length / 4
+            elif change / promised > 0.5:
+                self.limit = max(self.limit, 2 * length)
+            elif change / promised < 0.25:
+                self.limit = length / 2
+            self.remember(kappa)
+        plus = np.array([self.f(self.x + self.mu * v) for v in u])
+        minus = np.array([self.f(self.x - self.mu * v) for v in u])
+        even = (plus + minus) / 2 if self.paired else plus
+        past = self.trace()[0] if len(self.samples) else None
+        new = 2 * (even - f0) / self.mu**2
+        self.samples = np.append(self.samples, new)
+        self.weights = np.append(self.weights * self.decay, np.ones(K))
+        trace, error = self.trace()
+        if self.paired:
+            slopes = (plus - minus) / (2 * self.mu)
+        else:
+            slopes = (plus - f0) / self.mu - self.mu / 2 * (trace if past is None else past)
+        if self.last is not None and failed:
+            self.x = self.x - self.last[0]
+            self.mu = min(self.mu, self.limit / np.sqrt(d))
+            self.last = None
+            return True
+        if self.weight == 0:
+            self.remember(max(abs(trace), 2 * error) / d)
+        g = slopes @ u
+        m = min(self.share / self.curvature, self.limit / np.linalg.norm(g))
+        p = -m * g
+        slope_error = 0 if self.paired else m * abs(slopes.sum()) * self.mu / 2 * error
+        self.last = p, -m * np.sum(slopes**2), f0, slope_error
+        self.x = self.x + p
+        wanted = max(np.linalg.norm(p) / np.sqrt(d), np.sqrt(10 * noise / (self.curvature * d)))
+        self.mu = np.clip(wanted, self.mu / 2, 2 * self.mu)
+        return False
+
+
+@pytest.mark.parametrize("stencil", [zo.stencils.forward(), zo.stencils.three_point()])
+def test_transcription(stencil, x64):
+    """Forty steps, with one that is taken back, to rounding."""
+    num_steps, key = 40, jax.random.key(0)
+
+    def sudden(x):
+        """With a step up that curvature does not announce."""
+        return anharmonic(x) + 5.0 * (jnp.sum(x) > -1.0)
+
+    x = jnp.linspace(-1, 0.7, D)
+    xs, states = run(sudden, x, num_steps, radius=0.3, stencil=stencil)
+    directions, structure = zo.directions.hadamard(), structure_of(x)
+    slow = Transcription(
+        jax.jit(sudden), np.asarray(x), 0.3, np.exp(-K / 100), 1 / D, stencil.paired
+    )
+    undone = []
+    for t in range(num_steps):
+        of_round = directions.round_key(jax.random.fold_in(key, 0), t, structure, K)
+        u = np.asarray(zo.Plan(of_round, directions, num_directions=K).draw(x))
+        undone.append(slow.step(u))
+        np.testing.assert_allclose(xs[t], slow.x, rtol=1e-6, atol=1e-8, err_msg=f"step {t}")
+        np.testing.assert_allclose(states.trust.radius[t], slow.mu, rtol=1e-6)
+    assert any(undone) and not all(undone)
+    assert float(sudden(xs[-1])) < 0.5 * float(sudden(x))
+
+
+@pytest.mark.parametrize("stencil", [zo.stencils.forward(), zo.stencils.three_point()])
+def test_an_isotropic_quadratic_is_done_in_epochs(stencil, x64):
+    """Each epoch of d slopes leaves little of the gap; random directions would leave 1/e."""
+    x = jax.random.normal(jax.random.key(1), (128,))
+    xs, _ = run(zo.problems.quadratic(), x, 5 * 16, num_directions=8, stencil=stencil)
+    f = jax.vmap(zo.problems.quadratic())(xs)
+    assert f[15] < 0.2 * f[0] and f[-1] < 1e-5 * f[0]
+
+
+HARD = {
+    "flat": lambda x: 3.0 + 0 * jnp.sum(x),
+    "linear": lambda x: jnp.sum(x),
+    "concave": lambda x: -jnp.sum(x**2),
+    "kink": lambda x: jnp.sum(jnp.abs(x)),
+    "quartic": lambda x: jnp.sum(x**4),
+    "one steep parameter": lambda x: 1e5 * x[0] ** 2 + jnp.sum(x**2),
+    "undefined outside": lambda x: jnp.sum(jnp.where(x > -1.5, (x - 1) ** 2, jnp.nan)),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_sane_on_hard_objectives(name):
+    """Downhill on all that has a downhill, never up by more than a step in between."""
+    f = HARD[name]
+    x = jax.random.uniform(jax.random.key(1), (24,), minval=-1.0)
+    xs, _ = run(f, x, 60, num_directions=6, radius=0.01)
+    values = np.append(f(x), jax.vmap(f)(xs))
+    assert np.isfinite(np.asarray(xs)).all()
+    if name == "flat":
+        assert np.array_equal(xs[-1], x)
+        return
+    assert values[1] <= values[0] + 0.01 * abs(values[0])
+    drop = values[0] - values[-1]
+    assert drop > (100 if name in ("linear", "concave") else 0.5 * values[0])
+    assert np.isfinite(values[-1])
+
+
+def test_a_step_to_nowhere_is_taken_back():
+    """f is not a number beyond a sphere that the first steps reach."""
+
+    def f(x):
+        return jnp.where(jnp.sum(x**2) > 24.5, jnp.nan, jnp.sum((x - 3) ** 2))
+
+    x = jnp.ones(24)
+    xs, _ = run(f, x, 40, num_directions=6, radius=0.01)
+    points = np.concatenate([x[None], xs])
+    values = np.asarray(jax.vmap(f)(points))
+    lost = np.flatnonzero(np.isnan(values))
+    assert 0 < len(lost) < 20
+    for i in lost[lost < len(points) - 1]:
+        if not np.isnan(values[i - 1]):
+            np.testing.assert_allclose(points[i + 1], points[i - 1], atol=1e-5)
+
+
+def test_a_start_at_nowhere_is_left():
+    """f(θ) is not a number, some of its neighbours' values are."""
+
+    def f(x):
+        return jnp.where(jnp.abs(x[0]) < 0.05, jnp.nan, jnp.sum((x - 3) ** 2))
+
+    x = jnp.zeros(24)
+    xs, _ = run(f, x, 30, num_directions=6, radius=0.1)
+    assert float(f(xs[-1])) < 0.2 * 216
+
+
+@pytest.mark.parametrize("name", ["quadratic", "levy", "rosenbrock", "ackley"])
+def test_starts_of_all_scales(name):
+    f = getattr(zo.problems, name)()
+
+    def ends(scale):
+        x = scale * f.start(50, jax.random.key(0))
+        return f(x), f(run(f, x, 100, num_directions=5, radius=0.01)[0][-1])
+
+    first, last = jax.vmap(ends)(jnp.array([0.1, 0.3, 1.0, 3.0, 10.0]))
+    assert np.all(np.asarray(last) < np.asarray(first))
+
+
+def test_noise_is_lived_with():
+    """With its standard deviation known, the end is near what noise allows; unknown, no worse
+    than the start."""
+    x = jnp.full(32, 3.0)
+
+    def mean_of_last(noise):
+        optimizer = zo.scalar_newton(8, 0.1, key=jax.random.key(0), noise=noise)
+
+        def step(carry, t):
+            x, state = carry
+
+            def f(y):
+                bits = jax.lax.bitcast_convert_type(y, jnp.int32)
+                key = jax.random.fold_in(jax.random.key(1), jnp.sum(bits) + t)
+                return jnp.sum(y**2) + 0.1 * jax.random.normal(key)
+
+            updates, state = optimizer.update(None, state, x, value_fn=f)
+            x = optax.apply_updates(x, updates)
+            return (x, state), jnp.sum(x**2)
+
+        carry = x, optimizer.init(x)
+        return np.mean(jax.jit(lambda: jax.lax.scan(step, carry, jnp.arange(400))[1])()[-100:])
+
+    assert mean_of_last(0.1) < 1.0
+    assert mean_of_last(0.0) < 288
+
+
+def test_the_radius_stays_above_rounding():
+    x = jnp.full(32, 1.0)
+    f = lambda x: 1e4 + jnp.sum(x**2)  # noqa: E731
+    xs, states = run(f, x, 200, num_directions=8)
+    # ½μ²·c·d ≥ 5·(10 ε |f|), with c = 2.
+    floor = np.sqrt(2 * 5 * 10 * np.finfo(np.float32).eps * 1e4 / (2 * 32))
+    assert np.asarray(states.trust.radius).min() > 0.5 * floor
+    assert float(f(xs[-1])) < 1e4 + 1
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"noise": -1.0}, "noise must be a finite standard deviation"),
+        ({"memory": 0.0}, "memory must be"),
+        ({"radius": 0.0}, "radius must be"),
+    ],
+)
+def test_errors(options, message):
+    with pytest.raises(ValueError, match=message):
+        zo.scalar_newton(
+            **({"num_directions": 4, "radius": 0.1, "key": jax.random.key(0)} | options)
+        )
+
+
+def test_directions_of_unknown_moments_raise():
+    directions = zo.directions.explicit(jnp.ones((4, 3)))
+    optimizer = zo.scalar_newton(4, 0.1, key=jax.random.key(0), directions=directions)
+    with pytest.raises(ValueError, match="no shrinkage is known"):
+        optimizer.update(None, optimizer.init(jnp.ones(3)), jnp.ones(3), value_fn=jnp.sum)

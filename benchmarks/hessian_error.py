@@ -36,7 +36,7 @@ import argparse
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ from tqdm import tqdm
 
 import zovh_jax as zo
 from benchmarks import (
+    hessian_bias,
     hessian_error_tables,
     hessian_interpolation,
     hessian_interpolation_tables,
@@ -58,13 +59,12 @@ from benchmarks.hessian_error_tables import pick, slopes
 from benchmarks.hessian_measure import (
     LABELS,
     METHODS,
-    bias,
     errors,
     in_the_ball,
     inverse_gap,
     locate,
+    quartiles,
 )
-from zovh_jax.problems.curvature import BandedPlusLowRank
 
 HERE = Path(__file__).parent
 NUM_DIRECTIONS, ROUNDS, RADIUS, STEP, DAMPING, BATCH = 3, 5, 0.1, 1e-4, 0.1, 16
@@ -77,7 +77,6 @@ PROBLEMS = {
 }
 INTERPOLATED = PROBLEMS | {"levy": zo.problems.levy(), "ackley": zo.problems.ackley()}
 LAYER_RADII = (0.5, 0.01)
-BIAS_DIMENSION = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,19 +127,6 @@ FULL = Size(
 )
 
 
-class Kink(zo.problems.Problem):
-    """Σ ½x² + |x|³/6: its Hessian I + diag|x| is Lipschitz and no more; the worst case at 0."""
-
-    def _value(self, x):
-        return jnp.sum(jnp.square(x) / 2 + jnp.abs(x) ** 3 / 6)
-
-    def _gradient(self, x):
-        return x + x * jnp.abs(x) / 2
-
-    def _hessian(self, x):
-        return BandedPlusLowRank(1 + jnp.abs(x))
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache", type=Path, default=HERE.parent / ".cache", help="where the network is kept"
@@ -157,8 +143,9 @@ def run(args: argparse.Namespace) -> None:
     size = FULL if args.full else QUICK
     path = args.out / "hessian-error.json"
     if args.part == "interpolation":
-        layers = hessian_layers.load(args.cache, victim.Settings(), BATCH, jnp.float32)
         result = json.loads(path.read_text())
+        with jax.enable_x64(True):
+            layers = hessian_layers.load(args.cache, victim.Settings(), BATCH, jnp.float32)
         result["interpolation"] = measure_interpolation(size, layers)
     else:
         result = measure(size, args.cache)
@@ -183,10 +170,10 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
 
 def measure(size: Size, cache: Path, settings: victim.Settings = victim.Settings()) -> dict:
     """Everything; the content of the JSON file, with the network of these settings."""
-    layers = hessian_layers.load(cache, settings, BATCH, jnp.float32)
     with jax.enable_x64(True):
+        layers = hessian_layers.load(cache, settings, BATCH, jnp.float32)
         rows = synthetic_errors(size) + layer_errors(size, layers)
-        biases = measure_bias(size)
+        biases = hessian_bias.rows(PROBLEMS, size.bias_directions)
         inverses = measure_inverses(size)
     return {
         "environment": report.environment(),
@@ -326,37 +313,6 @@ def paid_by(queries: int) -> dict[str, int]:
     return {name: method.directions(queries) for name, method in METHODS.items()}
 
 
-def measure_bias(size: Size) -> list[dict[str, Any]]:
-    d = BIAS_DIMENSION
-    x = in_the_ball(d)(jax.random.key(1))
-    rosenbrock, styblinski = PROBLEMS["rosenbrock"], PROBLEMS["styblinski_tang"]
-    # ∇²F_μ − ∇²f in closed form: ½μ² times the Laplacian of ∇²f for quartics.
-    cases = {
-        "styblinski_tang": (styblinski, x, lambda mu: 6 * mu**2 * np.sqrt(d)),
-        "rosenbrock": (rosenbrock, x, lambda mu: 12 * rosenbrock.valley * mu**2 * np.sqrt(d - 1)),
-        "levy": (zo.problems.levy(), x, None),
-        "kink": (Kink(), jnp.zeros(d), lambda mu: mu * np.sqrt(2 / np.pi) * np.sqrt(d)),
-    }
-    rows = []
-    for name, (problem, theta, closed_form) in tqdm(cases.items(), desc="bias"):
-        function = functools.partial(bias, problem, num_directions=size.bias_directions)
-        compiled = jax.jit(function)
-        norm = float(jnp.sqrt(problem.hessian(theta).squared_norm()))
-        for radius in np.geomspace(1e-3, 0.3, 6):
-            measured = compiled(theta, jax.random.key(2), radius)
-            known = None if closed_form is None else float(closed_form(radius)) / norm
-            rows.append(
-                {
-                    "problem": name,
-                    "dimension": d,
-                    "radius": float(radius),
-                    "relative": float(measured),
-                    "closed_form": known,
-                }
-            )
-    return rows
-
-
 def measure_inverses(size: Size) -> list[dict[str, Any]]:
     problem = PROBLEMS["quadratic"]
     rows = []
@@ -368,8 +324,3 @@ def measure_inverses(size: Size) -> list[dict[str, Any]]:
             medians = {name: float(np.median([gap[name] for gap in found])) for name in found[0]}
             rows.append({"dimension": d, "num_directions": count, **medians})
     return rows
-
-
-def quartiles(errors: Sequence[float]) -> dict[str, float]:
-    q25, median, q75 = np.percentile(errors, (25, 50, 75))
-    return {"median": float(median), "q25": float(q25), "q75": float(q75)}

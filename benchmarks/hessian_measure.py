@@ -1,10 +1,4 @@
-"""Errors of Hessian estimates without a d×d array, and the estimates themselves.
-
-An estimate is Ĥ = s·I + Σ_k w_k u_k u_kᵀ, so with G = [u_j·u_k], for any operator H whose products,
-trace and norm are known,
-
-  ‖Ĥ − H‖² = ‖Ĥ‖² − 2⟨Ĥ, H⟩ + ‖H‖²,
-  ‖Ĥ‖² = s²d + 2s Σ_k w_k ‖u_k‖² + wᵀ(G∘G)w,    ⟨Ĥ, H⟩ = s tr H + Σ_k w_k u_kᵀHu_k.
+"""Errors of Hessian estimates, and the estimates themselves.
 
 An objective here is what `zo.problems.Problem` is: a value, a gradient and a Hessian of a vector.
 """
@@ -18,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import zovh_jax as zo
+from benchmarks.hessian_yardstick import Yardstick
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,55 +86,6 @@ def locate(objective: Any, theta: jax.Array, step: Any, *, count: int) -> tuple[
 
     path = jax.lax.scan(move, theta, length=count)[1]
     return path, objective.hessian(path[-1])
-
-
-@dataclasses.dataclass(frozen=True)
-class Yardstick:
-    """All that ‖Ĥ − H‖/‖H‖ takes to know of directions and of H; made by `of`.
-
-    Attributes:
-      gram: (u_j·u_k)², [n, n].
-      norms, curvatures: ‖u_k‖² and u_kᵀHu_k, [n].
-      trace, squared_norm: of H.
-      dimension: d.
-    """
-
-    gram: jax.Array
-    norms: jax.Array
-    curvatures: jax.Array
-    trace: jax.Array
-    squared_norm: jax.Array
-    dimension: int
-
-    @classmethod
-    def of(cls, rows: jax.Array, exact: Any) -> "Yardstick":
-        gram = jnp.square(jnp.einsum("jd,kd->jk", rows, rows, precision="highest"))
-        curvatures = jnp.sum(rows * jax.vmap(exact.mv)(rows), 1)
-        norms = jnp.sqrt(jnp.diagonal(gram))
-        return cls(gram, norms, curvatures, exact.trace(), exact.squared_norm(), rows.shape[1])
-
-    def error(self, scale: jax.Array, weights: jax.Array, among: slice = slice(None)) -> jax.Array:
-        """‖Ĥ − H‖/‖H‖ of scale·I + Σ_k w_k u_k u_kᵀ over these directions."""
-        own = self._square(scale, weights, among)
-        mixed = scale * self.trace + weights @ self.curvatures[among]
-        return self._relative(own - 2 * mixed + self.squared_norm)
-
-    def error_of_identity(self, scale: jax.Array) -> jax.Array:
-        """‖scale·I − H‖/‖H‖."""
-        own = scale**2 * self.dimension
-        return self._relative(own - 2 * scale * self.trace + self.squared_norm)
-
-    def size(self, scale: jax.Array, weights: jax.Array) -> jax.Array:
-        """‖Ĥ‖/‖H‖."""
-        return self._relative(self._square(scale, weights, slice(None)))
-
-    def _square(self, scale, weights, among):
-        gram, norms = self.gram[among, among], self.norms[among]
-        own = scale**2 * self.dimension
-        return own + 2 * scale * (weights @ norms) + weights @ gram @ weights
-
-    def _relative(self, squared: jax.Array) -> jax.Array:
-        return jnp.sqrt(jnp.maximum(squared, 0) / self.squared_norm)
 
 
 def errors(
@@ -306,3 +252,8 @@ def inverse_gap(
         "of_correction": gap / jnp.linalg.norm(exact - basis / damping),
         "of_inverse": gap / jnp.sqrt(outside + jnp.sum(jnp.square(exact))),
     }
+
+
+def quartiles(values: Sequence[float]) -> dict[str, float]:
+    q25, median, q75 = np.percentile(values, (25, 50, 75))
+    return {"median": float(median), "q25": float(q25), "q75": float(q75)}

@@ -11,7 +11,20 @@ import numpy as np
 import pytest
 
 import zovh_jax as zo
-from benchmarks import hessian_error, hessian_layers, hessian_measure, report, victim
+from benchmarks import (
+    hessian_error,
+    hessian_error_plot,
+    hessian_interpolation,
+    hessian_interpolation_errors,
+    hessian_interpolation_plot,
+    hessian_layers,
+    hessian_measure,
+    hessian_newton,
+    report,
+    victim,
+)
+from benchmarks.hessian_error_tables import pick
+from benchmarks.hessian_interpolation_tables import advantage
 from benchmarks.hessian_measure import METHODS
 
 TINY = victim.Settings(channels=(2, 3), hidden=4, epochs=1, train_size=640)
@@ -30,6 +43,17 @@ SMALL = hessian_error.Size(
     bias_directions=64,
     inverse_dimensions=(20, 40),
     inverse_counts=(3,),
+    interpolation=dataclasses.replace(
+        hessian_interpolation.QUICK,
+        counts={4: (3, 10)},
+        seeds=2,
+        noise=(0.1,),
+        noise_counts={4: (3, 10)},
+        exact_dimensions=(2,),
+        exact_seeds=2,
+        newton_counts=(3, 12),
+        newton_seeds=2,
+    ),
 )
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
@@ -89,6 +113,82 @@ def test_errors_are_those_of_dense_matrices():
     for which, dense in want.items():
         error = np.linalg.norm(dense - truth) / np.linalg.norm(truth)
         np.testing.assert_allclose(found[which], error, rtol=1e-9, err_msg=str(which))
+
+
+@pytest.mark.usefixtures("x64")
+def test_interpolated_errors_are_those_of_dense_matrices():
+    """Again in numpy, from the same queries, at 3 pairs of 4."""
+    f, d, n, mu, level = zo.problems.rosenbrock(), 5, 3, 0.2, 0.7
+    x = jnp.linspace(-1, 1, d)
+    truth, value = np.asarray(jax.jit(jax.hessian(f))(x)), jax.jit(f)
+    norm = np.linalg.norm(truth)
+    found = jax.jit(hessian_interpolation_errors.errors, static_argnums=0, static_argnames="size")(
+        f, x, f.hessian(x), KEY, mu, np.array([[n, 0.0], [n, level]]), size=4
+    )
+
+    centre = float(value(x))
+    keys = jax.random.split(KEY, 3)
+    gaussian = zo.directions.gaussian()
+    u = np.asarray(zo.Plan(keys[0], gaussian, num_directions=4).draw(x))[:n]
+    v = np.asarray(zo.Plan(keys[1], gaussian, num_directions=9).draw(x))[: 2 * n + 1]
+    values = np.array([[value(x + mu * w), value(x - mu * w)] for w in u])
+    one, other = jax.random.split(keys[2])
+    sigma = level * mu**2 * norm / np.sqrt(2)
+    noise = sigma * np.asarray(jax.random.normal(one, (4, 2)))[:n]
+    at_centre = sigma * float(jax.random.normal(other, ()))
+
+    def outer(weights, rows):
+        return np.einsum("k,ki,kj->ij", weights, rows, rows)
+
+    def curvatures(values, origin):
+        return (values.sum(1) - 2 * origin) / mu**2
+
+    def tau(s):
+        return np.mean(s / np.sum(u**2, 1)) * np.eye(d)
+
+    def interpolated(s, prior):
+        missing = s - np.einsum("ki,ij,kj->k", u, prior, u)
+        return prior + outer(np.linalg.solve((u @ u.T) ** 2, missing), u)
+
+    @jax.jit
+    def auto(values, origin):
+        queries = zo.Queries.from_values(
+            values,
+            directions=zo.directions.explicit(u),
+            radius=mu,
+            stencil=zo.stencils.three_point(),
+            origin=origin,
+        )
+        return zo.estimators.interpolated_hessian(queries, x, ridge="auto").as_matrix()
+
+    s = curvatures(values, centre)
+    blurred = curvatures(values + noise, centre + at_centre)
+    forward = np.array([value(x + mu * w) for w in v])
+    always = {
+        "s3": outer(s / 2 / n, u) - np.mean(s) / 2 * np.eye(d),
+        "cd": outer(s / 2 / n, u),
+        "zovh": outer((forward - forward.mean()) / mu**2 / (2 * n), v),
+        "prior_noiseless": tau(s),
+    }
+    without = {
+        "interpolated": interpolated(s, tau(s)),
+        "interpolated_auto": auto(values, centre),
+        "interpolated_zero": interpolated(s, np.zeros((d, d))),
+        "prior": tau(s),
+        "noise_floor": truth,
+    }
+    under = {
+        "interpolated": interpolated(blurred, tau(blurred)),
+        "interpolated_auto": auto(values + noise, centre + at_centre),
+        "interpolated_zero": interpolated(blurred, np.zeros((d, d))),
+        "prior": tau(blurred),
+        "noise_floor": truth + auto(noise, at_centre),
+    }
+    for i, matrices in enumerate((always | without, always | under)):
+        assert set(found) == set(matrices)
+        for name, dense in matrices.items():
+            error = np.linalg.norm(dense - truth) / norm
+            np.testing.assert_allclose(found[name][i], error, rtol=1e-6, err_msg=name)
 
 
 def test_queries_are_charged_with_the_centre():
@@ -165,13 +265,19 @@ def test_starts_are_in_the_ball():
 
 def test_run(cache, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(hessian_error, "QUICK", SMALL)
+    monkeypatch.setattr(hessian_newton, "DIMENSION", 4)
+    monkeypatch.setattr(hessian_newton, "PRECISIONS", ("float64",))
+    steep = {"steep": zo.problems.quadratic(1e4)}
+    monkeypatch.setattr(hessian_interpolation, "QUADRATICS", steep)
     measure = hessian_error.measure
     monkeypatch.setattr(hessian_error, "measure", lambda size, path: measure(size, path, TINY))
-    hessian_error.run(argparse.Namespace(full=False, out=tmp_path, cache=cache))
+    hessian_error.run(argparse.Namespace(full=False, out=tmp_path, cache=cache, part="all"))
     result = json.loads((tmp_path / "hessian-error.json").read_text())
-    assert (tmp_path / "hessian-error.png").stat().st_size > 10_000
+    for name in ("hessian-error.png", "hessian-interpolation.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
     assert set(result) == {
-        *("environment", "settings", "labels", "errors", "bias", "inverses", "slopes")
+        *("environment", "settings", "labels", "errors", "bias", "inverses", "slopes"),
+        "interpolation",
     }
     assert set(result["environment"]) == set(report.environment())
     rows = result["errors"]
@@ -183,7 +289,29 @@ def test_run(cache, tmp_path, monkeypatch, capsys):
     texts = hessian_error.tables(result)
     printed = capsys.readouterr().out
     assert all(text in printed for text in texts.values())
-    assert {"same_directions", "same_queries", "slopes", "exponents"} <= set(texts)
+    assert {"same_directions", "same_queries", "slopes", "exponents", "newton"} <= set(texts)
+
+    part = result["interpolation"]
+    for key in ("errors", "noise", "exact", "newton"):
+        assert all(row["q25"] <= row["median"] <= row["q75"] for row in part[key])
+        assert all(name in hessian_interpolation.__doc__ for row in part[key] for name in row)
+    assert max(row["most"] for row in part["exact"]) < 1e-6
+    solved = pick(part["newton"], direction="newton", num_directions=12, noise=0.0)
+    assert len(solved) == 1 and solved[0]["least"] > 0.99
+
+
+def test_one_part_can_be_renewed(cache, tmp_path, monkeypatch):
+    old = json.loads(COMMITTED.read_text())
+    (tmp_path / COMMITTED.name).write_text(json.dumps(old))
+    new = old["interpolation"] | {"settings": old["interpolation"]["settings"] | {"seeds": 99}}
+    monkeypatch.setattr(hessian_error, "measure_interpolation", lambda size, layers: new)
+    monkeypatch.setattr(hessian_layers, "load", lambda *args: {})
+    for plot in (hessian_error_plot, hessian_interpolation_plot):
+        monkeypatch.setattr(plot, "save", lambda *args: None)
+    hessian_error.run(
+        argparse.Namespace(full=True, out=tmp_path, cache=cache, part="interpolation")
+    )
+    assert json.loads((tmp_path / COMMITTED.name).read_text()) == old | {"interpolation": new}
 
 
 def test_the_committed_result_is_a_full_one():
@@ -195,3 +323,20 @@ def test_the_committed_result_is_a_full_one():
     again = hessian_error.slopes(result["errors"], result["bias"], result["inverses"])
     for line, fitted in zip(result["slopes"], again, strict=True):
         assert line == fitted | {"slope": pytest.approx(line["slope"])}
+
+
+def test_the_committed_interpolation_is_a_full_one_and_shows_what_it_should():
+    part, full = json.loads(COMMITTED.read_text())["interpolation"], hessian_interpolation.FULL
+    for name in ("seeds", "layer_seeds", "exact_seeds", "newton_seeds"):
+        assert part["settings"][name] == getattr(full, name)
+    automatic = pick(part["errors"], method="interpolated_auto")
+    assert {row["problem"] for row in automatic} == {*full.functions, *hessian_layers.LAYERS}
+    # The kinks of the first layer's relus are no Hessian's curvature: the one exception.
+    assert max(row["of_prior"] for row in automatic if row["problem"] != "conv1") <= 1.02
+    for name in full.functions:
+        assert advantage(pick(part["errors"], problem=name, dimension=5000)) >= 100
+    assert max(row["most"] for row in part["exact"]) <= 1e-6
+    assert max(row["of_bound"] for row in pick(part["noise"], method="interpolated_auto")) < 1
+    newton = pick(part["newton"], num_directions=250, noise=0.0)
+    assert min(row["least"] for row in pick(newton, direction="newton")) >= 0.99
+    assert max(row["most"] for row in pick(newton, direction="zovh")) < 0

@@ -63,11 +63,15 @@ GUESSES = {
     "hizoo": -2,
     "zo_sah_1": 4,
     "zoar": -2,
+    "zoar_hadamard": -2,
+    "zoar_hadamard_8": -1,
+    "scalar_newton_16": None,
     "zovh_1": -4,
     "zovh": -4,
 }
-"""The methods of the table, and the half decade around which to look for their learning rates."""
-QUICK = ("zo_sgd", "zoar", "zovh_1", "zovh")
+"""The methods of the table, and the half decade around which to look for their learning rates;
+None for those that have none."""
+QUICK = ("zo_sgd", "zoar", "zoar_hadamard_8", "zovh_1", "zovh")
 LONGEST_GRID = 12
 WITHIN = (500, 1000, 2000, 4000)
 
@@ -98,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         seeds = range(10 if args.full else 1)
         images = args.images or (10 if args.full else 32)
-        names = args.methods or (GUESSES if args.full else QUICK)
+        names = args.methods or tuple(GUESSES if args.full else QUICK)
         rates = tuned_rates(args.tuning, facts, names)
         compare(victim, setting, facts, rates, images, seeds, args.out)
 
@@ -107,7 +111,7 @@ def compare(
     victim: Victim,
     setting: Setting,
     facts: dict[str, Any],
-    rates: dict[str, float],
+    rates: dict[str, float | None],
     images: int,
     seeds: range,
     out: Path,
@@ -118,12 +122,12 @@ def compare(
     entries, outcomes = [], {}
     plan = [(name, rate, METHODS[name].label, False) for name, rate in rates.items()]
     for of, name in CONTROLS.items():
-        if of in rates:
+        if rates.get(of):
             label = f"{METHODS[name].label}, at η/λ of {METHODS[of].label}"
             plan.append((name, tidy(rates[of] / setting.damping), label, True))
     for name, rate, label, control in plan:
         if (name, rate) not in outcomes:
-            jobs = make_jobs(victim, rows, seed_of, np.full(len(rows), rate))
+            jobs = make_jobs(victim, rows, seed_of, np.full(len(rows), rate or 1.0))
             outcomes[name, rate] = run_attacks(name, victim.logits, jobs, setting)
         outcome = outcomes[name, rate]
         entry = {"method": name, "label": label, "learning_rate": rate, "control": control}
@@ -163,6 +167,8 @@ def tune(
     """Tries rates around each method's guess until the best is inside, writes the table."""
     rows = attackable(victim, slice(0, TUNING_DIGITS), images)
     for name in names:
+        if GUESSES[name] is None:
+            continue
         tried: dict[int, dict[str, Any]] = {}
         wanted = [GUESSES[name] + i for i in (-1, 0, 1)]
         while wanted:
@@ -201,7 +207,7 @@ def keep_rates(path: Path, facts: dict[str, Any], images: int, name: str, entry:
     report.write_json(path, table)
 
 
-def tuned_rates(path: Path, facts: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
+def tuned_rates(path: Path, facts: dict[str, Any], names: Sequence[str]) -> dict[str, float | None]:
     """The methods' learning rates from the tuned table, if it was made for these attacks.
 
     Args:
@@ -213,7 +219,7 @@ def tuned_rates(path: Path, facts: dict[str, Any], names: Sequence[str]) -> dict
     tables = json.loads(path.read_text())["epsilon"] if path.exists() else {}
     table = tables.get(str(epsilon), {"methods": {}})
     remedy = f"python -m benchmarks attack --tune --epsilon {epsilon} --tuning {path}"
-    missing = [name for name in names if name not in table["methods"]]
+    missing = [n for n in names if n not in table["methods"] and GUESSES[n] is not None]
     if missing:
         raise ValueError(
             f"epsilon={epsilon} has no learning rates for {', '.join(missing)} in {path}, which "
@@ -226,7 +232,8 @@ def tuned_rates(path: Path, facts: dict[str, Any], names: Sequence[str]) -> dict
             f"the learning rates in {path} were tuned for other attacks ({', '.join(changes)}): "
             f"make them anew with {remedy}"
         )
-    return {name: table["methods"][name]["chosen"] for name in names}
+    chosen = {name: found["chosen"] for name, found in table["methods"].items()}
+    return {name: chosen[name] if GUESSES[name] is not None else None for name in names}
 
 
 def differing(table: dict[str, Any], facts: dict[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from benchmarks.victim import Victim
 COLOURS = (
     "#4477aa", "#228833", "#ccaa22", "#cc3311", "#66ccee",
     "#aa3377", "#ee7733", "#009988", "#888888", "#000000",
+    "#88cc66", "#004488", "#ee3377",
 )  # fmt: skip
 MOST_IMAGES = 5
 BANDS = 4

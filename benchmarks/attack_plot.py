@@ -71,7 +71,8 @@ def draw_images(axes, victim, setting, entry, outcome, attack, colour):
         adversarial - original, cmap="RdBu_r", vmin=-setting.epsilon, vmax=setting.epsilon
     )
     axes[2].imshow(adversarial, **grey)
-    axes[0].set_ylabel(entry["label"], color=colour, fontsize=10, fontweight="bold")
+    name = entry["label"].replace(", K", ",\nK")  # longer than a row is high
+    axes[0].set_ylabel(name, color=colour, fontsize=10, fontweight="bold")
     axes[0].set_xlabel(f"{victim.labels[row]}", fontsize=9)
     axes[1].set_xlabel(f"{outcome.queries[attack]} queries", fontsize=9)
     axes[2].set_xlabel(f"{victim.labels[row]} → {predicted}", fontsize=9)

@@ -110,9 +110,9 @@ def gradient(baseline: zo.baselines.Baseline, label: str, **options) -> Method:
 def zoar(label: str, history: bool, **options) -> Method:
     def make(rate, key, setting):
         kept = setting.history() if history else {"history_size": 1}
-        return zo.zoar(rate, **(setting.options(key) | options), **kept)
+        return zo.zoar(rate, **(setting.options(key) | kept | options))
 
-    return Method(label, make, forward(False))
+    return Method(label, make, lambda s: options.get("num_directions", s.num_directions))
 
 
 def zovh(label: str, history: bool, **options) -> Method:
@@ -166,18 +166,19 @@ def zo_sah(label: str, switch_every: int) -> Method:
     return Method(label, make, exactly(1 + planes * (2 + 3)), "newton")
 
 
-def newton(factory: Callable, label: str, num_directions: int | None = None, **options) -> Method:
-    """A method without a learning rate; K is the setting's unless given."""
+def newton(
+    factory: Callable, label: str, num_directions: int | None = None, rounds: int = 1
+) -> Method:
+    """A method without a learning rate, of so many rounds a step; K is the setting's or its own."""
 
     def count(setting):
         return num_directions or setting.num_directions
 
     def make(rate, key, setting):
         del rate
-        return factory(count(setting), setting.radius, key=key, **options)
+        return factory(count(setting), setting.radius, key=key)
 
-    pairs = factory is not zo.scalar_newton
-    return Method(label, make, lambda s: (1 + pairs) * count(s) + 1, "newton", tuned=False)
+    return Method(label, make, lambda s: rounds * (count(s) + 1), "newton", tuned=False)
 
 
 ORIGIN = zo.baselines.origin()
@@ -206,6 +207,13 @@ METHODS = {
     "zoar_1": zoar("ZoAR, N = 1", history=False),
     "zoar": zoar("ZoAR", history=True),
     "zoar_hadamard": zoar("ZoAR, Hadamard", history=True, directions=zo.directions.hadamard()),
+    "zoar_hadamard_8": zoar(
+        "ZoAR, Hadamard, K = 8, N = 3",
+        history=True,
+        directions=zo.directions.hadamard(),
+        num_directions=8,
+        history_size=3,
+    ),
     "zovh_1": zovh("ZoVH, N = 1", history=False),
     "zovh": zovh("ZoVH", history=True),
     "zovh_exact": zovh("ZoVH, exact inverse", history=True, solver=zo.solvers.woodbury()),
@@ -216,6 +224,8 @@ METHODS = {
     "zo_sah_1": zo_sah("ZO-SAH, T = 1", 1),
     "scalar_newton": newton(zo.scalar_newton, "scalar Newton"),
     "scalar_newton_16": newton(zo.scalar_newton, "scalar Newton, K = 16", 16),
+    "diagonal_newton": newton(zo.diagonal_newton, "diagonal Newton, K = 16", 16),
+    "subspace_newton": newton(zo.subspace_newton, "subspace Newton, K = 16", 16, rounds=2),
 }
 CONTROLS = {"zovh_1": "zoar_1", "zovh": "zoar"}
 """ZoVH and what it should be compared with at learning rate η/λ."""

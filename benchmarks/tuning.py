@@ -211,13 +211,13 @@ class Trial:
         num_tuning_seeds: int = 1,
         curve: bool = True,
     ) -> dict[str, Any]:
-        """Tunes unless told a learning rate or there is none, runs on these seeds, and sums up.
+        """Tunes, unless told a rate or there is none; runs on these seeds, and sums up.
 
         Returns:
           ``label``; ``queries_per_step``, at most; what `tune` returns (``learning_rate`` alone,
-          if given, null if there is none); of the runs ``queries_spent`` at most, ``diverged``, how many; ``score`` and
-          ``final``, {median, least, most, each} over the seeds (null for a run that is not a
-          number); ``curve``, {queries, median, least, most}.
+          if given, null if there is none); of the runs ``queries_spent`` at most, ``diverged``, how
+          many; ``score`` and ``final``, {median, least, most, each} over the seeds (null for a run
+          that is not a number); ``curve``, {queries, median, least, most}.
         """
         entry: dict[str, Any] = {"learning_rate": learning_rate}
         if learning_rate is None and self.tuned:

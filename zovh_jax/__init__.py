@@ -44,6 +44,7 @@ from zovh_jax.operators import LowRankPlusScaled
 from zovh_jax.queries import Plan, Queries
 from zovh_jax.solvers import inverse, neumann_solve, solve
 from zovh_jax.transforms import (
+    diagonal_newton,
     hizoo,
     mezo,
     num_queries,
@@ -57,6 +58,7 @@ from zovh_jax.transforms import (
     spsa,
     spsa2,
     spsa_gains,
+    subspace_newton,
     zo_adamm,
     zo_gradient,
     zo_hizoo,
@@ -79,6 +81,7 @@ __all__ = [
     "Plan",
     "Queries",
     "baselines",
+    "diagonal_newton",
     "directions",
     "estimators",
     "evaluators",
@@ -105,6 +108,7 @@ __all__ = [
     "spsa2",
     "spsa_gains",
     "stencils",
+    "subspace_newton",
     "value_and_grad",
     "zo_adamm",
     "zo_gradient",

@@ -99,14 +99,17 @@ DEFAULTS = {
     zo.spsa: {"learning_rate": 0.1},
     zo.spsa2: {"learning_rate": 0.1},
     sah: {"learning_rate": 0.1},
+    zo.subspace_newton: {"rank": 2},
 }
 COPIES = {
     zo.radazo: 2,
     zo.zo_adamm: 3,
     zo.rspg: 1,
+    zo.diagonal_newton: 2,
     zo.zo_hizoo: 1,
     zo.hizoo: 1,
     zo.zoha: 1,
+    zo.subspace_newton: 4,
 }
 """Copies of the parameters in the state of those that keep any."""
 
@@ -179,6 +182,7 @@ ADAPTIVE = {"reuse": zo.reuse.adaptive(), "history_size": 3}
 IMPORTANCE = {"reuse": zo.reuse.importance(), "history_size": 3}
 TWO_RADII = {"initial_hessian": 2.0, "gradient_radius": 0.2}
 MASKED = {"directions": zo.directions.masked(zo.directions.gaussian(), {"b": False, "w": True})}
+FROZEN = {"mask": {"b": False, "w": True}}
 SWITCHING = {"switch_every": 1}
 OF_3 = {"subspace_dimension": 3}
 TO_ZERO = {"ridge_towards": "zero"}
@@ -241,6 +245,10 @@ CASES = [
     Case("scalar", zo.scalar_newton, {}, 5, 4),
     Case("scalar-three-ragged", zo.scalar_newton, THREE | RAGGED, 9, 8),
     Case("scalar-masked-chunked", zo.scalar_newton, MASKED | CHUNKED, 5, 4),
+    Case("diagonal", zo.diagonal_newton, {}, 5, 4),
+    Case("diagonal-masked-chunked", zo.diagonal_newton, MASKED | CHUNKED, 5, 4),
+    Case("spikes", zo.subspace_newton, {}, 10, 9),
+    Case("spikes-three-masked-ragged", zo.subspace_newton, THREE | FROZEN | RAGGED, 18, 17),
     Case("zovh", zo.zovh, {}, 4, 4),
     Case("zovh-chunked-reuse", zo.zovh, CHUNKED | REUSE, 4, 4),
 ]

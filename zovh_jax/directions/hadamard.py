@@ -74,15 +74,13 @@ class Hadamard(Directions):
         return leaves
 
     def round_key(self, key, count, structure, num_directions):
-        log_size, paley = _matrix(structure.size)
-        num_rounds = -(-(len(paley) << log_size) // num_directions)
+        num_rounds = -(-order_of(structure.size) // num_directions)
         epoch, i = jnp.divmod(jnp.asarray(count, jnp.uint32), np.uint32(num_rounds))
         words = jax.random.key_data(jax.random.fold_in(key, epoch))
         return _wrap(_mixed(words.at[-1].set(i * np.uint32(num_directions))), key)
 
     def shrinkage(self, n, structure):
-        log_size, paley = _matrix(structure.size)
-        return without_replacement(n, structure.size, len(paley) << log_size)
+        return without_replacement(n, structure.size, order_of(structure.size))
 
     def check_rounds(self, structure, num_directions):
         if structure.size > 2**31:
@@ -90,6 +88,12 @@ class Hadamard(Directions):
                 f"hadamard directions have at most 2**31 parameters, got {structure.size}: use "
                 "zo.directions.rademacher()."
             )
+
+
+def order_of(size: int) -> int:
+    """D, of the least Hadamard matrix that has ``size`` columns."""
+    log_size, paley = _matrix(size)
+    return len(paley) << log_size
 
 
 def _wrap(words: jax.Array, like: jax.Array) -> jax.Array:
@@ -133,4 +137,4 @@ def _matrix(size: int) -> tuple[int, np.ndarray]:
     return (order // m).bit_length() - 1, paley
 
 
-__all__ = ["Hadamard"]
+__all__ = ["Hadamard", "order_of"]

@@ -10,9 +10,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from zovh_jax._tree import Structure
 from zovh_jax.directions.families import Directions, Rademacher
-from zovh_jax.directions.hadamard import Hadamard, _matrix
+from zovh_jax.directions.hadamard import Hadamard
 
 
 @jax.tree_util.register_static
@@ -56,12 +55,6 @@ class Halves(Directions):
 
     def check_rounds(self, structure, num_directions):
         Hadamard().check_rounds(structure, num_directions)
-
-
-def order_of(structure: Structure) -> int:
-    """D, of the Hadamard matrix for these parameters."""
-    log_size, paley = _matrix(structure.size)
-    return len(paley) << log_size
 
 
 @jax.tree_util.register_dataclass
@@ -120,4 +113,4 @@ class Either(Directions):
         self.second.check_rounds(structure, num_directions)
 
 
-__all__ = ["Either", "Halves", "order_of"]
+__all__ = ["Either", "Halves"]

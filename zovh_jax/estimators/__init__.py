@@ -3,6 +3,7 @@
 - ``gradient``: first order; the place to start.
 - ``hessian``: an operator, for its products, trace, diagonal, or to solve with.
 - ``hessian_trace``: one number of the Hessian's, with its standard error; cheap.
+- ``hessian_diagonal``: the diagonal; exact from d pairs on where there is nothing else.
 - ``newton_direction``: both in one, with the ZoVH paper's leave-one-out correction.
 - ``interpolated_gradient``, ``interpolated_hessian``: biased towards a prior, and far more
   accurate where there are fewer queries than unknowns.
@@ -10,6 +11,7 @@
 Every one of them takes what `zo.query`, `zo.Queries.from_values` or `zo.History.queries` returns.
 """
 
+from zovh_jax.estimators.diagonal import hessian_diagonal
 from zovh_jax.estimators.gradient import gradient
 from zovh_jax.estimators.hessian import hessian
 from zovh_jax.estimators.interpolation import interpolated_gradient, interpolated_hessian
@@ -21,6 +23,7 @@ __all__ = [
     "TraceEstimate",
     "gradient",
     "hessian",
+    "hessian_diagonal",
     "hessian_trace",
     "interpolated_gradient",
     "interpolated_hessian",

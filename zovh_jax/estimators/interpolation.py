@@ -8,21 +8,17 @@ it is zero on quadratics once the directions span everything (n ≥ d for a grad
 a Hessian).
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from zovh_jax._tree import cast_leaves, flatten_like, scalar_dtype, vdot, widen
 from zovh_jax._types import PyTree
+from zovh_jax.estimators.least_change import Ridge, check_ridge, fit
 from zovh_jax.estimators.weights import usable
 from zovh_jax.operators import LowRankPlusScaled, Sum
 from zovh_jax.queries import Queries, check_params
-
-RIDGES = [10.0 ** (i / 5) for i in range(-30, 16)]
-"""Candidates of ``ridge="auto"``."""
-
-Ridge = float | jax.Array | Literal["auto"]
 
 
 def interpolated_gradient(
@@ -63,7 +59,7 @@ def interpolated_gradient(
       True
     """
     structure = check_params(queries, params)
-    ridge = _check_ridge(ridge)
+    ridge = check_ridge(ridge)
     forward = not queries.stencil.paired
     origins = queries.origins if forward else None
     valid = usable(queries, needs_origin=origins is not None)
@@ -75,7 +71,7 @@ def interpolated_gradient(
         residual = residual - jnp.sum(dots, -1)
     gram = jnp.sum(queries.plan.gram(structure), -1)
     constant = 1 / queries.radii if forward and origins is None else None
-    beta = _fit(gram, jnp.where(valid, residual, 0), valid, ridge, constant)
+    beta = fit(gram, jnp.where(valid, residual, 0), valid, ridge, constant)
     change = queries.plan.combine(beta, structure)
     if prior is not None:
         change = [
@@ -122,7 +118,7 @@ def interpolated_hessian(
       True
     """
     structure = check_params(queries, params)
-    ridge = _check_ridge(ridge)
+    ridge = check_ridge(ridge)
     if not queries.stencil.paired or queries.origins is None:
         raise ValueError(
             "interpolated_hessian needs pairs and f(θ), to tell curvature from slope: query with "
@@ -146,69 +142,9 @@ def interpolated_hessian(
     else:
         raise ValueError(f"prior must be 'trace', None or an operator with mv; got {prior!r}.")
     residual = jnp.where(valid, measured - expected, 0)
-    alpha = _fit(jnp.square(gram), residual, valid, ridge)
+    alpha = fit(jnp.square(gram), residual, valid, ridge)
     change = LowRankPlusScaled(queries.plan, alpha, scale, structure)
     return change if prior is None or isinstance(prior, str) else Sum((prior, change))
-
-
-def _check_ridge(ridge: Any) -> Any:
-    if isinstance(ridge, str) and ridge == "auto":
-        return ridge
-    if isinstance(ridge, str) or (isinstance(ridge, (int, float)) and not ridge >= 0):
-        raise ValueError(f"ridge must be a number of 0 or more, or 'auto'; got {ridge!r}.")
-    return jnp.asarray(ridge, scalar_dtype())
-
-
-def _fit(
-    matrix: jax.Array,
-    target: jax.Array,
-    valid: jax.Array,
-    ridge: Any,
-    constant: jax.Array | None = None,
-) -> jax.Array:
-    """(M + ridge·m̄ I)⁺ (t − c·constant), [n], m̄ the mean of M's diagonal and c the best constant.
-
-    Directions that repeat others, or nearly, are eigenvalues that are nothing but rounding: the
-    pseudo-inverse leaves them out, so that nothing blows up.
-    """
-    both = valid[:, None] & valid[None, :]
-    n = jnp.maximum(jnp.sum(valid), 1).astype(matrix.dtype)
-    matrix = jnp.where(both, matrix, 0)
-    mean = jnp.sum(jnp.diagonal(matrix)) / n
-    matrix = matrix / jnp.where(mean > 0, mean, 1)
-    values, basis = jnp.linalg.eigh(matrix)
-    cutoff = 4 * matrix.shape[0] * jnp.finfo(matrix.dtype).eps * jnp.max(jnp.abs(values))
-    kept = values > cutoff
-
-    def rotate(x):
-        return jnp.einsum("ij,i->j", basis, x, precision="highest")
-
-    def solve(weights):
-        right = rotate(target)
-        if constant is None:
-            return weights * right, right
-        ones = rotate(jnp.where(valid, constant, 0))
-        total = jnp.sum(weights * ones**2)
-        right = right - jnp.sum(weights * ones * right) / jnp.where(total > 0, total, 1) * ones
-        return weights * right, right
-
-    def candidate(rho):
-        """The solution, and −2 log of the likelihood that t ~ N(0, s²(M + ρI)) at the best s²."""
-        total = jnp.maximum(values, 0) + rho
-        solution, right = solve(1 / total)
-        spread = jnp.maximum(jnp.sum(solution * right) / n, jnp.finfo(right.dtype).tiny)
-        dropped = matrix.shape[0] - n  # whose eigenvalues are zero, and tell nothing
-        return solution, n * jnp.log(spread) + jnp.sum(jnp.log(total)) - dropped * jnp.log(rho)
-
-    if isinstance(ridge, str):
-        solutions, deviances = jax.vmap(candidate)(jnp.asarray(RIDGES, matrix.dtype))
-        # The posterior mean over the candidates, which are spread evenly over orders of magnitude.
-        rotated = jnp.einsum("r,ri->i", jax.nn.softmax(-deviances / 2), solutions)
-    else:
-        total = jnp.where(kept, values + ridge.astype(values.dtype), 1)
-        rotated, _ = solve(jnp.where(kept, 1 / total, 0))
-    fitted = jnp.einsum("ij,j->i", basis, rotated, precision="highest")
-    return jnp.where(valid & (mean > 0), fitted / jnp.where(mean > 0, mean, 1), 0)
 
 
 __all__ = ["interpolated_gradient", "interpolated_hessian"]

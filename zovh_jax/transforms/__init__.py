@@ -5,6 +5,7 @@ Transformations emit an ascent direction or scale updates: ``zo_gradient``, ``zo
 with a learning rate. All take ``update(updates, state, params, value_fn=f)``.
 """
 
+from zovh_jax.transforms.diagonal_newton import diagonal_newton
 from zovh_jax.transforms.hizoo import hizoo, zo_hizoo, zoha
 from zovh_jax.transforms.mezo import mezo
 from zovh_jax.transforms.radazo import radazo, scale_by_radazo
@@ -14,6 +15,7 @@ from zovh_jax.transforms.scalar_newton import scalar_newton
 from zovh_jax.transforms.scale_by_inverse_hessian import scale_by_inverse_hessian
 from zovh_jax.transforms.spsa import spsa, spsa_gains
 from zovh_jax.transforms.spsa2 import spsa2, zo_spsa2
+from zovh_jax.transforms.subspace_newton import subspace_newton
 from zovh_jax.transforms.zo_adamm import scale_by_zo_adamm, zo_adamm
 from zovh_jax.transforms.zo_gradient import zo_gradient
 from zovh_jax.transforms.zo_sah import zo_sah
@@ -25,6 +27,7 @@ from zovh_jax.transforms.zovh import zo_newton, zovh
 
 __all__ = [
     "ZerothOrderState",
+    "diagonal_newton",
     "hizoo",
     "mezo",
     "num_queries",
@@ -38,6 +41,7 @@ __all__ = [
     "spsa",
     "spsa2",
     "spsa_gains",
+    "subspace_newton",
     "zo_adamm",
     "zo_gradient",
     "zo_hizoo",

@@ -59,7 +59,7 @@ def scalar_newton(
     - a trust region from the decrease that was had against that expected. A step after which f is
       not finite, or went up by more than it was to go down, is taken back in the next one.
     - μ: the length of a step in each parameter, ‖p‖/√d, but large enough that curvature is seen
-      above rounding and ``noise``: ½μ²·c·d ≥ 5·(noise + 10 ε|f|). It moves by a factor of 2 a step.
+      above rounding and ``noise``: ½μ²·c·d ≥ 5·(3 noise + 10 ε|f|). It moves by a factor of 2.
 
     The updates must be applied as they are: the method compares what they did with what it expects.
 
@@ -72,7 +72,8 @@ def scalar_newton(
       directions: the family of directions.
       stencil: ``forward()``, or pairs (``three_point()``), whose slopes need no baseline, at twice
         the queries.
-      noise: standard deviation of the objective's values, where it is not deterministic.
+      noise: standard deviation of the objective's values, where it is not deterministic: without
+        it noise is taken for curvature, and steps become too short for their own good.
       memory: slopes that the averages of curvature remember; their rounds' decay is e^(−K/memory).
       evaluate: as for `zo.zo_gradient`.
 

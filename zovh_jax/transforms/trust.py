@@ -106,8 +106,11 @@ class Steps:
 
     def anchored(self, queries: Queries) -> Queries:
         """With the mean of the finite values for an f(θ) that is not, so as to get away from it."""
+        assert queries.origin is not None
         valid, n = queries.valid, jnp.sum(queries.valid)
-        mean = jnp.sum(jnp.where(valid, queries.even, 0)) / jnp.maximum(n, 1)
+        mean = jnp.sum(jnp.where(valid, queries.even, 0)) / jnp.maximum(n, 1).astype(
+            queries.even.dtype
+        )
         origin = jnp.where(jnp.isfinite(queries.origin) | (n == 0), queries.origin, mean)
         return dataclasses.replace(queries, origin=origin)
 
@@ -165,10 +168,8 @@ class Steps:
             spread = jnp.where(jnp.isfinite(error), error, 0)
             error_of_slope = multiple * jnp.abs(jnp.sum(slopes)) * radius / 2 * spread
         wanted = jnp.sqrt(squared_length / self.dimension)
-        floor = jnp.sqrt(
-            10 * self._noise(queries.origin, queries.origin) / (curvature * self.dimension)
-        )
-        wanted = jnp.clip(jnp.maximum(wanted, floor), radius / 2, 2 * radius)
+        wanted = jnp.maximum(wanted, self._least_radius(trust, queries.origin))
+        wanted = jnp.clip(wanted, radius / 2, 2 * radius)
         return multiple, trust._replace(
             radius=jnp.where(squared_length > 0, wanted, radius),
             origin=queries.origin,
@@ -179,8 +180,15 @@ class Steps:
 
     def taken_back(self, trust: Trust) -> Trust:
         """As there is no step to be judged, and the next will be short."""
-        radius = jnp.minimum(trust.radius, trust.limit / math.sqrt(self.dimension))
+        least = self._least_radius(trust, trust.origin)
+        short = jnp.maximum(trust.limit / math.sqrt(self.dimension), least)
+        radius = jnp.minimum(trust.radius, short)
         return trust._replace(radius=radius, squared_length=jnp.zeros_like(radius))
+
+    def _least_radius(self, trust: Trust, origin: jax.Array) -> jax.Array:
+        """μ with ½μ²·c·d five times what noise may be."""
+        curvature = jnp.maximum(_average(trust), TINY)
+        return jnp.sqrt(10 * self._noise(origin, origin) / (curvature * self.dimension))
 
     def _guess(self, trust: Trust) -> jax.Array:
         """The curvature according to the trace, or what it may be at most; infinite if unknown."""
@@ -190,7 +198,7 @@ class Steps:
     def _noise(self, origin: jax.Array, other: jax.Array) -> jax.Array:
         """The least difference of two values that means something."""
         largest = jnp.maximum(jnp.abs(origin), jnp.where(jnp.isfinite(other), jnp.abs(other), 0))
-        return self.noise + ROUNDING * self.epsilon * largest
+        return 3 * self.noise + ROUNDING * self.epsilon * largest
 
 
 def start(radius: float, dimension: int) -> Trust:

@@ -1,0 +1,129 @@
+"""The Hessian's diagonal by least change: exactness, the error bound, priors, noise, refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import zovh_jax as zo
+from zovh_jax.directions import gaussian, hadamard, masked, orthogonal, rademacher, scaled
+from zovh_jax.estimators import hessian_diagonal
+
+pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
+D = 12
+LAMBDA = np.geomspace(1, 1e3, D)
+PARAMS = {"a": np.zeros((2, 3)), "b": np.zeros(6)}
+PAIRS = zo.stencils.three_point()
+RNG = np.random.default_rng(0)
+OFF = np.triu(RNG.normal(size=(D, D)), 1)
+
+
+def ravel(tree):
+    return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(tree)])
+
+
+def diagonal(params):
+    x = ravel(params)
+    return 0.5 * jnp.sum(LAMBDA * x**2) + jnp.sum(x) + 3.0
+
+
+def ask(n, f=diagonal, key=0, directions=gaussian(), stencil=PAIRS, params=PARAMS):
+    return zo.query(
+        f,
+        params,
+        jax.random.key(key),
+        num_directions=n,
+        radius=0.1,
+        stencil=stencil,
+        directions=directions,
+    )
+
+
+def error(h, truth=LAMBDA):
+    return np.linalg.norm(np.asarray(ravel(h)) - truth) / np.linalg.norm(truth)
+
+
+@pytest.mark.parametrize("prior", ["trace", None, "tree"])
+@pytest.mark.parametrize("n", [D, 3 * D])
+def test_exact_on_a_diagonal_quadratic_from_d_pairs_on(n, prior):
+    prior = jax.tree.map(jnp.ones_like, PARAMS) if prior == "tree" else prior
+    assert error(hessian_diagonal(ask(n), PARAMS, prior=prior)) < 1e-6
+
+
+@pytest.mark.parametrize("directions", [gaussian(), orthogonal()])
+def test_against_dense_least_squares(directions):
+    queries = ask(5, directions=directions)
+    squares = np.square(np.stack([ravel(u) for u in _rows(queries)]))
+    want = np.linalg.pinv(squares) @ (squares @ LAMBDA)
+    np.testing.assert_allclose(
+        ravel(hessian_diagonal(queries, PARAMS, prior=None)), want, rtol=1e-6, atol=1e-6
+    )
+
+
+def _rows(queries):
+    drawn = queries.plan.draw(PARAMS)
+    return [jax.tree.map(lambda x, i=i: x[i], drawn) for i in range(queries.plan.size)]
+
+
+def test_never_above_the_priors_error_and_rounds_add_up():
+    h, errors = None, [1.0]
+    for i in range(12):
+        h = hessian_diagonal(ask(3, key=i), PARAMS, prior=h)
+        errors.append(error(h))
+    assert np.all(np.diff(errors) < 1e-9)
+    assert errors[-1] < 0.3
+
+
+def test_scaled_directions():
+    scale = jax.tree.map(lambda x: 1 / jnp.sqrt(x), _tree(LAMBDA))
+    queries = ask(D, directions=scaled(gaussian(), scale))
+    assert error(hessian_diagonal(queries, PARAMS)) < 1e-5
+
+
+def _tree(x):
+    return {"a": jnp.reshape(x[:6], (2, 3)), "b": jnp.asarray(x[6:])}
+
+
+def test_frozen_leaves_keep_the_prior():
+    prior = _tree(np.full(D, 7.0))
+    queries = ask(8, directions=masked(gaussian(), {"a": True, "b": False}))
+    h = hessian_diagonal(queries, PARAMS, prior=prior)
+    np.testing.assert_allclose(h["a"].ravel(), LAMBDA[:6], rtol=1e-6)
+    np.testing.assert_array_equal(h["b"], prior["b"])
+
+
+def test_a_ridge_that_is_estimated_is_safe_beside_the_diagonal():
+    """Interpolation takes what is not on the diagonal for what is."""
+
+    def rotated(params):
+        x = ravel(params)
+        return diagonal(params) + 500 * x @ OFF @ x
+
+    errors = {ridge: [] for ridge in (0.0, "auto")}
+    for ridge, found in errors.items():
+        for key in range(8):
+            queries = ask(D, rotated, key)
+            found.append(error(hessian_diagonal(queries, PARAMS, ridge=ridge)))
+    assert np.median(errors["auto"]) < 2 < np.median(errors[0.0]) / 2
+
+
+def test_what_is_not_finite_is_dropped():
+    queries = ask(D + 2)
+    values = queries.values.at[0, 0].set(jnp.nan).at[1, 1].set(jnp.inf)
+    holed = zo.Queries(queries.plan, values, queries.radius, queries.origin, PAIRS)
+    assert error(hessian_diagonal(holed, PARAMS)) < 1e-6
+    none = zo.Queries(queries.plan, values * jnp.nan, queries.radius, queries.origin, PAIRS)
+    prior = _tree(LAMBDA)
+    np.testing.assert_array_equal(ravel(hessian_diagonal(none, PARAMS, prior=prior)), LAMBDA)
+
+
+def test_refusals():
+    for directions in (rademacher(), hadamard(), scaled(hadamard(), PARAMS)):
+        with pytest.raises(ValueError, match="see the trace only"):
+            hessian_diagonal(ask(4, directions=directions), PARAMS)
+    with pytest.raises(ValueError, match="needs pairs"):
+        hessian_diagonal(ask(4, stencil=zo.stencils.forward()), PARAMS)
+    with pytest.raises(ValueError, match="prior must be"):
+        hessian_diagonal(ask(4), PARAMS, prior="mean")
+    with pytest.raises(ValueError, match="ridge must be"):
+        hessian_diagonal(ask(4), PARAMS, ridge=-1.0)

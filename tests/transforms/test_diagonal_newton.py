@@ -1,0 +1,189 @@
+"""diagonal_newton: halves, what a sweep learns and what not, steps taken back, no learning rate."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import zovh_jax as zo
+from zovh_jax._tree import structure_of
+from zovh_jax.directions.hadamard import order_of
+from zovh_jax.directions.halves import Halves
+from zovh_jax.estimators.sweep import RANGE, DiagonalSweeps
+
+pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
+D, K = 30, 8
+LAMBDA = np.geomspace(1, 1e3, D)
+START = np.random.default_rng(0).normal(size=D)
+
+
+def diagonal(x):
+    return 0.5 * jnp.sum(LAMBDA * jnp.square(x))
+
+
+def run(f, num_steps, x=START, factory=zo.diagonal_newton):
+    """(values before each step, x, state)."""
+    optimizer = factory(K, 0.1, key=jax.random.key(0))
+
+    def step(carry, _):
+        x, state = carry
+        updates, state = optimizer.update(None, state, x, value_fn=f)
+        return (optax.apply_updates(x, updates), state), f(x)
+
+    @jax.jit
+    def steps(x):
+        return jax.lax.scan(step, (x, optimizer.init(x)), None, length=num_steps)
+
+    (x, state), values = steps(jnp.asarray(x))
+    return np.asarray(values), x, state
+
+
+def rounds_until_first_h():
+    order = order_of(structure_of(START).size)
+    return -(-2 * order // K) + -(-4 * order // K)
+
+
+def test_halves_tell_the_diagonal():
+    structure = structure_of(START)
+    order, directions = order_of(structure.size), Halves()
+    base, rows = jax.random.key(3), []
+    for i in range(-(-4 * order // K)):
+        key = directions.round_key(base, i, structure, K)
+        rows.append(zo.Plan(key, directions, num_directions=K, block_size=K).draw(START))
+    z = np.concatenate(rows).reshape(-1, 2, 2, D)[:order]
+    np.testing.assert_array_equal(z[:, :, 0], -z[:, :, 1])
+    half, other = z[:, 0, 0], z[:, 1, 0]
+    np.testing.assert_allclose(half**2 + other**2, 2)
+    w = half**2 - 1
+    np.testing.assert_allclose(w.T @ w, order * np.eye(D), atol=1e-9)
+    assert len({tuple(np.sign(row)) for row in half + other}) == order  # signs of their own
+
+
+def test_a_sweep_finds_a_diagonal_hessian_exactly():
+    _, _, state = run(diagonal, rounds_until_first_h())
+    ratios = np.asarray(state.curvature) / LAMBDA
+    np.testing.assert_allclose(ratios, ratios.mean(), rtol=1e-6)
+    assert float(state.curvature.mean()) == pytest.approx(1)
+    assert np.all(np.asarray(state.gathered) == 0)
+
+
+def test_the_round_that_ends_a_sweep_takes_no_step_and_then_all_is_isotropic():
+    end = rounds_until_first_h()
+    values, *_ = run(diagonal, end + 60)
+    assert values[end] == values[end - 1]
+    assert values[-1] < 1e-9 * values[0]
+
+
+def test_nothing_is_learnt_from_a_dense_hessian_with_a_constant_diagonal():
+    """A rotation by ±1: all of the curvature is off the diagonal, and the sums see it as noise."""
+    size = 32
+    matrix = np.array([[(-1) ** bin(i & j).count("1") for j in range(size)] for i in range(size)])
+    hessian = matrix @ np.diag(np.geomspace(1, 1e3, size)) @ matrix.T / size
+    x = np.random.default_rng(1).normal(size=size)
+    steps = 3 * -(-6 * size // K)
+    _, _, state = run(lambda x: 0.5 * x @ hessian @ x, steps, x)
+    assert int(state.sweep.rounds) >= 4 * size // K
+    assert np.all(np.abs(np.log(state.curvature)) < 1)
+
+
+def test_far_fewer_queries_than_the_scalar():
+    values, *_ = run(diagonal, 90)
+    scalar, *_ = run(diagonal, 180, factory=zo.scalar_newton)
+    assert values[-1] < 1e-6 * values[0]
+    assert scalar[-1] > 1e-4 * scalar[0]
+
+
+def test_a_step_is_taken_back_along_the_scaled_directions_it_was_made_of():
+    """Outside a small ball f is infinite: each step that leaves it is undone to the last digit."""
+
+    def walled(x):
+        return jnp.where(jnp.sum(jnp.square(x - START)) > 2.0, jnp.inf, diagonal(x))
+
+    optimizer = zo.diagonal_newton(K, 0.1, key=jax.random.key(0))
+    x, state = jnp.asarray(START), optimizer.init(START)
+    step = jax.jit(lambda x, s: optimizer.update(None, s, x, value_fn=walled))
+    seen, undone = [x], 0
+    for _ in range(60):
+        updates, state = step(x, state)
+        inside = bool(jnp.isfinite(walled(x)))
+        x = optax.apply_updates(x, updates)
+        if not inside:
+            np.testing.assert_allclose(x, seen[-2], rtol=1e-9, atol=1e-12)
+            undone += 1
+        seen.append(x)
+    assert undone > 2 and int(state.sweep.rounds) > 4
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: 0.0 * x[0] + 1.0,
+        lambda x: jnp.sum(LAMBDA * x),
+        lambda x: -diagonal(x),
+        lambda x: jnp.where(x[0] > -np.inf, jnp.nan, x[0]),
+    ],
+    ids=["flat", "linear", "concave", "nan"],
+)
+def test_sane_where_there_is_no_minimum(f):
+    values, x, state = run(f, 80)
+    assert np.all(np.isfinite(x)) and np.all(np.asarray(state.curvature) > 0)
+    assert np.asarray(state.curvature).min() >= RANGE * np.asarray(state.curvature).mean()
+    if np.isfinite(values[0]):
+        assert values[-1] <= values[0]
+
+
+def test_queries_dropped_in_a_sweep_leave_the_rest_of_it():
+    """A couple with a hole says nothing; ρ is then what the others say, and stays finite."""
+
+    def holed(x):
+        return jnp.where(jnp.sin(1e4 * jnp.sum(x)) > 0.98, jnp.nan, diagonal(x))
+
+    _, x, state = run(holed, 120)
+    assert int(state.rounds.num_nonfinite) > 10
+    assert np.all(np.isfinite(x)) and diagonal(x) < 1e-2 * diagonal(START)
+    assert np.corrcoef(np.log(state.curvature), np.log(LAMBDA))[0, 1] > 0.8
+
+
+def test_frozen_leaves_keep_their_curvature():
+    params = {"a": jnp.asarray(START[:20]), "b": jnp.asarray(START[20:])}
+    directions = zo.directions.masked(zo.directions.hadamard(), {"a": True, "b": False})
+
+    def f(p):
+        return jnp.sum(LAMBDA[:20] * jnp.square(p["a"])) + jnp.sum(p["b"])
+
+    optimizer = zo.diagonal_newton(K, 0.1, key=jax.random.key(0), directions=directions)
+
+    def step(carry, _):
+        updates, state = optimizer.update(None, carry[1], carry[0], value_fn=f)
+        return (optax.apply_updates(carry[0], updates), state), None
+
+    (after, state), _ = jax.lax.scan(step, (params, optimizer.init(params)), None, length=60)
+    np.testing.assert_array_equal(after["b"], params["b"])
+    np.testing.assert_array_equal(state.curvature["b"], 1)
+    ratios = np.asarray(state.curvature["a"]) / LAMBDA[:20]
+    np.testing.assert_allclose(ratios, ratios.mean(), rtol=1e-3)
+
+
+def test_rests_are_longer_where_sweeps_say_nothing_new():
+    sweeps = DiagonalSweeps(structure_of(START), (True,), K)
+    empty, h, gathered = sweeps.init(), jnp.ones(D), jnp.zeros(D)
+    rests = []
+    for _ in range(4):
+        empty, h, gathered = sweeps.finish(empty, h, gathered)
+        rests.append(int(empty.rest) // sweeps.length)
+    assert rests == [4, 16, 16, 16]
+
+
+def test_refusals():
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="multiple of 4"):
+        zo.diagonal_newton(6, 0.1, key=key)
+    for directions in (
+        zo.directions.explicit(jnp.ones((4, 2))),
+        zo.directions.scaled(zo.directions.hadamard(), jnp.ones(2)),
+    ):
+        with pytest.raises(ValueError, match="cannot be used"):
+            zo.diagonal_newton(4, 0.1, key=key, directions=directions)
+    with pytest.raises(ValueError, match="memory"):
+        zo.diagonal_newton(4, 0.1, key=key, memory=0.0)

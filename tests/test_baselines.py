@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import zovh_jax as zo
-from zovh_jax.baselines import leave_one_out, mean, none, origin, variance_optimal
+from zovh_jax.baselines import leave_one_out, mean, none, origin, past, variance_optimal
 from zovh_jax.directions import explicit
 
 pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
@@ -23,10 +23,11 @@ BASELINES = {
     "mean": mean(),
     "leave_one_out": leave_one_out(),
     "variance_optimal": variance_optimal(),
+    "past": past(1.7),
 }
 
 
-def coefficients(name, values, ratios, moments, normalized):
+def coefficients(name, values, ratios, moments, normalized, norms):
     """c_k by its definition, one query at a time."""
     n = len(values)
     c = np.zeros(n)
@@ -35,6 +36,7 @@ def coefficients(name, values, ratios, moments, normalized):
         b = {
             "none": lambda: 0.0,
             "origin": lambda: F0,
+            "past": lambda k=k: F0 + RADIUS**2 / 2 * 1.7 / D * norms[k],
             "mean": lambda: sum(ratios * values) / n,
             "leave_one_out": lambda k=k, o=others: sum(ratios[j] * values[j] for j in o) / (n - 1),
             "variance_optimal": lambda k=k, o=others: (
@@ -79,13 +81,14 @@ def test_estimates_are_the_written_sums(name, weights):
         gradient, hessian = estimate(values)
 
         normalized = weights == "self-normalised"
-        c = coefficients(name, f, ratios, [sum(x**2) for x in u], normalized)
+        norms = [sum(x**2) for x in u]
+        c = coefficients(name, f, ratios, norms, normalized, norms)
         expected = sum(c[k] * u[k] for k in range(len(f))) / RADIUS
         np.testing.assert_allclose(gradient, expected, rtol=1e-11, atol=1e-12)
 
         terms = [np.outer(x, x) - (name != "mean") * np.eye(D) for x in u]
         moments = [np.linalg.norm(np.outer(x, x) - np.eye(D)) ** 2 for x in u]
-        c = coefficients(name, f, ratios, moments, normalized)
+        c = coefficients(name, f, ratios, moments, normalized, norms)
         expected = sum(c[k] * terms[k] for k in range(len(f))) / RADIUS**2
         np.testing.assert_allclose(hessian, expected, rtol=1e-11, atol=1e-12)
 
@@ -105,6 +108,23 @@ def test_mean_without_identity_equals_leave_one_out_with_it(seed):
     )
     gradients = [zo.estimators.gradient(queries, x, baseline=b) for b in (mean(), leave_one_out())]
     np.testing.assert_allclose(*gradients, rtol=1e-11)
+
+
+def test_past_leaves_the_slopes_alone_where_curvature_is_the_same_everywhere():
+    """Fewer directions than any other baseline needs, and no noise but that of the directions."""
+    x = jnp.linspace(-1.0, 1.0, D)
+    queries = zo.query(
+        lambda x: 1.5 * jnp.sum(x**2),
+        x,
+        jax.random.key(0),
+        num_directions=1,
+        radius=0.7,
+        origin=True,
+        store_directions=True,
+    )
+    u = queries.plan.draw(x)[0]
+    found = zo.estimators.gradient(queries, x, baseline=past(3.0 * D))
+    np.testing.assert_allclose(found, 3 * jnp.vdot(x, u) * u, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["mean", "origin", "leave_one_out", "variance_optimal"])

@@ -7,9 +7,14 @@ baseline gives coefficients c_k such that Σ_k c_k φ(u_k) estimates E[(F − b)
 |---|---|---|
 | ``none()`` | 0 | W_k F_k / n |
 | ``origin()`` | f(θ) of the query's own round | W_k (F_k − f0) / n |
+| ``past(trace)`` | f(θ) + ½μ² trace/d ‖u_k‖² | W_k (F_k − b_k) / n |
 | ``mean()`` | F̄ = ΣWF/n, over all rounds | W_k (F_k − F̄) / (n − 1); see below |
 | ``leave_one_out()`` | F̄_{−k} = Σ_{j≠k} W_j F_j / (n − 1) | W_k (F_k − F̄_{−k}) / n |
 | ``variance_optimal()`` | b*_{−k} = Σ_{j≠k} WFw / Σ_{j≠k} Ww | W_k (F_k − b*_{−k}) / n |
+
+``past`` takes a trace of the Hessian from earlier rounds (`zo.estimators.TraceAverage`): it knows
+nothing of the directions at hand, so that all of them count, and on a Hessian τI it leaves nothing
+but the slopes.
 
 w = ‖φ(u)‖²: ‖u‖² for a gradient, ‖u uᵀ − I‖_F² = ‖u‖⁴ − 2‖u‖² + d for a Hessian (E12). With W = 1
 ``mean`` and ``leave_one_out`` are the same numbers. With plain importance ratios only
@@ -20,7 +25,7 @@ and F̄ is a weighted mean: then the divisor is n − ΣW²/n (n − 1 for equal
 """
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +74,23 @@ class Origin(Baseline):
 
     def coefficients(self, values, ratios, n, *, normalized, origins, moments):
         return ratios * (values - origins) / jnp.maximum(n, 1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Past(Origin):
+    """b_k = f(θ) + ½μ² trace/d ‖u_k‖², the trace from rounds that have gone by. For one round: the
+    values of a `History` lie around centres, and on traces, of their own.
+
+    Args:
+      trace: tr(H), a scalar that does not depend on these directions.
+    """
+
+    trace: Any
+
+    def rise(self, radii: jax.Array, norms: jax.Array, dimension: int) -> jax.Array:
+        """b_k − f(θ), [n], from μ and ‖u_k‖², [n], and d."""
+        return jnp.square(radii) / 2 * (self.trace / dimension) * norms
 
 
 @jax.tree_util.register_static
@@ -122,7 +144,8 @@ class VarianceOptimal(Baseline):
 none = NoBaseline
 origin = Origin
 mean = Mean
+past = Past
 leave_one_out = LeaveOneOut
 variance_optimal = VarianceOptimal
 
-__all__ = ["Baseline", "leave_one_out", "mean", "none", "origin", "variance_optimal"]
+__all__ = ["Baseline", "leave_one_out", "mean", "none", "origin", "past", "variance_optimal"]

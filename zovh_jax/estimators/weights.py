@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from zovh_jax import _checks
 from zovh_jax._tree import Structure, scalar_dtype
-from zovh_jax.baselines import Baseline
+from zovh_jax.baselines import Baseline, Past
 from zovh_jax.queries import Queries
 
 
@@ -73,6 +73,10 @@ def centred(
     """
     n = jnp.sum(valid).astype(scalar_dtype())
     values = jnp.where(valid, values, 0)
+    if isinstance(baseline, Past):
+        d = queries.plan.directions.dimension(structure)
+        rise = baseline.rise(queries.radii, queries.plan.squared_norms(structure), d)
+        values = jnp.where(valid, values - rise, 0)
     origins = None
     if baseline.needs_origin:
         assert queries.origins is not None

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax._tree import Structure, direction_dtype, scalar_dtype
+from zovh_jax.baselines import past
 from zovh_jax.estimators.trace import TraceAverage
 from zovh_jax.estimators.weights import usable
 from zovh_jax.queries import Queries
@@ -131,11 +132,10 @@ class Steps:
             slopes = jnp.where(valid, queries.odd, 0) / queries.radii
         else:
             # The first round is its own past.
-            past = jnp.where(
-                trust.trace.weight > 0, trust.trace.estimate.trace, trace.estimate.trace
-            )
-            bend = jnp.where(valid, past / d * norms, 0)
-            slopes = bends / (2 * queries.radii) - queries.radii / 2 * bend
+            old, new = (average.estimate.trace for average in (trust.trace, trace))
+            baseline = past(jnp.where(trust.trace.weight > 0, old, new))
+            rise = jnp.where(valid, baseline.rise(queries.radii, norms, d), 0)
+            slopes = (bends / 2 - rise) / queries.radii
         return slopes, trust._replace(trace=trace)
 
     def decide(

@@ -1,6 +1,7 @@
 """Argument checks. Every message names the argument, its value and the remedy."""
 
 import numbers
+import sys
 from typing import Any
 
 import jax
@@ -31,6 +32,26 @@ def positive(name: str, value: Any, *, schedule: bool = False) -> Any:
         return value
     also = ", or a schedule" if schedule else ""
     raise ValueError(f"{name} must be a finite number greater than 0{also}; got {value!r}.")
+
+
+def nonnegative(
+    name: str, value: Any, *, most: float = float("inf"), schedule: bool = False
+) -> Any:
+    """A finite number from 0 to ``most``. Arrays (and schedules, if allowed) pass."""
+    if schedule and callable(value):
+        return value
+    if isinstance(value, jax.Array) and value.ndim == 0:
+        return value
+    number = isinstance(value, (numbers.Real, np.ndarray)) and np.ndim(np.asarray(value)) == 0
+    if (
+        number
+        and not isinstance(value, bool)
+        and 0 <= float(value) <= min(most, sys.float_info.max)
+    ):
+        return value
+    allowed = "[0, ∞)" if most == float("inf") else f"[0, {most:g}]"
+    also = ", or a schedule" if schedule else ""
+    raise ValueError(f"{name} must be a number in {allowed}{also}; got {value!r}.")
 
 
 def key(value: Any, name: str = "key") -> jax.Array:

@@ -14,7 +14,7 @@ baseline gives coefficients c_k such that Σ_k c_k φ(u_k) estimates E[(F − b)
 
 ``past`` takes a trace of the Hessian from earlier rounds (`zo.estimators.TraceAverage`): it knows
 nothing of the directions at hand, so that all of them count, and on a Hessian τI it leaves nothing
-but the slopes.
+but the slopes. It is for gradients only.
 
 w = ‖φ(u)‖²: ‖u‖² for a gradient, ‖u uᵀ − I‖_F² = ‖u‖⁴ − 2‖u‖² + d for a Hessian (E12). With W = 1
 ``mean`` and ``leave_one_out`` are the same numbers. With plain importance ratios only
@@ -79,8 +79,10 @@ class Origin(Baseline):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Past(Origin):
-    """b_k = f(θ) + ½μ² trace/d ‖u_k‖², the trace from rounds that have gone by. For one round: the
-    values of a `History` lie around centres, and on traces, of their own.
+    """b_k = f(θ) + ½μ² trace/d ‖u_k‖², the trace from rounds that have gone by.
+
+    For gradients, as it depends on ‖u‖, and from one round: a `History` has a centre and a trace
+    for each.
 
     Args:
       trace: tr(H), a scalar that does not depend on these directions.

@@ -249,7 +249,7 @@ def test_the_radius_stays_above_rounding():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"noise": -1.0}, "noise must be a finite standard deviation"),
+        ({"noise": -1.0}, "noise must be a number"),
         ({"memory": 0.0}, "memory must be"),
         ({"radius": 0.0}, "radius must be"),
     ],
@@ -263,6 +263,37 @@ def test_errors(options, message):
 
 def test_directions_of_unknown_moments_raise():
     directions = zo.directions.explicit(jnp.ones((4, 3)))
-    optimizer = zo.scalar_newton(4, 0.1, key=jax.random.key(0), directions=directions)
-    with pytest.raises(ValueError, match="no shrinkage is known"):
-        optimizer.update(None, optimizer.init(jnp.ones(3)), jnp.ones(3), value_fn=jnp.sum)
+    with pytest.raises(ValueError, match="must know the moments"):
+        zo.scalar_newton(4, 0.1, key=jax.random.key(0), directions=directions)
+
+
+def test_pairs_without_the_origin_raise():
+    for factory in (zo.scalar_newton, zo.subspace_newton):
+        with pytest.raises(ValueError, match="does not ask for f"):
+            factory(4, 0.1, key=jax.random.key(0), stencil=zo.stencils.central())
+
+
+def test_a_blackout_is_survived():
+    """Rounds in which nothing is finite leave no mark."""
+    optimizer = zo.scalar_newton(6, 0.1, key=jax.random.key(0))
+
+    def step(carry, t):
+        x, state = carry
+        f = lambda x: jnp.where((t > 3) & (t < 8), jnp.nan, jnp.sum((x - 3) ** 2))  # noqa: E731
+        updates, state = optimizer.update(None, state, x, value_fn=f)
+        return (optax.apply_updates(x, updates), state), None
+
+    x = jnp.zeros(24)
+    (x, _), _ = jax.jit(lambda x: jax.lax.scan(step, (x, optimizer.init(x)), jnp.arange(60)))(x)
+    assert float(jnp.sum((x - 3) ** 2)) < 1e-2
+
+
+@pytest.mark.parametrize("radius", [1e-5, 1e3])
+def test_a_first_radius_that_is_off_by_far(radius):
+    """Nearly below rounding; and so large that all queries are outside of where f is defined."""
+
+    def f(x):
+        return jnp.where(jnp.max(jnp.abs(x)) < 100, jnp.sum((x - 3) ** 2), jnp.inf)
+
+    xs, _ = run(f, jnp.ones(24), 100, num_directions=6, radius=radius)
+    assert float(f(xs[-1])) < 1e-2

@@ -8,7 +8,7 @@ from zovh_jax._tree import cast_leaves, flatten_like, widen
 from zovh_jax._types import PyTree
 from zovh_jax.directions import Directions, Masked, Scaled
 from zovh_jax.estimators.least_change import Ridge, check_ridge, fit
-from zovh_jax.estimators.weights import usable
+from zovh_jax.estimators.weights import curvatures
 from zovh_jax.queries import Queries, check_params
 
 
@@ -66,9 +66,7 @@ def hessian_diagonal(
             f"directions={queries.plan.directions!r} have entries of one size, whose squares see "
             "the trace only: use zo.directions.gaussian()."
         )
-    valid = usable(queries, needs_origin=True)
-    bends = 2 * (jnp.where(valid, queries.even, 0) - jnp.where(valid, queries.origins, 0))
-    measured = bends / jnp.square(queries.radii)
+    measured, valid = curvatures(queries)
     # One replay for all: the squares stay in memory for the Gram matrix.
     squares = [
         u if u is None else jnp.square(u).reshape(queries.plan.size, -1)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from zovh_jax._tree import Structure
 from zovh_jax._types import PyTree
-from zovh_jax.baselines import Baseline, Origin, mean
+from zovh_jax.baselines import Baseline, Origin, Past, mean
 from zovh_jax.directions import Directions
 from zovh_jax.estimators.weights import centred, check_baseline, importance, usable
 from zovh_jax.operators import LowRankPlusScaled
@@ -105,9 +105,14 @@ def hessian_weights(
 
 def check_law(directions: Directions, baseline: Baseline, identity_term: bool) -> None:
     """Raises where these directions would silently give something else than the Hessian."""
+    if isinstance(baseline, Past):
+        raise ValueError(
+            "baseline=past(trace) follows ‖u‖², which would take trace/d·I off a Hessian: it is "
+            "for gradients. Use zo.baselines.mean() or origin()."
+        )
     if directions.law == "rademacher":
         raise ValueError(
-            "rademacher directions cannot see the Hessian's diagonal (u_i² = 1): use "
+            "rademacher and hadamard directions cannot see the Hessian's diagonal (u_i² = 1): use "
             "directions=zo.directions.gaussian()."
         )
     if directions.law == "scaled":

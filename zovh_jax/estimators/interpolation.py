@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from zovh_jax._tree import cast_leaves, flatten_like, scalar_dtype, vdot, widen
 from zovh_jax._types import PyTree
 from zovh_jax.estimators.least_change import Ridge, check_ridge, fit
-from zovh_jax.estimators.weights import usable
+from zovh_jax.estimators.weights import curvatures, usable
 from zovh_jax.operators import LowRankPlusScaled, Sum
 from zovh_jax.queries import Queries, check_params
 
@@ -125,9 +125,7 @@ def interpolated_hessian(
             f"zo.stencils.three_point(), or central() and origin=True; got {queries.stencil!r} "
             f"and origin={queries.origins is not None}."
         )
-    valid = usable(queries, needs_origin=True)
-    origins = jnp.where(valid, queries.origins, 0)
-    measured = 2 * (jnp.where(valid, queries.even, 0) - origins) / jnp.square(queries.radii)
+    measured, valid = curvatures(queries)
     gram = jnp.sum(queries.plan.gram(structure), -1)
     norms = jnp.diagonal(gram)
     scale = jnp.zeros((), scalar_dtype())

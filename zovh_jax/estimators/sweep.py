@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from zovh_jax._tree import Structure, scalar_dtype
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.directions.hadamard import order_of
-from zovh_jax.estimators.weights import usable
+from zovh_jax.estimators.weights import curvatures
 from zovh_jax.queries import Queries
 
 FLOOR = 1e-3
@@ -97,10 +97,8 @@ class DiagonalSweeps:
     ) -> tuple[Sweep, PyTree]:
         """With a round along `Halves` over √h in it; ``norms`` are ‖z‖², [K]."""
         n = self.num_directions // 4
-        assert queries.origins is not None
-        valid = usable(queries, needs_origin=True)
-        bends = jnp.where(valid, 2 * (queries.even - queries.origins), 0)
-        q = jnp.mean((bends / jnp.square(queries.radii)).reshape(n, 2, 2), -1)
+        bends, valid = curvatures(queries)
+        q = jnp.mean(bends.reshape(n, 2, 2), -1)
         squares = norms.reshape(n, 2, 2)[:, :, 0]
         # The last round of a sweep may end with the sweep's first rows once more.
         place = sweep.rounds % self.length * n + jnp.arange(n)

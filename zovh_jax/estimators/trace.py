@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from zovh_jax._tree import scalar_dtype
 from zovh_jax._types import PyTree
-from zovh_jax.estimators.weights import usable
+from zovh_jax.estimators.weights import curvatures
 from zovh_jax.queries import Queries, check_params
 
 
@@ -56,20 +56,18 @@ def hessian_trace(queries: Queries, params: PyTree | None = None) -> TraceEstima
       >>> bool(abs(trace - 8) < 0.01), bool(error < 0.01)
       (True, True)
     """
-    samples, valid = curvatures(queries, params)
+    samples, valid = _samples(queries, params)
     return TraceAverage.init().add_samples(samples, valid, decay=1).estimate
 
 
-def curvatures(queries: Queries, params: PyTree | None) -> tuple[jax.Array, jax.Array]:
+def _samples(queries: Queries, params: PyTree | None) -> tuple[jax.Array, jax.Array]:
     """uᵀHu of each direction, [n], divided by ‖u‖²/d if params are given; and which are finite."""
     if queries.origins is None:
         raise ValueError(
-            "hessian_trace needs f(θ), to tell curvature from value: query with origin=True, pass "
+            "the trace needs f(θ), to tell curvature from value: query with origin=True, pass "
             "value=f(params), or use zo.stencils.three_point()."
         )
-    valid = usable(queries, needs_origin=True)
-    samples = jnp.where(valid, 2 * (queries.even - queries.origins), 0)
-    samples = samples / jnp.square(queries.radii)
+    samples, valid = curvatures(queries)
     if params is not None:
         structure = check_params(queries, params)
         norms = queries.plan.squared_norms(structure)
@@ -116,10 +114,12 @@ class TraceAverage(NamedTuple):
           queries, params: as for `hessian_trace`.
           decay: in [0, 1].
         """
-        return self.add_samples(*curvatures(queries, params), decay=decay)
+        return self.add_samples(*_samples(queries, params), decay=decay)
 
     def add_samples(self, samples: jax.Array, valid: jax.Array, *, decay) -> "TraceAverage":
         """As `add`, from uᵀHu of each direction, [n], zero where not ``valid``."""
+        valid &= jnp.isfinite(jnp.square(samples))  # or the average would never be finite again
+        samples = jnp.where(valid, samples, 0)
         n = jnp.sum(valid).astype(samples.dtype)
         decay = jnp.where(n > 0, jnp.asarray(decay, samples.dtype), 1)
         return TraceAverage(
@@ -141,4 +141,4 @@ class TraceAverage(NamedTuple):
         return TraceEstimate(mean, jnp.where(effective > 1.5, error, jnp.inf))
 
 
-__all__ = ["TraceAverage", "TraceEstimate", "curvatures", "hessian_trace"]
+__all__ = ["TraceAverage", "TraceEstimate", "hessian_trace"]

@@ -25,6 +25,11 @@ def check_baseline(queries: Queries, baseline: Baseline, estimator: str) -> None
             f"queries; got num_directions={queries.plan.size}. Raise num_directions or "
             "history_size, or use baseline=zo.baselines.origin()."
         )
+    if isinstance(baseline, Past) and queries.plan.num_rounds is not None:
+        raise ValueError(
+            "baseline=past(trace) is the level around one θ, and these queries are the rounds of a "
+            "history: use zo.baselines.mean() or origin()."
+        )
 
 
 def usable(queries: Queries, needs_origin: bool) -> jax.Array:
@@ -32,6 +37,14 @@ def usable(queries: Queries, needs_origin: bool) -> jax.Array:
     if needs_origin and queries.origins is not None:
         return queries.valid & jnp.isfinite(queries.origins)
     return queries.valid
+
+
+def curvatures(queries: Queries) -> tuple[jax.Array, jax.Array]:
+    """2 (F − f0)/μ² with the even part for F, [n], zero where it is not finite; and where it is."""
+    assert queries.origins is not None
+    valid = usable(queries, needs_origin=True)
+    rise = jnp.where(valid, queries.even, 0) - jnp.where(valid, queries.origins, 0)
+    return 2 * rise / jnp.square(queries.radii), valid
 
 
 def importance(

@@ -145,13 +145,13 @@ def learned(
         jnp.concatenate([x, y]) for x, y in zip(jax.tree.leaves(spikes.basis), unit, strict=True)
     ]
     sizes = jnp.append(
-        KEPT * s * spikes.weights, top * jnp.square(length) / jnp.where(square > 0, square, 1)
+        KEPT * shift * spikes.weights, top * jnp.square(length) / jnp.where(square > 0, square, 1)
     )
     basis, excess = _eigenvectors(rows, sizes)
     left = jnp.maximum(trace - jnp.maximum(top - s, 0), trace / 10)
     new = Spikes(
         jax.tree.unflatten(jax.tree.structure(spikes.basis), basis),
-        jnp.where(excess > 0, s + excess, 0),
+        jnp.where(excess > 0, shift + excess, 0),
         jnp.maximum(left / (2 * dimension), TINY),
     )
     fine = (trace > 0) & (square > 0) & jnp.all(jnp.isfinite(excess)) & jnp.isfinite(new.scale)

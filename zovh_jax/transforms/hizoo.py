@@ -23,12 +23,10 @@ negative curvature is flipped along z as a whole, not for each parameter.
 """
 
 import dataclasses
-import math
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from zovh_jax import _checks
@@ -109,8 +107,8 @@ def zo_hizoo(
       >>> state[0].curvature.shape
       (2,)
     """
-    _at_least_zero("smoothing", smoothing, most=1)
-    _at_least_zero("damping", damping)
+    _checks.nonnegative("smoothing", smoothing, most=1, schedule=True)
+    _checks.nonnegative("damping", damping, schedule=True)
     _checks.positive("floor", floor)
     if variant not in VARIANTS:
         raise ValueError(f"variant must be 'paper' or 'zovh', got {variant!r}.")
@@ -281,16 +279,6 @@ def _curvatures(queries: Queries) -> jax.Array:
     n = jnp.sum(valid).astype(scalar_dtype())
     differences = jnp.where(valid, queries.even - queries.origins, 0)
     return jnp.abs(differences) / jnp.square(queries.radii) / jnp.maximum(n, 1)
-
-
-def _at_least_zero(name: str, value: Any, most: float = math.inf) -> None:
-    """A schedule, an array, or a number in [0, most]; finite."""
-    if callable(value) or isinstance(value, jax.Array):
-        return
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not number or not 0 <= value <= most or math.isinf(value):
-        allowed = "[0, 1]" if most == 1 else "[0, ∞)"
-        raise ValueError(f"{name} must be a number in {allowed}, or a schedule; got {value!r}.")
 
 
 __all__ = ["HiZOOState", "hizoo", "zo_hizoo", "zoha"]

@@ -30,7 +30,7 @@ from zovh_jax.transforms.rounds import (
     finite_or_zero,
     saturating_add,
 )
-from zovh_jax.transforms.trust import Steps, Trust, check_noise, epsilon_of, start
+from zovh_jax.transforms.trust import Steps, Trust, check, epsilon_of, start
 
 EAGERNESS = 4
 """A probe that takes a share g of the trace away is followed by another after d/(4g) queries."""
@@ -100,7 +100,7 @@ def subspace_newton(
     Returns:
       An optimiser: no learning rate, and the updates are steps downhill. Queries a step: K + 1
       (2K + 1 with pairs), one less where ``value=f(params)`` is passed; and in the steps that learn
-      K + 1 (2K + 1) more. State: rank + 2 copies of the parameters, and K + rank + 24 scalars.
+      K + 1 (2K + 1) more. State: rank + 2 copies of the parameters, and K + rank + 21 scalars.
       Memory for a step: that of a round, and rank + 3 copies of the parameters more in the steps
       that change V. Time beyond the queries': O(rank·K·d) a step.
 
@@ -119,10 +119,8 @@ def subspace_newton(
       >>> bool(f(x) < 0.1), int(zo.num_queries(state))  # from 92448
       (True, 1557)
     """
-    _checks.positive("radius", radius)
-    _checks.positive("memory", memory)
     _checks.positive_int("rank", rank)
-    check_noise(noise)
+    check(radius, noise, memory, stencil)
     k, directions = num_directions, masked(hadamard(), mask)
     rounds = Rounds(
         k,
@@ -141,7 +139,7 @@ def subspace_newton(
         return Steps(
             directions.dimension(structure),
             directions.shrinkage(k, structure) / k,
-            math.exp(-k / memory),
+            jnp.exp(-k / memory),
             noise,
             epsilon_of(structure),
         )
@@ -186,12 +184,13 @@ def subspace_newton(
         queries, _, counts = asked.step(old, params, traced_once, value, "subspace_newton")
         trust, failed = steps.judge(trust, queries.origin)
         norms = jnp.full((k,), steps.dimension, scalar_dtype())
-        slopes, trust = steps.slopes(trust, queries, norms)
+        anchored = steps.anchored(queries)
+        slopes, trust = steps.slopes(trust, anchored, norms)
 
         def go_on():
             along = _combined(queries.plan, slopes, structure)
             length = jnp.sqrt(spikes.inner(along, along))
-            multiple, decided = steps.decide(trust, queries, slopes, length)
+            multiple, decided = steps.decide(trust, anchored, slopes, length)
             return [-multiple.astype(x.dtype) * x for x in along], decided, -multiple * slopes
 
         def go_back():
@@ -209,9 +208,12 @@ def subspace_newton(
         def measure():
             far = queries.radius * math.sqrt(steps.dimension / k)
             moved = [
-                perturb(x, far, v)
-                for x, v in zip(
-                    jax.tree.leaves(params), jax.tree.leaves(probe.direction), strict=True
+                perturb(jnp.asarray(x, dtype), far, v)
+                for x, dtype, v in zip(
+                    jax.tree.leaves(params),
+                    structure.dtypes,
+                    jax.tree.leaves(probe.direction),
+                    strict=True,
                 )
             ]
             there = query(

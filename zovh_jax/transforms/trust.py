@@ -18,16 +18,20 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from zovh_jax import _checks
 from zovh_jax._tree import Structure, direction_dtype, scalar_dtype
 from zovh_jax.baselines import past
 from zovh_jax.estimators.trace import TraceAverage
-from zovh_jax.estimators.weights import usable
+from zovh_jax.estimators.weights import curvatures
 from zovh_jax.queries import Queries
+from zovh_jax.stencils import Stencil
 
 ROUNDING = 10
 """Rounding errors of a value, in units of its last digit."""
 TINY = 1e-30
 """The least curvature."""
+LARGEST = 1e3
+"""Up to where μ grows as long as nothing is seen."""
 
 
 class Trust(NamedTuple):
@@ -69,8 +73,8 @@ class Steps:
 
     dimension: int
     share: jax.Array | float
-    decay: float
-    noise: float
+    decay: jax.Array | float
+    noise: jax.Array | float
     epsilon: float
 
     def judge(self, trust: Trust, origin: jax.Array) -> tuple[Trust, jax.Array]:
@@ -84,9 +88,8 @@ class Steps:
         promised = trust.slope + model * squared_length / 2
         failed = pending & (~finite | (change > jnp.abs(promised) + noise))
         # Where rounding hides what was promised, nothing is learned.
-        ratio = jnp.where(
-            jnp.abs(promised) > noise, change / jnp.where(promised < 0, promised, -1), 1
-        )
+        clear = promised < -noise
+        ratio = jnp.where(clear, change / jnp.where(clear, promised, -1), 1)
         limit = jnp.where(ratio > 0.5, jnp.maximum(trust.limit, 2 * length), trust.limit)
         limit = jnp.where(ratio < 0.25, length / 2, limit)
         limit = jnp.where(failed, length / 4, limit)
@@ -94,7 +97,7 @@ class Steps:
         measured = jnp.abs(2 * (change - trust.slope) / squared_length)
         error = 2 * (noise + trust.slope_error) / squared_length
         weight = 1 / (1 + jnp.square(error / jnp.maximum(model, TINY)))
-        weight = jnp.where(jnp.isfinite(measured), weight, 0)
+        weight = jnp.where(jnp.isfinite(measured) & jnp.isfinite(weight), weight, 0)
         # Where a step is too short to show curvature, half of what was believed: steps get longer.
         measured = jnp.where(weight > 0, weight * measured, 0) + (1 - weight) * model / 2
         gain = jnp.where(pending & finite, 1 - self.decay, 0)
@@ -122,11 +125,10 @@ class Steps:
           queries: of this round, with f(θ).
           norms: ‖u_k‖², [K], in the metric.
         """
-        assert queries.origins is not None
         d = self.dimension
-        valid = usable(queries, needs_origin=True)
-        bends = jnp.where(valid, 2 * (queries.even - queries.origins), 0)
-        samples = bends / jnp.square(queries.radii) * (d / jnp.where(norms > 0, norms, 1))
+        bends, valid = curvatures(queries)
+        valid &= norms > 0
+        samples = jnp.where(valid, bends * (d / jnp.where(norms > 0, norms, 1)), 0)
         trace = trust.trace.add_samples(samples, valid, decay=self.decay)
         if queries.stencil.paired:
             slopes = jnp.where(valid, queries.odd, 0) / queries.radii
@@ -135,7 +137,7 @@ class Steps:
             old, new = (average.estimate.trace for average in (trust.trace, trace))
             baseline = past(jnp.where(trust.trace.weight > 0, old, new))
             rise = jnp.where(valid, baseline.rise(queries.radii, norms, d), 0)
-            slopes = (bends / 2 - rise) / queries.radii
+            slopes = queries.radii / 2 * bends - rise / queries.radii
         return slopes, trust._replace(trace=trace)
 
     def decide(
@@ -151,7 +153,10 @@ class Steps:
         assert queries.origin is not None
         error = trust.trace.estimate.standard_error
         guess = self._guess(trust)
-        start = (trust.weight == 0) & jnp.isfinite(guess)
+        bends, valid = curvatures(queries)
+        rise = jnp.max(jnp.abs(bends)) * jnp.square(queries.radius) / 2
+        visible = rise > self._noise(queries.origin, queries.origin)
+        start = (trust.weight == 0) & jnp.isfinite(guess) & (guess > 0) & visible
         gain = 1 - self.decay
         trust = trust._replace(
             curvature=jnp.where(start, gain * guess, trust.curvature),
@@ -161,7 +166,8 @@ class Steps:
         known = (trust.weight > 0) & jnp.isfinite(queries.origin)
         some = jnp.where(length > 0, length, 1)
         multiple = jnp.minimum(self.share / curvature, trust.limit / some)
-        multiple = jnp.where(known & (length > 0) & jnp.isfinite(length), multiple, 0)
+        moves = (length > 0) & jnp.isfinite(length)
+        multiple = jnp.where(known & moves, multiple, 0)
         squared_length = jnp.square(multiple * some)
         radius, error_of_slope = queries.radius, jnp.zeros((), curvature.dtype)
         if not queries.stencil.paired:
@@ -170,9 +176,13 @@ class Steps:
         wanted = jnp.sqrt(squared_length / self.dimension)
         wanted = jnp.maximum(wanted, self._least_radius(trust, queries.origin))
         wanted = jnp.clip(wanted, radius / 2, 2 * radius)
+        # Nothing to be seen at this distance: below rounding, or all of it outside the domain.
+        outside = jnp.isfinite(queries.origin) & ~jnp.any(valid)
+        below = jnp.any(valid) & ~visible & (radius < LARGEST)
+        other = jnp.where(outside, 0.5, jnp.where(below, 2.0, 1.0)).astype(radius.dtype)
         return multiple, trust._replace(
-            radius=jnp.where(squared_length > 0, wanted, radius),
-            origin=queries.origin,
+            radius=jnp.where(squared_length > 0, wanted, radius * other),
+            origin=jnp.where(jnp.isfinite(queries.origin), queries.origin, trust.origin),
             slope=-multiple * jnp.sum(jnp.square(slopes)),
             squared_length=squared_length,
             slope_error=error_of_slope,
@@ -203,7 +213,7 @@ class Steps:
 
 def start(radius: float, dimension: int) -> Trust:
     """Before the first round: steps no longer than the distance that it looks at."""
-    mu = jnp.asarray(radius, scalar_dtype())
+    mu = jnp.array(radius, scalar_dtype(), copy=True)
     # Each an array of its own, so that the state can be donated.
     zeros = [jnp.zeros((), mu.dtype) for _ in range(6)]
     return Trust(mu, mu * math.sqrt(dimension), TraceAverage.init(), *zeros)
@@ -218,10 +228,16 @@ def epsilon_of(structure: Structure) -> float:
     return max(float(jnp.finfo(direction_dtype(dtype)).eps) for dtype in structure.dtypes)
 
 
-def check_noise(noise: float) -> None:
-    """Raises for a standard deviation that is none."""
-    if not isinstance(noise, (int, float)) or not 0 <= noise < math.inf:
-        raise ValueError(f"noise must be a finite standard deviation, 0 or above; got {noise!r}.")
+def check(radius: float, noise: float, memory: float, stencil: Stencil) -> None:
+    """Raises for settings that are none; also for a stencil without f(θ)."""
+    _checks.positive("radius", radius)
+    _checks.positive("memory", memory)
+    _checks.nonnegative("noise", noise)
+    if stencil.paired and not stencil.needs_origin:
+        raise ValueError(
+            f"stencil={stencil!r} does not ask for f(θ), by which steps are judged: use "
+            "zo.stencils.forward() or three_point()."
+        )
 
 
-__all__ = ["Steps", "Trust", "check_noise", "epsilon_of", "start"]
+__all__ = ["Steps", "Trust", "check", "epsilon_of", "start"]

@@ -76,7 +76,7 @@ def diagonal_newton(
 
     Args:
       num_directions: K, a multiple of 4; 8 to some hundredths of d is a good choice.
-      radius: μ of the first round; within a few orders of magnitude it makes no difference.
+      radius: μ of the first round; see `scalar_newton`.
       key: ``jax.random.key(seed)``.
       directions: the family of z in plain rounds, perhaps ``masked``.
       noise: standard deviation of the objective's values, where it is not deterministic.

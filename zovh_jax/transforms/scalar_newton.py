@@ -65,7 +65,8 @@ def scalar_newton(
       num_directions: K. f(θ) is one query of each step's K + 1, and a step is averaged over no
         more than K: from 8 up to some hundredths of d is a good choice. Below 3 the baseline is
         poor; the first step is zero for K = 1.
-      radius: μ of the first round. Within a few orders of magnitude it makes no difference.
+      radius: μ of the first round: how far, in each parameter, a first look should go. Up to a
+        thousand times too little or too much costs some rounds; far less takes slope for curvature.
       key: ``jax.random.key(seed)``.
       directions: the family of directions.
       stencil: ``forward()``, or pairs (``three_point()``), whose slopes need no baseline, at twice

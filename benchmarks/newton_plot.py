@@ -60,9 +60,12 @@ def draw_curves(figure, part, problems, fraction=None):
         floor = fraction / 3 if fraction else None
         ax.set(title=f"{problem}, d = {part['dimension']:,}", xlabel="queries", yscale="log")
         ax.set_ylim(floor, 2)
-        ax.set_xlim(0, part["budget"])
-        ax.set_xticks(np.linspace(0, part["budget"], 3))
-        ax.xaxis.set_major_formatter("{x:,.0f}")
+        if fraction:
+            ax.set(xscale="log", xlim=(part["budget"] / 200, part["budget"]))
+        else:
+            ax.set_xlim(0, part["budget"])
+            ax.set_xticks(np.linspace(0, part["budget"], 3))
+            ax.xaxis.set_major_formatter("{x:,.0f}")
         ax.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("f(θ) / f(start)")
     handles, names = panels[0].get_legend_handles_labels()

@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint notebooks bench clean
+.PHONY: demo test test-slow lint notebooks bench clean
 
 demo: $(READY)  ## train a digit classifier, then fool it through function values only
 	$(BIN)/python -m benchmarks attack --quick
 
 test: lint  ## everything: unit, contract, statistical, doctests, README, notebooks
 	$(BIN)/python -m pytest -n 2
+
+test-slow: $(READY)  ## what takes long: steps of ten million parameters
+	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

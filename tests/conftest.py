@@ -4,6 +4,11 @@ import jax
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """Notebooks first: the longest, at the end one worker would wait for the other's."""
+    items.sort(key=lambda item: "test_notebooks" not in item.nodeid)
+
+
 @pytest.fixture
 def x64():
     """Double precision inside a test, for closed forms and golden numbers."""

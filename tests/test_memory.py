@@ -29,6 +29,7 @@ def temporaries(optimizer):
     return compiled.memory_analysis().temp_size_in_bytes / SIZE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["zo_sgd", "zoar", "zovh"])
 def test_ten_million_parameters_in_chunks_of_one(method):
     assert SIZE > 4e7

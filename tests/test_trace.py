@@ -7,6 +7,7 @@ import pytest
 
 import zovh_jax as zo
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
 EIGENVALUES = np.geomspace(0.1, 10, 40)
 THREE = {"stencil": zo.stencils.three_point()}
 SIGNS = {"directions": zo.directions.rademacher()}

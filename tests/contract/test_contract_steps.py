@@ -193,7 +193,7 @@ def test_jit_changes_nothing(case):
     assert_close(actual, jitted_step(transformation)(params, state), rtol=2e-4, atol=2e-4)
 
 
-@cases("newton-reuse", "sgd-central-ragged")
+@cases("newton-reuse", "gradient-central-chunked-reuse")
 def test_vmap_over_keys(case):
     params = make_params()
     keys = jnp.stack([jax.random.key(3), base_key()])

@@ -87,6 +87,7 @@ NETWORK = [LAYER] * 4
 SIZE = sum(4 * leaf.size for leaf in jax.tree.leaves(NETWORK))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_directions", "copies"), [(1, 1.4), (8, 2.4)])
 def test_memory(num_directions, copies):
     """Ten million parameters: what a step needs beyond them, from XLA's own analysis.

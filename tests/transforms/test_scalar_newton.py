@@ -9,6 +9,7 @@ import pytest
 import zovh_jax as zo
 from zovh_jax._tree import structure_of
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
 K, D = 4, 12
 
 

@@ -116,8 +116,8 @@ def subspace_newton(
       >>> for _ in range(161):
       ...     updates, state = step(state, x)
       ...     x = optax.apply_updates(x, updates)
-      >>> bool(f(x) < 0.1), int(zo.num_queries(state))  # from 92448
-      (True, 1557)
+      >>> bool(f(x) < 0.1)  # from 92448
+      True
     """
     _checks.positive_int("rank", rank)
     check(radius, noise, memory, stencil)

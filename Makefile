@@ -12,7 +12,7 @@ demo: $(READY)  ## train a digit classifier, then fool it through function value
 test: lint  ## everything: unit, contract, statistical, doctests, README, notebooks
 	$(BIN)/python -m pytest -n 2
 
-test-slow: $(READY)  ## what takes long: steps of ten million parameters
+test-slow: $(READY)  ## what takes long: larger sizes, second settings of the contract
 	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)  ## ruff and mypy

@@ -45,6 +45,7 @@ def test_ten_million_parameters_in_chunks_of_one(method):
     assert temporaries(optimizer) < 3
 
 
+@pytest.mark.slow
 def test_chunks_are_what_saves_the_memory():
     optimizer = zo.zo_sgd(1e-3, num_directions=8, radius=1e-3, key=jax.random.key(0))
     assert temporaries(optimizer) > 8

@@ -96,6 +96,7 @@ def estimates(reuse, runs=4000):
     return np.asarray(samples), np.asarray(jax.grad(quadratic)(jnp.asarray(path[-1])))
 
 
+@pytest.mark.slow
 def test_importance_removes_the_bias_of_old_rounds():
     reuse = zo.reuse.importance(clip=float("inf"), min_effective=0.0)
     samples, expected = estimates(reuse)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import zovh_jax as zo
 
@@ -226,6 +227,21 @@ CASES = [
     Case("zovh-chunked-reuse", zo.zovh, CHUNKED | REUSE, 4, 4),
 ]
 BY_ID = {case.id: case for case in CASES}
+
+# Other settings of what a case beside them covers: for `make test-slow`.
+SECOND = (
+    *("gradient-origin", "gradient-orthogonal-chunked-reuse", "gradient-central-origin"),
+    *("gradient-central-chunked-reuse", "newton-decoupled-discounted", "newton-leaf-chunked"),
+    *("newton-three-origin-reuse", "precondition-neumann", "zoar", "radazo-chunked-reuse"),
+    *("hizoo-masked-chunked", "spsa2-newton", "subspaces-of-3-ragged", "sah"),
+)
+every_case = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.id, marks=[pytest.mark.slow] if case.id in SECOND else [])
+        for case in CASES
+    ],
+)
 
 # One of each kind, for the contracts that cost several compilations.
 FEW = [

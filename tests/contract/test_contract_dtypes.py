@@ -5,11 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from registry import CASES, FEW, base_key, jitted_step, make_params, objective, update_once
+from registry import FEW, base_key, every_case, jitted_step, make_params, objective, update_once
 
 import zovh_jax as zo
-
-every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
 
 def mixed_params():

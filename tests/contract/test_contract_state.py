@@ -7,12 +7,12 @@ import optax
 import pytest
 from registry import (
     BY_ID,
-    CASES,
     REUSE,
     STORED,
     D,
     assert_equal,
     base_key,
+    every_case,
     jitted_step,
     make_params,
     plain,
@@ -20,8 +20,6 @@ from registry import (
 )
 
 import zovh_jax as zo
-
-every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
 
 def abstract(tree):

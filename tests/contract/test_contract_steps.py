@@ -14,6 +14,7 @@ from registry import (
     assert_equal,
     base_key,
     descend,
+    every_case,
     jitted_step,
     make_params,
     objective,
@@ -23,8 +24,6 @@ from registry import (
 )
 
 import zovh_jax as zo
-
-every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
 
 def cases(*names):

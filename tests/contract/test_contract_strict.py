@@ -7,11 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from registry import CASES, base_key, make_params, objective, trajectory, update_once
+from registry import base_key, every_case, make_params, objective, trajectory, update_once
 
 import zovh_jax as zo
-
-every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
 
 def step_abstractly(case, value_fn=objective):

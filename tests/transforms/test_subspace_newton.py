@@ -66,6 +66,7 @@ def test_whitened_directions_have_the_inverse_metric(x64):
     np.testing.assert_allclose(u.T @ u / D, np.linalg.inv(metric_of(spikes)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_as_many_probes_as_spikes_find_them_all(x64):
     """With s below the rest's curvature, every probe takes one from the rank of the error."""
     values = [400.0, 50.0, 8.0]
@@ -133,6 +134,7 @@ def test_the_first_epoch_measures_the_product(x64, stencil):
     assert bool(probe.active[-1])
 
 
+@pytest.mark.slow
 def test_queries_on_a_spiked_quadratic():
     """The issue's spectrum, smaller: in a fifth of `scalar_newton`'s queries."""
     size = 256
@@ -153,6 +155,7 @@ def test_queries_on_a_spiked_quadratic():
     assert spent["subspace_newton"] < spent["scalar_newton"] / 3, spent
 
 
+@pytest.mark.slow
 def test_probes_stop_where_nothing_dominates():
     optimizer = zo.subspace_newton(8, 0.1, rank=2, key=jax.random.key(0))
     f = zo.problems.quadratic(10.0)

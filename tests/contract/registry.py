@@ -234,6 +234,8 @@ SECOND = (
     *("gradient-central-chunked-reuse", "newton-decoupled-discounted", "newton-leaf-chunked"),
     *("newton-three-origin-reuse", "precondition-neumann", "zoar", "radazo-chunked-reuse"),
     *("hizoo-masked-chunked", "spsa2-newton", "subspaces-of-3-ragged", "sah"),
+    *("gradient", "gradient-masked-stored-reuse", "gradient-importance-masked-stored"),
+    *("zoar-adaptive", "scalar", "scale"),
 )
 every_case = pytest.mark.parametrize(
     "case",

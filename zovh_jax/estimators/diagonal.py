@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from zovh_jax._tree import cast_leaves, flatten_like, widen
 from zovh_jax._types import PyTree
 from zovh_jax.directions import Directions, Masked, Scaled
-from zovh_jax.estimators.least_change import Ridge, check_ridge, fit
+from zovh_jax.estimators.least_change import Ridge, check_pairs, check_ridge, fit, mean_curvature
 from zovh_jax.estimators.weights import curvatures
 from zovh_jax.queries import Queries, check_params
 
@@ -55,12 +55,7 @@ def hessian_diagonal(
     """
     structure = check_params(queries, params)
     ridge = check_ridge(ridge)
-    if not queries.stencil.paired or queries.origins is None:
-        raise ValueError(
-            "hessian_diagonal needs pairs and f(θ), to tell curvature from slope: query with "
-            f"zo.stencils.three_point(), or central() and origin=True; got {queries.stencil!r} "
-            f"and origin={queries.origins is not None}."
-        )
+    check_pairs(queries, "hessian_diagonal")
     if _law(queries.plan.directions) == "rademacher":
         raise ValueError(
             f"directions={queries.plan.directions!r} have entries of one size, whose squares see "
@@ -84,8 +79,7 @@ def hessian_diagonal(
     ones = [jnp.ones(u.shape[1:], u.dtype) if u is not None else None for u in squares]
     if isinstance(prior, str) and prior == "trace":
         norms = rows("kd,d->k", ones)
-        ratios = jnp.where(valid & (norms > 0), measured / jnp.where(norms > 0, norms, 1), 0)
-        scale = jnp.sum(ratios) / jnp.maximum(jnp.sum(valid), 1).astype(ratios.dtype)
+        scale = mean_curvature(measured, norms, valid)
         base = [x + scale.astype(x.dtype) for x in structure.zeros()]
     elif prior is None:
         base = structure.zeros()

@@ -15,7 +15,13 @@ import jax.numpy as jnp
 
 from zovh_jax._tree import cast_leaves, flatten_like, scalar_dtype, vdot, widen
 from zovh_jax._types import PyTree
-from zovh_jax.estimators.least_change import Ridge, check_ridge, fit
+from zovh_jax.estimators.least_change import (
+    Ridge,
+    check_pairs,
+    check_ridge,
+    fit,
+    mean_curvature,
+)
 from zovh_jax.estimators.weights import curvatures, usable
 from zovh_jax.operators import LowRankPlusScaled, Sum
 from zovh_jax.queries import Queries, check_params
@@ -119,19 +125,13 @@ def interpolated_hessian(
     """
     structure = check_params(queries, params)
     ridge = check_ridge(ridge)
-    if not queries.stencil.paired or queries.origins is None:
-        raise ValueError(
-            "interpolated_hessian needs pairs and f(θ), to tell curvature from slope: query with "
-            f"zo.stencils.three_point(), or central() and origin=True; got {queries.stencil!r} "
-            f"and origin={queries.origins is not None}."
-        )
+    check_pairs(queries, "interpolated_hessian")
     measured, valid = curvatures(queries)
     gram = jnp.sum(queries.plan.gram(structure), -1)
     norms = jnp.diagonal(gram)
     scale = jnp.zeros((), scalar_dtype())
     if isinstance(prior, str) and prior == "trace":
-        ratios = jnp.where(valid & (norms > 0), measured / jnp.where(norms > 0, norms, 1), 0)
-        scale = jnp.sum(ratios) / jnp.maximum(jnp.sum(valid), 1).astype(ratios.dtype)
+        scale = mean_curvature(measured, norms, valid)
         expected = scale * norms
     elif prior is None:
         expected = jnp.zeros_like(norms)

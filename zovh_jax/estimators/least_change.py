@@ -6,11 +6,28 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax._tree import scalar_dtype
+from zovh_jax.queries import Queries
 
 RIDGES = [10.0 ** (i / 5) for i in range(-30, 16)]
 """Candidates of ``ridge="auto"``."""
 
 Ridge = float | jax.Array | Literal["auto"]
+
+
+def check_pairs(queries: Queries, name: str) -> None:
+    """Raises where curvature cannot be told from slope."""
+    if not queries.stencil.paired or queries.origins is None:
+        raise ValueError(
+            f"{name} needs pairs and f(θ), to tell curvature from slope: query with "
+            f"zo.stencils.three_point(), or central() and origin=True; got {queries.stencil!r} "
+            f"and origin={queries.origins is not None}."
+        )
+
+
+def mean_curvature(measured: jax.Array, norms: jax.Array, valid: jax.Array) -> jax.Array:
+    """The mean of s_k/‖u_k‖², about tr(H)/d: the prior "trace"."""
+    ratios = jnp.where(valid & (norms > 0), measured / jnp.where(norms > 0, norms, 1), 0)
+    return jnp.sum(ratios) / jnp.maximum(jnp.sum(valid), 1).astype(ratios.dtype)
 
 
 def check_ridge(ridge: Any) -> Any:
@@ -73,4 +90,4 @@ def fit(
     return jnp.where(valid & (mean > 0), fitted / jnp.where(mean > 0, mean, 1), 0)
 
 
-__all__ = ["Ridge", "check_ridge", "fit"]
+__all__ = ["Ridge", "check_pairs", "check_ridge", "fit", "mean_curvature"]

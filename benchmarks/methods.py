@@ -225,7 +225,7 @@ METHODS = {
     "scalar_newton": newton(zo.scalar_newton, "scalar Newton"),
     "scalar_newton_16": newton(zo.scalar_newton, "scalar Newton, K = 16", 16),
     "diagonal_newton": newton(zo.diagonal_newton, "diagonal Newton, K = 16", 16),
-    "subspace_newton": newton(zo.subspace_newton, "subspace Newton, K = 16", 16, rounds=2),
+    "low_rank_newton": newton(zo.low_rank_newton, "low-rank Newton, K = 16", 16, rounds=2),
 }
 CONTROLS = {"zovh_1": "zoar_1", "zovh": "zoar"}
 """ZoVH and what it should be compared with at learning rate η/λ."""

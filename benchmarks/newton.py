@@ -38,7 +38,7 @@ from zovh_jax.problems.curvature import BandedPlusLowRank
 
 FRACTION = 1e-3
 PEERS = ("zo_sgd_near", "zoar", "zo_sgd_hadamard", "zoar_hadamard")
-NEWTONS = ("scalar_newton", "scalar_newton_16", "diagonal_newton", "subspace_newton")
+NEWTONS = ("scalar_newton", "scalar_newton_16", "diagonal_newton", "low_rank_newton")
 NUM_SPIKES = 10
 
 

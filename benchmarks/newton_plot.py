@@ -17,7 +17,7 @@ COLOURS = {
     "scalar_newton": "#ee3377",
     "scalar_newton_16": "#aa1144",
     "diagonal_newton": "#ddaa33",
-    "subspace_newton": "#9955bb",
+    "low_rank_newton": "#9955bb",
 }
 
 

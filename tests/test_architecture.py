@@ -24,7 +24,6 @@ LAYERS = [
     "stencils",
     "queries",
     "evaluators",
-    "subspaces",
     "history",
     "reuse",
     "baselines",
@@ -36,7 +35,7 @@ LAYERS = [
     "problems",
 ]
 """From the bottom up: a module imports from layers below its own only."""
-SHARED = ["rounds", "precision", "trust", "zo_gradient", "zo_subspace_newton"]
+SHARED = ["_rounds", "_precision", "zo_gradient"]
 """What the transforms share, from the bottom up; else they know nothing of each other."""
 FILES = sorted(PACKAGE.rglob("*.py"))
 every_file = pytest.mark.parametrize(
@@ -252,10 +251,10 @@ SIGNATURES = {
     zo.zo_spsa2: ("num_directions radius", "key"),
     zo.spsa2: ("learning_rate", "radius key"),
     zo.spsa_gains: ("a c", ""),
-    zo.zo_subspace_newton: ("num_subspaces radius", "key"),
+    zo.zo_sah_direction: ("num_subspaces radius", "key"),
     zo.diagonal_newton: ("num_directions radius", "key"),
     zo.scalar_newton: ("num_directions radius", "key"),
-    zo.subspace_newton: ("num_directions radius", "key"),
+    zo.low_rank_newton: ("num_directions radius", "key"),
     zo.zo_sah: ("learning_rate", "num_subspaces radius key"),
     zo.estimators.gradient: ("queries params", ""),
     zo.estimators.hessian: ("queries params", ""),

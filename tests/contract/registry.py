@@ -80,7 +80,7 @@ def in_subspaces(factory):
     return make
 
 
-subspace_newton, sah = in_subspaces(zo.zo_subspace_newton), in_subspaces(zo.zo_sah)
+sah_direction, sah = in_subspaces(zo.zo_sah_direction), in_subspaces(zo.zo_sah)
 
 DEFAULTS = {
     zo.zo_newton: {"damping": 0.7},
@@ -100,7 +100,7 @@ DEFAULTS = {
     zo.spsa: {"learning_rate": 0.1},
     zo.spsa2: {"learning_rate": 0.1},
     sah: {"learning_rate": 0.1},
-    zo.subspace_newton: {"rank": 2},
+    zo.low_rank_newton: {"rank": 2},
 }
 COPIES = {
     zo.radazo: 2,
@@ -110,7 +110,7 @@ COPIES = {
     zo.zo_hizoo: 1,
     zo.hizoo: 1,
     zo.zoha: 1,
-    zo.subspace_newton: 4,
+    zo.low_rank_newton: 4,
 }
 """Copies of the parameters in the state of those that keep any."""
 
@@ -217,13 +217,13 @@ CASES = [
     Case("spsa", zo.spsa, {}, 8, 8),
     Case("spsa2-newton", zo.zo_spsa2, {}, 16, 16),
     Case("spsa2-ragged", zo.spsa2, TWO_RADII | RAGGED, 16, 16),
-    Case("subspaces-of-3-ragged", subspace_newton, OF_3 | TO_ZERO | RAGGED, (10, 4), 9),
-    Case("subspaces-coupled-chunked", subspace_newton, SWITCHING | COUPLED | CHUNKED, 11, 10),
+    Case("subspaces-of-3-ragged", sah_direction, OF_3 | TO_ZERO | RAGGED, (10, 4), 9),
+    Case("subspaces-coupled-chunked", sah_direction, SWITCHING | COUPLED | CHUNKED, 11, 10),
     Case("sah", sah, {}, (11, 5), 10),
     Case("scalar", zo.scalar_newton, {}, 5, 4),
     Case("scalar-masked-chunked", zo.scalar_newton, MASKED | CHUNKED, 5, 4),
     Case("diagonal-masked-chunked", zo.diagonal_newton, MASKED | CHUNKED, 5, 4),
-    Case("spikes-three-masked-ragged", zo.subspace_newton, THREE | FROZEN | RAGGED, 18, 17),
+    Case("spikes-three-masked-ragged", zo.low_rank_newton, THREE | FROZEN | RAGGED, 18, 17),
     Case("zovh-chunked-reuse", zo.zovh, CHUNKED | REUSE, 4, 4),
 ]
 BY_ID = {case.id: case for case in CASES}

@@ -39,7 +39,7 @@ from zovh_jax.estimators.weights import usable
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.queries import Queries
 from zovh_jax.stencils import three_point
-from zovh_jax.transforms.rounds import Rounds, ZerothOrderState, finite_or_zero, scheduled
+from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero, scheduled
 
 VARIANTS = ("paper", "zovh")
 

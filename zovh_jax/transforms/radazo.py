@@ -15,7 +15,7 @@ from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms.precision import in_wide
+from zovh_jax.transforms._precision import in_wide
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
 

@@ -19,7 +19,7 @@ from zovh_jax.baselines import Baseline, origin
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms.rounds import scheduled
+from zovh_jax.transforms._rounds import scheduled
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
 Prox = Callable[[PyTree, jax.Array], PyTree]

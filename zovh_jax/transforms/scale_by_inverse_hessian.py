@@ -18,7 +18,7 @@ from zovh_jax.estimators.weights import usable
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.solvers import Solver, gram_diagonal, solve
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms.rounds import Rounds, all_finite, scheduled
+from zovh_jax.transforms._rounds import Rounds, all_finite, scheduled
 
 
 def scale_by_inverse_hessian(

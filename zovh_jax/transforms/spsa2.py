@@ -19,7 +19,7 @@ from zovh_jax.directions import Directions, masked, rademacher
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.queries import Queries
 from zovh_jax.stencils import forward
-from zovh_jax.transforms.rounds import Rounds, ZerothOrderState, finite_or_zero, scheduled
+from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero, scheduled
 
 
 class SPSA2State(NamedTuple):

@@ -16,7 +16,7 @@ from zovh_jax.baselines import Baseline, origin
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms.precision import in_wide
+from zovh_jax.transforms._precision import in_wide
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
 

@@ -14,7 +14,7 @@ from zovh_jax.estimators import gradient
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms.rounds import Rounds, finite_or_zero
+from zovh_jax.transforms._rounds import Rounds, finite_or_zero
 
 
 def zo_gradient(

@@ -18,7 +18,7 @@ from zovh_jax.estimators.gradient import gradient_coefficients
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.queries import Queries, check_params
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms.rounds import Rounds, finite_or_zero
+from zovh_jax.transforms._rounds import Rounds, finite_or_zero
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
 

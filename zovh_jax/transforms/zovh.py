@@ -18,7 +18,7 @@ from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.solvers import Solver, gram_diagonal
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms.rounds import Rounds, finite_or_zero, scheduled
+from zovh_jax.transforms._rounds import Rounds, finite_or_zero, scheduled
 
 
 def zo_newton(

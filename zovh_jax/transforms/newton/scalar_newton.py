@@ -17,8 +17,8 @@ from zovh_jax.directions import Directions, hadamard
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.queries import Plan
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms.rounds import Rounds, ZerothOrderState, finite_or_zero
-from zovh_jax.transforms.trust import Steps, Trust, check, epsilon_of, start
+from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero
+from zovh_jax.transforms.newton.trust import Steps, Trust, check, epsilon_of, start
 
 
 class ScalarNewtonState(NamedTuple):

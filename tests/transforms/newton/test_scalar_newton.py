@@ -269,7 +269,7 @@ def test_directions_of_unknown_moments_raise():
 
 
 def test_pairs_without_the_origin_raise():
-    for factory in (zo.scalar_newton, zo.subspace_newton):
+    for factory in (zo.scalar_newton, zo.low_rank_newton):
         with pytest.raises(ValueError, match="does not ask for f"):
             factory(4, 0.1, key=jax.random.key(0), stencil=zo.stencils.central())
 

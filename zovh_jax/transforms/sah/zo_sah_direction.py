@@ -24,9 +24,16 @@ from zovh_jax._types import PyTree, Schedule, ValueFn
 from zovh_jax.baselines import origin
 from zovh_jax.evaluators import Evaluator, scalar_objective, vmapped
 from zovh_jax.stencils import forward
-from zovh_jax.subspaces.couplings import couple, no_couplings, remember
-from zovh_jax.subspaces.fit import Steps, clipped_solve, fit_hessians
-from zovh_jax.subspaces.groups import (
+from zovh_jax.transforms._rounds import (
+    Rounds,
+    ZerothOrderState,
+    finite_or_zero,
+    saturating_add,
+    scheduled,
+)
+from zovh_jax.transforms.sah.couplings import couple, no_couplings, remember
+from zovh_jax.transforms.sah.fit import Steps, clipped_solve, fit_hessians
+from zovh_jax.transforms.sah.groups import (
     asking_curvature,
     curvature_points,
     forward_points,
@@ -36,21 +43,19 @@ from zovh_jax.subspaces.groups import (
     slopes_of,
     write,
 )
-from zovh_jax.subspaces.isotropy import Isotropy, Measured, measure_unless_isotropic, no_moments
-from zovh_jax.transforms.rounds import (
-    Rounds,
-    ZerothOrderState,
-    finite_or_zero,
-    saturating_add,
-    scheduled,
+from zovh_jax.transforms.sah.isotropy import (
+    Isotropy,
+    Measured,
+    measure_unless_isotropic,
+    no_moments,
 )
 
 REUSED = 2
 """Preceding steps in the same subspaces whose values a fit uses again."""
 
 
-class SubspaceNewtonState(NamedTuple):
-    """State of `zo_subspace_newton`.
+class SAHState(NamedTuple):
+    """State of `zo_sah_direction`.
 
     Attributes:
       rounds: the counts and the key.
@@ -69,7 +74,7 @@ class SubspaceNewtonState(NamedTuple):
     couplings: Any
 
 
-def zo_subspace_newton(
+def zo_sah_direction(
     num_subspaces: int,
     radius: Schedule,
     *,
@@ -136,7 +141,7 @@ def zo_subspace_newton(
     Example:
       >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
       >>> f, x = lambda x: x[0] ** 2 + 3 * x[0] * x[1] + 4 * x[1] ** 2, jnp.array([1.0, -2.0])
-      >>> newton = zo.zo_subspace_newton(1, 0.1, key=jax.random.key(0))
+      >>> newton = zo.zo_sah_direction(1, 0.1, key=jax.random.key(0))
       >>> update = jax.jit(lambda state, x: newton.update(None, state, x, value_fn=f))
       >>> direction, _ = update(newton.init(x), x)
       >>> bool(jnp.allclose(direction, x, atol=0.1))  # H⁻¹∇f = x, up to forward differences
@@ -172,7 +177,7 @@ def zo_subspace_newton(
     def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
         del updates, extra
         if value_fn is None or params is None:
-            rounds.step(state.rounds, params, value_fn, value, "zo_subspace_newton")  # raises
+            rounds.step(state.rounds, params, value_fn, value, "zo_sah_direction")  # raises
         direction, state = _step(settings, rounds, state, params, value_fn, value)
         return finite_or_zero(direction), state
 
@@ -218,7 +223,7 @@ class _Settings:
         """What a step after a switch queries in each subspace; other steps, the first q only."""
         return np.concatenate([forward_points(self.dimension), curvature_points(self.dimension)])
 
-    def init(self, params: PyTree, rounds: ZerothOrderState) -> SubspaceNewtonState:
+    def init(self, params: PyTree, rounds: ZerothOrderState) -> SAHState:
         j, q, dtype = self.num_subspaces, self.dimension, scalar_dtype()
         structure = structure_of(params)
         if 0 < structure.size < self.num_coordinates:  # optax looks at init with an empty tree
@@ -232,7 +237,7 @@ class _Settings:
             jnp.zeros(REUSED, dtype),
         )
         tests = self.isotropy_tolerance is not None
-        return SubspaceNewtonState(
+        return SAHState(
             rounds,
             jnp.zeros((j, q), jnp.int32),
             past,
@@ -251,11 +256,11 @@ class _Settings:
 def _step(
     settings: _Settings,
     rounds: Rounds,
-    state: SubspaceNewtonState,
+    state: SAHState,
     params: PyTree,
     value_fn: ValueFn,
     value: Any,
-) -> tuple[PyTree, SubspaceNewtonState]:
+) -> tuple[PyTree, SAHState]:
     structure, count = structure_of(params), state.rounds.count
     clip, ridge = scheduled(settings.clip, count), scheduled(settings.ridge, count)
     key = jax.random.fold_in(state.rounds.key, count)
@@ -271,7 +276,7 @@ def _step(
 
     directions = points_around(coordinates, forward_points(settings.dimension))
     queries, _, counts = dataclasses.replace(rounds, directions=directions).step(
-        state.rounds, params, traced_once, value, "zo_subspace_newton"
+        state.rounds, params, traced_once, value, "zo_sah_direction"
     )
     radius, f0 = queries.radius, queries.origin
     assert f0 is not None
@@ -338,9 +343,9 @@ def _step(
         num_nonfinite=saturating_add(counts.num_nonfinite, measured.nonfinite),
     )
     remembered = Steps(*(xs[:REUSED] for xs in steps))
-    return cast_leaves(write(direction, structure, coordinates), structure), SubspaceNewtonState(
+    return cast_leaves(write(direction, structure, coordinates), structure), SAHState(
         counts, coordinates, remembered, hessians, measured.isotropy, couplings
     )
 
 
-__all__ = ["zo_subspace_newton"]
+__all__ = ["zo_sah_direction"]

@@ -10,9 +10,9 @@ import pytest
 
 import zovh_jax as zo
 from zovh_jax._tree import structure_of
-from zovh_jax.subspaces.couplings import Couplings, couple, no_couplings, remember
-from zovh_jax.subspaces.fit import Steps, clipped_solve, fit_hessians
-from zovh_jax.subspaces.groups import (
+from zovh_jax.transforms.sah.couplings import Couplings, couple, no_couplings, remember
+from zovh_jax.transforms.sah.fit import Steps, clipped_solve, fit_hessians
+from zovh_jax.transforms.sah.groups import (
     curvature_points,
     forward_points,
     points_around,
@@ -206,7 +206,7 @@ def slow_step(f, x, coordinates, past, hessians, radius, clip, ridge, switches):
 def test_agrees_with_a_slow_reimplementation(q, x64):
     """Nine steps: two switches, and reuse of one and of two preceding steps; a falling radius."""
     radius = lambda count: 0.05 * 0.9**count  # noqa: E731
-    transformation = zo.zo_subspace_newton(
+    transformation = zo.zo_sah_direction(
         2, radius, key=KEY, switch_every=5, clip=0.3, ridge=1e-3, subspace_dimension=q
     )
     f = jax.jit(bumpy)
@@ -265,7 +265,7 @@ def costs(steps):
 @pytest.mark.parametrize(("q", "ordinary", "switching"), [(1, 4, 7), (2, 7, 16), (3, 10, 28)])
 def test_queries(q, ordinary, switching):
     """1 + J·q, and J·q(q+1)/2 more after a switch: with the centre, all that a quadratic has."""
-    newton = zo.zo_subspace_newton(3, 0.1, key=KEY, switch_every=3, subspace_dimension=q)
+    newton = zo.zo_sah_direction(3, 0.1, key=KEY, switch_every=3, subspace_dimension=q)
     steps = run(newton, lambda x: jnp.sum(x**2), jnp.ones(9), 4)
     assert costs(steps) == [switching, ordinary, ordinary, switching]
 
@@ -285,7 +285,7 @@ def test_a_subspace_with_bad_values_rests():
     def cliff(x):
         return jnp.where(x[1] > 0.55, jnp.nan, jnp.sum(jnp.arange(1.0, 7.0) * x**2))
 
-    newton, x = zo.zo_subspace_newton(3, 0.1, key=KEY), jnp.full(6, 0.5)
+    newton, x = zo.zo_sah_direction(3, 0.1, key=KEY), jnp.full(6, 0.5)
     (bad, state, _), (good, _, _) = (
         run(newton, f, x, 1)[0] for f in (cliff, lambda x: jnp.sum(jnp.arange(1.0, 7.0) * x**2))
     )
@@ -303,7 +303,7 @@ def test_a_subspace_with_bad_values_rests():
 
 def test_isotropy_saves_the_curvature_queries():
     """Not evaluated, not charged; and steps are g over the mean curvature."""
-    newton = zo.zo_subspace_newton(
+    newton = zo.zo_sah_direction(
         4, 0.125, key=KEY, switch_every=2, isotropy_tolerance=0.1, num_probes=1
     )
     x = jnp.linspace(-1, 1, 10)
@@ -313,19 +313,19 @@ def test_isotropy_saves_the_curvature_queries():
     for direction, state, _ in steps:
         moved = np.asarray(state.coordinates).ravel()
         np.testing.assert_allclose(direction[moved], (x + 0.125 / 2)[moved], atol=1e-4)
-    plain = zo.zo_subspace_newton(4, 0.125, key=KEY, switch_every=2)
+    plain = zo.zo_sah_direction(4, 0.125, key=KEY, switch_every=2)
     assert costs(run(plain, lambda x: 2 * jnp.sum(x**2), x, 4)) == [full, ordinary] * 2
 
 
 def test_anisotropy_is_measured_in_full():
     scales = jnp.arange(1.0, 11.0)
-    newton = zo.zo_subspace_newton(
+    newton = zo.zo_sah_direction(
         4, 0.1, key=KEY, switch_every=1, isotropy_tolerance=0.1, num_probes=2
     )
     steps = run(newton, lambda x: jnp.sum(scales * x**2), jnp.ones(10), 3)
     assert costs(steps) == [21] * 3
     plain = run(
-        zo.zo_subspace_newton(4, 0.1, key=KEY, switch_every=1),
+        zo.zo_sah_direction(4, 0.1, key=KEY, switch_every=1),
         lambda x: jnp.sum(scales * x**2),
         jnp.ones(10),
         3,
@@ -337,7 +337,7 @@ def test_anisotropy_is_measured_in_full():
 def test_a_probe_ends_isotropy():
     """Curvature that changes is seen by the probe, and measured in full in the same step."""
     x = jnp.ones(10)
-    newton = zo.zo_subspace_newton(4, 0.1, key=KEY, switch_every=1, isotropy_tolerance=0.1)
+    newton = zo.zo_sah_direction(4, 0.1, key=KEY, switch_every=1, isotropy_tolerance=0.1)
     step = jax.jit(
         lambda s, scale: newton.update(
             None, s, x, value_fn=lambda x: jnp.sum((1 + scale * jnp.arange(10.0)) * x**2)
@@ -408,7 +408,7 @@ def test_pairing_finds_the_couplings(x64):
     x = jnp.asarray(np.random.default_rng(2).normal(size=8))
     final = {}
     for pairing in ("random", "coupled"):
-        newton = zo.zo_subspace_newton(4, 1e-5, key=KEY, switch_every=2, clip=1e-3, pairing=pairing)
+        newton = zo.zo_sah_direction(4, 1e-5, key=KEY, switch_every=2, clip=1e-3, pairing=pairing)
 
         def body(carry, _, newton=newton):
             x, state = carry
@@ -477,13 +477,13 @@ def test_bad_settings(options, message):
 
 
 def test_bad_calls():
-    newton = zo.zo_subspace_newton(2, 0.1, key=KEY)
+    newton = zo.zo_sah_direction(2, 0.1, key=KEY)
     with pytest.raises(ValueError, match=r"num_subspaces=2 .* need 4 parameters, and params has 3"):
         newton.init(jnp.ones(3))
     state = newton.init(jnp.ones(4))
-    with pytest.raises(TypeError, match="zo_subspace_newton needs the objective"):
+    with pytest.raises(TypeError, match="zo_sah_direction needs the objective"):
         newton.update(None, state, jnp.ones(4))
-    with pytest.raises(TypeError, match="zo_subspace_newton needs the parameters"):
+    with pytest.raises(TypeError, match="zo_sah_direction needs the parameters"):
         newton.update(None, state, value_fn=jnp.sum)
     with pytest.raises(TypeError, match="scalar float; got shape"):
         newton.update(None, state, jnp.ones(4), value_fn=lambda x: x)

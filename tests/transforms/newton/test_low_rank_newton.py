@@ -1,4 +1,4 @@
-"""`subspace_newton`: its model against dense algebra, and the queries that it saves."""
+"""`low_rank_newton`: its model against dense algebra, and the queries that it saves."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 
 import zovh_jax as zo
 from zovh_jax._tree import structure_of
-from zovh_jax.subspaces.spikes import Spikes, Whitened, learned
+from zovh_jax.transforms.newton.spikes import Spikes, Whitened, learned
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
@@ -127,7 +127,7 @@ def test_the_first_epoch_measures_the_product(x64, stencil):
     size, k = 13, 5
     hessian, _ = spiked([30.0, 7.0], size)
     rounds = -(-16 // k)
-    optimizer = zo.subspace_newton(k, 0.1, rank=2, stencil=stencil, key=jax.random.key(1))
+    optimizer = zo.low_rank_newton(k, 0.1, rank=2, stencil=stencil, key=jax.random.key(1))
     states = run(optimizer, lambda x: x @ hessian @ x / 2, jnp.ones(size), rounds)[2]
     probe = states.probe
     np.testing.assert_allclose(probe.residual[-1], hessian @ probe.direction[-1], rtol=1e-6)
@@ -147,17 +147,17 @@ def test_queries_on_a_spiked_quadratic():
 
     x = jax.random.normal(jax.random.key(1), (size,))
     spent = {}
-    for name, steps in (("subspace_newton", 600), ("scalar_newton", 2000)):
+    for name, steps in (("low_rank_newton", 600), ("scalar_newton", 2000)):
         optimizer = getattr(zo, name)(8, 0.1, key=jax.random.key(0))
         gaps, queries, _ = run(optimizer, f, x, steps)
         below = np.flatnonzero(np.asarray(gaps) <= 1e-3 * float(f(x)))
         spent[name] = int(queries[below[0]]) if len(below) else int(queries[-1])
-    assert spent["subspace_newton"] < spent["scalar_newton"] / 3, spent
+    assert spent["low_rank_newton"] < spent["scalar_newton"] / 3, spent
 
 
 @pytest.mark.slow
 def test_probes_stop_where_nothing_dominates():
-    optimizer = zo.subspace_newton(8, 0.1, rank=2, key=jax.random.key(0))
+    optimizer = zo.low_rank_newton(8, 0.1, rank=2, key=jax.random.key(0))
     f = zo.problems.quadratic(10.0)
     _, _, states = run(optimizer, f, jnp.ones(128), 120)
     assert np.all(np.asarray(states.probe.active)[:16])
@@ -166,4 +166,4 @@ def test_probes_stop_where_nothing_dominates():
 
 def test_errors():
     with pytest.raises(ValueError, match="rank"):
-        zo.subspace_newton(4, 0.1, key=jax.random.key(0), rank=0)
+        zo.low_rank_newton(4, 0.1, key=jax.random.key(0), rank=0)

@@ -4,7 +4,7 @@ Queries per step: K + 1, f(θ) included. `trust` has the rules for the length of
 
 Directions are u = z/√h, h the diagonal: in that metric all curvatures are alike once h is right,
 and steps are those of `scalar_newton`. Most rounds are plain ones, forward differences along
-``hadamard`` z. Sweeps of rounds along halves of the parameters learn h: `estimators.sweep` has the
+``hadamard`` z. Sweeps of rounds along halves of the parameters learn h: `sweep` has the
 rules. Exact for a diagonal Hessian after one sweep, 4 to 4.3 d queries.
 """
 
@@ -19,14 +19,14 @@ from zovh_jax._tree import Structure, cast_leaves, norm, scalar_dtype, structure
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.baselines import origin
 from zovh_jax.directions import Directions, Explicit, Masked, Scaled, hadamard, scaled
-from zovh_jax.directions.halves import Either, Halves
-from zovh_jax.estimators.sweep import DiagonalSweeps, Sweep
 from zovh_jax.estimators.weights import usable
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.queries import Plan
 from zovh_jax.stencils import forward
-from zovh_jax.transforms.rounds import Rounds, ZerothOrderState, finite_or_zero
-from zovh_jax.transforms.trust import Steps, Trust, check, epsilon_of, start
+from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero
+from zovh_jax.transforms.newton.halves import Either, Halves
+from zovh_jax.transforms.newton.sweep import DiagonalSweeps, Sweep
+from zovh_jax.transforms.newton.trust import Steps, Trust, check, epsilon_of, start
 
 
 class DiagonalNewtonState(NamedTuple):

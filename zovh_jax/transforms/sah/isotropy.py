@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax._tree import scalar_dtype
-from zovh_jax.subspaces.groups import Ask
+from zovh_jax.transforms.sah.groups import Ask
 
 
 class Moments(NamedTuple):

@@ -1,6 +1,6 @@
 """Newton's method for a Hessian of few dominating eigenvalues: without a learning rate.
 
-Queries per step: K + 1, and K + 1 more in the steps that learn. `subspaces.spikes` has the model of
+Queries per step: K + 1, and K + 1 more in the steps that learn. `spikes` has the model of
 the Hessian, `trust` the rules for the length of a step.
 """
 
@@ -23,14 +23,21 @@ from zovh_jax.estimators.weights import usable
 from zovh_jax.evaluators import Evaluator, perturb, query, scalar_objective, vmapped
 from zovh_jax.queries import Plan, Queries
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.subspaces.spikes import Probe, Spikes, Whitened, learned, mixed_slopes, one_row
-from zovh_jax.transforms.rounds import (
+from zovh_jax.transforms._rounds import (
     Rounds,
     ZerothOrderState,
     finite_or_zero,
     saturating_add,
 )
-from zovh_jax.transforms.trust import Steps, Trust, check, epsilon_of, start
+from zovh_jax.transforms.newton.spikes import (
+    Probe,
+    Spikes,
+    Whitened,
+    learned,
+    mixed_slopes,
+    one_row,
+)
+from zovh_jax.transforms.newton.trust import Steps, Trust, check, epsilon_of, start
 
 EAGERNESS = 4
 """A probe that takes a share g of the trace away is followed by another after d/(4g) queries."""
@@ -38,8 +45,8 @@ PROBES = 2**31
 """Where the keys of the probes branch off: rounds count below it."""
 
 
-class SubspaceNewtonState(NamedTuple):
-    """State of `subspace_newton`.
+class LowRankNewtonState(NamedTuple):
+    """State of `low_rank_newton`.
 
     Attributes:
       rounds: the counts and the key.
@@ -56,7 +63,7 @@ class SubspaceNewtonState(NamedTuple):
     probe: Probe
 
 
-def subspace_newton(
+def low_rank_newton(
     num_directions: int,
     radius: float,
     *,
@@ -110,7 +117,7 @@ def subspace_newton(
     Example:
       >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
       >>> f = lambda x: jnp.sum((x - 3) ** 2) + 10 * jnp.sum(x - 3) ** 2
-      >>> optimizer, x = zo.subspace_newton(8, 0.1, rank=1, key=jax.random.key(0)), jnp.zeros(32)
+      >>> optimizer, x = zo.low_rank_newton(8, 0.1, rank=1, key=jax.random.key(0)), jnp.zeros(32)
       >>> state = optimizer.init(x)
       >>> step = jax.jit(lambda state, x: optimizer.update(None, state, x, value_fn=f))
       >>> for _ in range(161):
@@ -155,7 +162,7 @@ def subspace_newton(
             jnp.zeros((), jnp.int32),
         )
         spikes = Spikes.init(rank, structure)
-        return SubspaceNewtonState(counts, start(radius, d), jnp.zeros(k, dtype), spikes, probe)
+        return LowRankNewtonState(counts, start(radius, d), jnp.zeros(k, dtype), spikes, probe)
 
     def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
         del updates, extra
@@ -181,7 +188,7 @@ def subspace_newton(
         asked = dataclasses.replace(
             rounds, radius=trust.radius, directions=Whitened(directions, spikes)
         )
-        queries, _, counts = asked.step(old, params, traced_once, value, "subspace_newton")
+        queries, _, counts = asked.step(old, params, traced_once, value, "low_rank_newton")
         trust, failed = steps.judge(trust, queries.origin)
         norms = jnp.full((k,), steps.dimension, scalar_dtype())
         anchored = steps.anchored(queries)
@@ -245,11 +252,11 @@ def subspace_newton(
             num_queries=saturating_add(counts.num_queries, spent),
             num_nonfinite=saturating_add(counts.num_nonfinite, bad),
         )
-        return finite_or_zero(cast_leaves(step, structure)), SubspaceNewtonState(
+        return finite_or_zero(cast_leaves(step, structure)), LowRankNewtonState(
             counts, trust, coefficients, spikes, probe._replace(residual=residual)
         )
 
-    def learn(state: SubspaceNewtonState, structure: Structure) -> tuple[Spikes, Probe, Trust]:
+    def learn(state: LowRankNewtonState, structure: Structure) -> tuple[Spikes, Probe, Trust]:
         """At the end of an epoch: the model, the next probe, and no trace in the new metric yet."""
         trust, probe, old = state.trust, state.probe, state.rounds
         spikes, gain = learned(
@@ -294,4 +301,4 @@ def _inner(queries: Queries, spikes: Spikes, probe: Probe) -> jax.Array:
     return jnp.sum(queries.plan.inner([x[0] for x in image], structure)[0], -1)
 
 
-__all__ = ["SubspaceNewtonState", "subspace_newton"]
+__all__ = ["LowRankNewtonState", "low_rank_newton"]

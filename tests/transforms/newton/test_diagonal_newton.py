@@ -9,8 +9,8 @@ import pytest
 import zovh_jax as zo
 from zovh_jax._tree import structure_of
 from zovh_jax.directions.hadamard import order_of
-from zovh_jax.directions.halves import Halves
-from zovh_jax.estimators.sweep import RANGE, DiagonalSweeps
+from zovh_jax.transforms.newton.halves import Halves
+from zovh_jax.transforms.newton.sweep import RANGE, DiagonalSweeps
 
 pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 D, K = 30, 8

@@ -11,7 +11,7 @@ import optax
 
 from zovh_jax._types import Schedule
 from zovh_jax.evaluators import Evaluator, vmapped
-from zovh_jax.transforms.zo_subspace_newton import zo_subspace_newton
+from zovh_jax.transforms.sah.zo_sah_direction import zo_sah_direction
 
 
 def zo_sah(
@@ -36,7 +36,7 @@ def zo_sah(
       learning_rate: η, or a schedule; 1 is Newton's step in each subspace, which is right where
         subspaces do not interact and too long where they do.
       num_subspaces, radius, key, switch_every, clip, ridge, ridge_towards, subspace_dimension,
-        isotropy_tolerance, num_probes, pairing, evaluate: as for `zo_subspace_newton`.
+        isotropy_tolerance, num_probes, pairing, evaluate: as for `zo_sah_direction`.
 
     Returns:
       An optimiser; 1 + 2·num_subspaces queries a step, 1 + 5·num_subspaces in every 20th.
@@ -58,7 +58,7 @@ def zo_sah(
       True
     """
     return optax.chain(
-        zo_subspace_newton(
+        zo_sah_direction(
             num_subspaces,
             radius,
             key=key,

@@ -1,0 +1,7 @@
+"""Newton's method without a learning rate: a scalar, a diagonal or a low-rank Hessian; ours."""
+
+from zovh_jax.transforms.newton.diagonal_newton import diagonal_newton
+from zovh_jax.transforms.newton.low_rank_newton import low_rank_newton
+from zovh_jax.transforms.newton.scalar_newton import scalar_newton
+
+__all__ = ["diagonal_newton", "low_rank_newton", "scalar_newton"]

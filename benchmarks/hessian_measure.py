@@ -166,7 +166,7 @@ def errors(
 
 def directions(operator: zo.LowRankPlusScaled) -> jax.Array:
     """u_k of an estimate for one vector, [n, d]."""
-    (rows,) = operator.plan.materialise(operator.structure)
+    (rows,) = operator.plan.materialise(operator.layout)
     return rows
 
 

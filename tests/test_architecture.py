@@ -22,6 +22,7 @@ LAYERS = [
     "_random",
     "directions",
     "stencils",
+    "plan",
     "queries",
     "evaluators",
     "history",

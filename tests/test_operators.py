@@ -9,7 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import zovh_jax as zo
-from zovh_jax._tree import structure_of
+from zovh_jax._tree import layout_of
 from zovh_jax.directions import explicit, masked, rademacher, sphere
 
 pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
@@ -43,7 +43,7 @@ def build(name):
         key = None
     k = 3 if rounds else 4
     plan = zo.Plan(key, directions, num_directions=k, num_rounds=rounds, block_size=2)
-    structure = structure_of(PARAMS)
+    structure = layout_of(PARAMS)
     if key is not None:  # drawn once: the products would each compile the draws again
         stored = jax.jit(lambda: structure.unflatten(plan.materialise(structure)))()
         plan = dataclasses.replace(plan, stored=stored)
@@ -89,7 +89,7 @@ def test_is_a_pytree():
     weights, scale = operator.weights, operator.scale
 
     def trace(weights, scale):
-        return zo.LowRankPlusScaled(operator.plan, weights, scale, operator.structure).trace()
+        return zo.LowRankPlusScaled(operator.plan, weights, scale, operator.layout).trace()
 
     batch = jnp.stack([weights, 0 * weights, -weights]), jnp.stack([scale, 1 + 0 * scale, -scale])
     expected = [np.trace(dense), D, -np.trace(dense)]
@@ -117,7 +117,7 @@ def test_narrow_parameters_give_wide_products():
     params = jnp.zeros(4, jnp.bfloat16)
     plan = zo.Plan(None, explicit(np.eye(4)[:2].astype(np.float32)), num_directions=2)
     weights = jnp.asarray([1.0, 2.0])
-    operator = zo.LowRankPlusScaled(plan, weights, jnp.asarray(1 / 3), structure_of(params))
+    operator = zo.LowRankPlusScaled(plan, weights, jnp.asarray(1 / 3), layout_of(params))
     product = operator.mv(jnp.ones(4, jnp.bfloat16))
     assert product.dtype == operator.diagonal().dtype == jnp.float32
     np.testing.assert_allclose(product, [4 / 3, 7 / 3, 1 / 3, 1 / 3], rtol=1e-6)

@@ -51,7 +51,7 @@ def test_every_reduction_sees_the_shift():
     plan = history.recentered(x).plan
     rows, structure = (
         np.asarray(plan.draw(x)),
-        zo.estimators.hessian(history.queries(), x).structure,
+        zo.estimators.hessian(history.queries(), x).layout,
     )
     c = np.linspace(-1, 1, N * K)
     v = np.arange(1.0, D + 1)

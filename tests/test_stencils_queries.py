@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import zovh_jax as zo
-from zovh_jax._tree import structure_of
+from zovh_jax._tree import layout_of
 from zovh_jax.directions import Directions, explicit, masked, orthogonal, rademacher
 from zovh_jax.evaluators import chunked, vmapped
 from zovh_jax.stencils import central, forward, three_point
@@ -180,7 +180,7 @@ def test_reductions_against_dense_algebra(name):
     if "explicit" in name:
         key = None
     plan = zo.Plan(key, directions, num_directions=k, num_rounds=rounds, block_size=block_size)
-    structure = structure_of(PARAMS)
+    structure = layout_of(PARAMS)
     rng = np.random.default_rng(0)
     c, per_leaf, v = (rng.standard_normal(shape) for shape in [n, (n, 3), 9])
     vector = [v[0], v[1:7].reshape(2, 3), v[7:]]

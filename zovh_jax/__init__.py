@@ -37,11 +37,12 @@ from zovh_jax import (
     solvers,
     stencils,
 )
-from zovh_jax.evaluators import query
+from zovh_jax.evaluators.query import query
 from zovh_jax.functional import grad, hvp, value_and_grad
 from zovh_jax.history import History
 from zovh_jax.operators import LowRankPlusScaled
-from zovh_jax.queries import Plan, Queries
+from zovh_jax.plan import Plan
+from zovh_jax.queries import Queries
 from zovh_jax.solvers import inverse, neumann_solve, solve
 from zovh_jax.transforms import (
     diagonal_newton,

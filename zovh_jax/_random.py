@@ -1,14 +1,13 @@
-"""Random numbers, drawn fast and only once.
+"""Random numbers as functions of a counter, drawn fast and only once.
 
-On a CPU the random numbers of a zeroth-order step cost more than most objectives. Two things make
-``jax.random.normal`` slower than it need be here: it spends a 64-bit threefry block on every
-32-bit word, and its rounds run in a loop that XLA does not fuse. In ``fast_normal`` 13 rounds
-(Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011: the fewest that pass BigCrush)
-are unrolled, and Box and Muller's transform takes a logarithm and a short polynomial a number.
+A number depends on a key, a stream (the leaf) and an index (the place in the leaf), and on nothing
+else: not on how the leaf is split over devices, nor on what is drawn beside it. Each is one
+elementwise expression on the leaf's own shape, so that a device computes only what it holds, and
+XLA makes one loop of it.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -19,10 +18,35 @@ from zovh_jax._trig import sine_of_quarter
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
+_GOLDEN = np.uint32(0x9E3779B9)
+TWINS = 8
+"""Leaves of the same shape as another, from which on their programs are made identical."""
+
+Words = tuple[jax.Array, jax.Array]
+"""A key as two uint32 scalars."""
 
 
-def _threefry2x32(k0, k1, x0, x1, rounds: int = 13):
-    """Threefry-2x32 on elementwise uint32 operands."""
+def words_of(key: jax.Array) -> Words:
+    """Two words of a typed key, whatever its generator."""
+    if str(jax.random.key_impl(key)) == "threefry2x32":
+        data = jax.random.key_data(key)
+    else:
+        data = jax.random.bits(key, (2,), jnp.uint32)
+    return data[0], data[1]
+
+
+def direction_words(key: jax.Array, indices: jax.Array) -> Words:
+    """The words of ``jax.random.fold_in(key, index)`` for each index: two arrays of their shape."""
+    return threefry2x32(words_of(key), np.uint32(0), indices.astype(jnp.uint32), rounds=20)
+
+
+def threefry2x32(words: Words, x0: Any, x1: Any, rounds: int) -> Words:
+    """Threefry-2x32 of a counter of two words, elementwise.
+
+    Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011. With 20 rounds these
+    are the bits of JAX's own generator; 13 are the fewest that pass BigCrush.
+    """
+    k0, k1 = words
     schedule = (k0, k1, k0 ^ k1 ^ _PARITY)
     x0, x1 = x0 + k0, x1 + k1
     for i in range(rounds):
@@ -36,43 +60,109 @@ def _threefry2x32(k0, k1, x0, x1, rounds: int = 13):
     return x0, x1
 
 
-def fast_normal(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
-    """Standard normals in float32 precision, by Box and Muller; |z| < 5.9.
+def mixed(x: jax.Array) -> jax.Array:
+    """Words whose every bit depends on all bits of x: MurmurHash3's last mixing."""
+    x = (x ^ x >> 16) * np.uint32(0x85EBCA6B)
+    x = (x ^ x >> 13) * np.uint32(0xC2B2AE35)
+    return x ^ x >> 16
 
-    Element j is √(−2 log v) sin 2πφ with v and φ the two words of block j // 2; every other one
-    takes the cosine, as a quarter turn more. Blocks are hashed twice so that there is nothing but
-    one fused loop.
-    """
-    size = math.prod(shape)
-    k0, k1 = jax.random.bits(key, (2,), jnp.uint32)
-    element = jax.lax.iota(jnp.uint32, size)
-    x0, x1 = _threefry2x32(k0, k1, element >> np.uint32(1), jnp.zeros_like(element))
+
+def counter(shape: tuple[int, ...], sharding: Any = None) -> jax.Array:
+    """The place of each element in its leaf, row by row, modulo 2³²: uint32 of that shape."""
+    place: Any = np.uint32(0)
+    stride = 1
+    for axis in reversed(range(len(shape))):
+        along = jax.lax.broadcasted_iota(jnp.uint32, shape, axis, out_sharding=sharding)
+        place = along * np.uint32(stride % 2**32) + place
+        stride *= shape[axis]
+    return jnp.asarray(place)
+
+
+def normal(words: Words, stream: Any, shape, dtype, sharding=None) -> jax.Array:
+    """Standard normals by inversion. In stream 0 they are ``jax.random.normal`` of the key."""
+    x0, x1 = threefry2x32(words, jnp.uint32(stream), counter(shape, sharding), rounds=20)
+    if dtype == jnp.float64:
+        bits = x0.astype(jnp.uint64) << np.uint64(32) | x1.astype(jnp.uint64)
+        mantissa, unit = bits >> np.uint64(12), np.float64(1).view(np.uint64)
+    else:
+        mantissa, unit = (x0 ^ x1) >> np.uint32(9), np.float32(1).view(np.uint32)
+    one_to_two = jax.lax.bitcast_convert_type(mantissa | unit, dtype)
+    low = np.nextafter(np.array(-1, dtype), np.array(0, dtype), dtype=dtype)
+    uniform = jnp.maximum(low, (one_to_two - 1) * (1 - low) + low)
+    return jax.lax.erf_inv(uniform) * np.array(math.sqrt(2), dtype)
+
+
+def fast_normal(words: Words, stream: Any, shape, dtype, sharding=None) -> jax.Array:
+    """Standard normals in float32 precision, √(−2 log v) sin 2πφ (Box and Muller); |z| < 5.9."""
+    x0, x1 = threefry2x32(words, jnp.uint32(stream), counter(shape, sharding), rounds=13)
     # The mid-points of 2²⁴ equal cells of (0, 1): never 0.
     uniform = (x0 >> np.uint32(8)).astype(jnp.float32) * np.float32(2**-24) + np.float32(2**-25)
-    turn = x1 + (element << np.uint32(30))  # element's second bit is half a turn, and harmless
     # 23 bits, as a float in [1, 2), make half a turn, −¼ to ¼; the highest bit is the other half.
-    mantissa = (turn & np.uint32(0x7FFFFFFF)) >> np.uint32(8) | np.uint32(0x3F800000)
+    mantissa = (x1 & np.uint32(0x7FFFFFFF)) >> np.uint32(8) | np.uint32(0x3F800000)
     half = jax.lax.bitcast_convert_type(mantissa, jnp.float32) - np.float32(1.5)
     sine = jax.lax.bitcast_convert_type(sine_of_quarter(half * np.float32(0.5)), jnp.uint32)
-    signed = jax.lax.bitcast_convert_type(sine ^ turn & np.uint32(1 << 31), jnp.float32)
-    return (jnp.sqrt(np.float32(-2) * jnp.log(uniform)) * signed).reshape(shape).astype(dtype)
+    signed = jax.lax.bitcast_convert_type(sine ^ x1 & np.uint32(1 << 31), jnp.float32)
+    return (jnp.sqrt(np.float32(-2) * jnp.log(uniform)) * signed).astype(dtype)
+
+
+def bits(words: Words, stream: Any, place: jax.Array) -> jax.Array:
+    """Hashed words, a few operations each: for signs."""
+    k0, k1 = words
+    return mixed(mixed(place * _GOLDEN + k0) ^ mixed(k1 + jnp.uint32(stream) * _GOLDEN))
+
+
+def sign(words: Words, stream: Any, shape, dtype, sharding=None) -> jax.Array:
+    """±1, from one hashed bit each."""
+    return of_bit(bits(words, stream, counter(shape, sharding)) >> np.uint32(31), dtype)
+
+
+def of_bit(bit: jax.Array, dtype: Any) -> jax.Array:
+    """−1 for a set bit, else 1."""
+    return 1 - 2 * bit.astype(dtype)
+
+
+def opaque(numbers: Sequence[int], key: jax.Array) -> list[jax.Array]:
+    """uint32 scalars whose values the compiler doesn't know.
+
+    Programs that differ in a constant are compiled one by one; with the constant as an argument
+    they are the same program. A conditional hides it on a CPU, as in `draw_once`.
+    """
+    return list(_hidden(lambda: tuple(jnp.uint32(x) for x in numbers), key))
+
+
+def uniform_programs(numbers: Sequence[int], shapes: Sequence[Any], key: jax.Array) -> list[Any]:
+    """The numbers of some leaves; opaque where many leaves have the same shape."""
+    if len(shapes) - len(set(shapes)) < TWINS:
+        return [np.uint32(x) for x in numbers]
+    return opaque(numbers, key)
 
 
 def draw_once(draw: Callable[[], Any], key: jax.Array) -> Any:
     """The arrays of ``draw()``, written to memory before anything reads them.
 
     XLA would fuse a generator into each reader of its numbers (x[1:] and x[:-1] are two) and draw
-    them again there; and it would hold the random bits of all leaves at once. On a CPU it fuses
-    past an optimization barrier too, but not out of a conditional, whose condition here is always
-    true. Accelerators would have to wait for a condition: they get the barrier.
+    them again there. On a CPU it fuses past an optimization barrier too, but not out of a
+    conditional, whose condition here is always true. Accelerators would have to wait for a
+    condition: they get the barrier.
     """
+    return _hidden(draw, key)
 
+
+def _hidden(make: Callable[[], Any], key: jax.Array) -> Any:
     def on_cpu(key):
-        true = jax.random.key_data(key).reshape(-1)[0] | np.uint32(1) > 0
-        like = jax.eval_shape(draw)
-        zeros = lambda: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like)  # noqa: E731
-        return jax.lax.cond(true, draw, zeros)
+        word = jax.random.key_data(key).reshape(-1)[0]
+
+        def zeros():
+            # From the key, as ``make``'s are: inside shard_map both branches vary alike.
+            zero = word & np.uint32(0)
+
+            def like(s):
+                return jnp.zeros(s.shape, s.dtype, device=s.sharding) + zero.astype(s.dtype)
+
+            return jax.tree.map(like, jax.eval_shape(make))
+
+        return jax.lax.cond(word | np.uint32(1) > 0, make, zeros)
 
     return jax.lax.platform_dependent(
-        key, cpu=on_cpu, default=lambda _: jax.lax.optimization_barrier(draw())
+        key, cpu=on_cpu, default=lambda _: jax.lax.optimization_barrier(make())
     )

@@ -1,17 +1,20 @@
-"""Pytrees as lists of leaves: static structure, dtype rules and dot products.
+"""Pytrees as lists of the leaves that are perturbed: static layout, dtype rules, dot products.
 
-The library never ravels parameters into one vector in a path that must scale. It flattens a
-tree once at the door, works leaf by leaf, and unflattens on the way out.
+Parameters are never raveled into one vector in a path that must scale. A tree is taken apart at the
+door, once: the leaves that are perturbed become a list of arrays, the frozen ones stay behind. All
+else works on such lists, and what goes out is put together again.
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.experimental.shard_alike import shard_alike
 
 from zovh_jax._types import Leaves, PyTree
 
@@ -27,50 +30,131 @@ def direction_dtype(dtype: Any) -> jnp.dtype:
 
 
 @dataclasses.dataclass(frozen=True)
-class Structure:
-    """What is static about a parameter tree; hashable, so it can be a compile-time constant."""
+class Layout:
+    """What is static about a parameter tree; hashable, so it can be a compile-time constant.
+
+    Attributes:
+      treedef: of the whole tree.
+      active: which of its leaves are perturbed.
+      shapes, dtypes: of the leaves that are perturbed.
+      shardings: how these are laid out over an Explicit mesh; None for each that is not.
+      frozen: shape and dtype of the other leaves.
+    """
 
     treedef: Any
+    active: tuple[bool, ...]
     shapes: tuple[tuple[int, ...], ...]
     dtypes: tuple[Any, ...]
+    shardings: tuple[Any, ...]
+    frozen: tuple[tuple[tuple[int, ...], Any], ...]
 
     @property
     def num_leaves(self) -> int:
+        """The number of leaves that are perturbed."""
         return len(self.shapes)
 
     @property
     def size(self) -> int:
-        """d, the number of parameters."""
+        """d, the number of parameters that are perturbed."""
         return sum(math.prod(shape) for shape in self.shapes)
 
-    def unflatten(self, leaves: Sequence[Any]) -> PyTree:
-        return jax.tree.unflatten(self.treedef, leaves)
+    def leaves(self, tree: PyTree, name: str) -> Leaves:
+        """The perturbed leaves of a tree like params, as arrays.
 
-    def select(self, active: Sequence[bool]) -> "Structure":
-        """The structure of the active leaves alone, as a tuple."""
-        shapes = tuple(s for s, on in zip(self.shapes, active, strict=True) if on)
-        dtypes = tuple(t for t, on in zip(self.dtypes, active, strict=True) if on)
-        return Structure(jax.tree.structure((0,) * len(shapes)), shapes, dtypes)
+        Raises:
+          ValueError: if the tree has another structure, or a perturbed leaf another shape.
+        """
+        try:
+            leaves = self.treedef.flatten_up_to(tree)
+        except ValueError:
+            leaves = None
+        if leaves is not None:
+            leaves = [leaf for leaf, on in zip(leaves, self.active, strict=True) if on]
+        if leaves is None or tuple(map(np.shape, leaves)) != self.shapes:
+            got = jax.tree.map(np.shape, tree)
+            raise ValueError(
+                f"{name} must be a tree like params, {self.treedef} with shapes "
+                f"{list(self.shapes)}; got {jax.tree.structure(tree)} with shapes {got}."
+            )
+        return [jnp.asarray(leaf) for leaf in leaves]
 
-    def zeros(self) -> Leaves:
-        """Zeros in the directions' dtype, to accumulate into."""
+    def tree(self, leaves: Sequence[Any]) -> PyTree:
+        """The tree of perturbed leaves; None where frozen."""
+        rest = iter(leaves)
+        return self.treedef.unflatten([next(rest) if on else None for on in self.active])
+
+    def full(self, leaves: Sequence[Any], fill: Callable[[tuple[int, ...], Any], Any]) -> PyTree:
+        """The tree of perturbed leaves, with ``fill(shape, dtype)`` where frozen."""
+        rest, others = iter(leaves), iter(self.frozen)
+        return self.treedef.unflatten(
+            [next(rest) if on else fill(*next(others)) for on in self.active]
+        )
+
+    def merge(self, leaves: Sequence[Any], tree: PyTree, change: Callable[[Any], Any]) -> PyTree:
+        """The tree of perturbed leaves, with ``change`` of another tree's leaves where frozen."""
+        rest, others = iter(leaves), self.treedef.flatten_up_to(tree)
+        return self.treedef.unflatten(
+            [next(rest) if on else change(x) for x, on in zip(others, self.active, strict=True)]
+        )
+
+    def updates(self, leaves: Sequence[Any]) -> PyTree:
+        """The tree in the parameters' own dtypes, zero where frozen.
+
+        Leaves to which nothing can be added, such as PRNG keys, get a scalar zero.
+        """
+        cast = [leaf.astype(dtype) for leaf, dtype in zip(leaves, self.dtypes, strict=True)]
+
+        def zero(shape, dtype):
+            addable = not jnp.issubdtype(dtype, jax.dtypes.extended)
+            return jnp.zeros(shape, dtype) if addable else jnp.zeros(())
+
+        return self.full(cast, zero)
+
+    def wide(self) -> list[tuple[tuple[int, ...], Any, Any]]:
+        """Shape, dtype of directions and sharding of each perturbed leaf."""
+        dtypes = map(direction_dtype, self.dtypes)
+        return list(zip(self.shapes, dtypes, self.shardings, strict=True))
+
+    def filled(self, value: float = 0.0, rows: tuple[int, ...] = ()) -> Leaves:
+        """Constant arrays in the dtype of directions, perhaps with leading axes."""
         return [
-            jnp.zeros(s, direction_dtype(t)) for s, t in zip(self.shapes, self.dtypes, strict=True)
+            jnp.full((*rows, *shape), value, dtype, device=spread(sharding, len(rows)))
+            for shape, dtype, sharding in self.wide()
         ]
 
+    def zeros(self) -> Leaves:
+        """Zeros in the dtype of directions, to accumulate into."""
+        return self.filled()
 
-def structure_of(params: PyTree, name: str = "params") -> Structure:
-    """The structure of a tree of float arrays (or ``jax.ShapeDtypeStruct``).
+
+def spread(sharding: Any, num_axes: int) -> Any:
+    """The sharding with as many more leading axes, over which nothing is split."""
+    if sharding is None or not num_axes:
+        return sharding
+    spec = jax.sharding.PartitionSpec(*[None] * num_axes, *sharding.spec)
+    return jax.sharding.NamedSharding(sharding.mesh, spec)
+
+
+def layout_of(
+    params: PyTree, active: Callable[[Any], tuple[bool, ...]] | None = None, name: str = "params"
+) -> Layout:
+    """The layout of a tree of arrays (or ``jax.ShapeDtypeStruct``).
+
+    Args:
+      params: the tree. Its perturbed leaves must be floats, the others may have any dtype.
+      active: which leaves are perturbed, from the tree's structure; None for all.
+      name: of the tree, for errors.
 
     Raises:
-      TypeError: for ``optax.MaskedNode`` leaves, and for a leaf that is not a float array; the
-        message names the leaf's path.
+      TypeError: for ``optax.MaskedNode`` leaves, and for a perturbed leaf that is not a float
+        array; the message names the leaf's path.
     """
     paths, treedef = jax.tree_util.tree_flatten_with_path(
         params, is_leaf=lambda node: isinstance(node, optax.MaskedNode)
     )
-    shapes, dtypes = [], []
-    for path, leaf in paths:
+    on = active(treedef) if active else (True,) * len(paths)
+    shapes, dtypes, shardings, frozen = [], [], [], []
+    for (path, leaf), perturbed in zip(paths, on, strict=True):
         where = f"{name}{jax.tree_util.keystr(path)}"
         if isinstance(leaf, optax.MaskedNode):
             raise TypeError(
@@ -79,42 +163,104 @@ def structure_of(params: PyTree, name: str = "params") -> Structure:
                 "with directions=zo.directions.masked(directions, mask)."
             )
         dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+        # float64 numpy arrays become what JAX makes of them.
+        dtype = dtype if jnp.issubdtype(dtype, jax.dtypes.extended) else _canonical(dtype)
+        if not perturbed:
+            frozen.append((tuple(np.shape(leaf)), dtype))
+            continue
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(
                 f"{where} has dtype {dtype}; only real floating-point leaves can be perturbed. "
-                "Convert it, or keep it out of params by closing value_fn over it."
+                "Convert it, freeze it with directions=zo.directions.masked(directions, mask), or "
+                "keep it out of params by closing value_fn over it."
             )
-        shapes.append(tuple(jnp.shape(leaf)))
-        dtypes.append(jnp.dtype(dtype))
-    return Structure(treedef, tuple(shapes), tuple(dtypes))
+        shapes.append(tuple(np.shape(leaf)))
+        dtypes.append(dtype)
+        shardings.append(_explicit_sharding(leaf))
+    return Layout(treedef, tuple(on), tuple(shapes), tuple(dtypes), tuple(shardings), tuple(frozen))
 
 
-def flatten_like(tree: PyTree, structure: Structure, name: str) -> list[jax.Array]:
-    """Leaves of ``tree``, which must have the given structure and shapes."""
-    leaves, treedef = jax.tree.flatten(tree)
-    shapes = tuple(jnp.shape(leaf) for leaf in leaves)
-    if treedef != structure.treedef or shapes != structure.shapes:
-        raise ValueError(
-            f"{name} must be a tree like params, {structure.treedef} with shapes "
-            f"{list(structure.shapes)}; got {treedef} with shapes {list(shapes)}."
-        )
-    return [jnp.asarray(leaf) for leaf in leaves]
+def _canonical(dtype: Any) -> jnp.dtype:
+    return jnp.dtype(jax.dtypes.canonicalize_dtype(dtype))
 
 
-def widen(tree: PyTree, name: str) -> PyTree:
-    """A tree of float arrays, in the precision of directions."""
-    structure_of(tree, name)
-    return jax.tree.map(lambda x: jnp.asarray(x, direction_dtype(jnp.result_type(x))), tree)
+def _explicit_sharding(leaf: Any) -> Any:
+    """The sharding that is part of an array's type; None where there is none."""
+    if not isinstance(leaf, jax.Array) or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+        return None
+    sharding = jax.typeof(leaf).sharding
+    return None if sharding.mesh.empty or all(axis is None for axis in sharding.spec) else sharding
 
 
-def cast_leaves(leaves: Sequence[Any], structure: Structure) -> PyTree:
-    """The tree with the parameters' own dtypes; frozen leaves become zeros."""
-    return structure.unflatten(
-        [
-            jnp.zeros(s, t) if leaf is None else leaf.astype(t)
-            for leaf, s, t in zip(leaves, structure.shapes, structure.dtypes, strict=True)
-        ]
-    )
+def alike(tree: PyTree, like: PyTree) -> PyTree:
+    """The tree, laid out over the devices as another one is; numbers don't change.
+
+    Nothing ties random numbers to the parameters that they are for: unless told, XLA may give each
+    device all of them. (Arrays on an Explicit mesh have their layout in their type.)
+    """
+    if jax.device_count() == 1:
+        return tree
+
+    def tie(x, y):
+        mesh = jax.typeof(y).sharding.mesh
+        automatic = mesh.empty or mesh.are_all_axes_auto
+        return shard_alike(y, x)[1] if automatic and x.shape == y.shape else x
+
+    return jax.tree.map(tie, tree, like)
+
+
+def placed_with(state: PyTree, params: PyTree) -> PyTree:
+    """The state on the Explicit mesh of params, if they are on one: its type must not change later.
+
+    What is not split like params is on every device.
+    """
+    split = [x for x in jax.tree.leaves(params) if isinstance(x, jax.Array) and is_split(x)]
+    return varying_with(state, split[0]) if split else state
+
+
+def is_split(x: jax.Array) -> bool:
+    """Whether an array's type says that it is split over an Explicit mesh."""
+    return _explicit_sharding(x) is not None
+
+
+def varying_with(tree: PyTree, *others: PyTree) -> PyTree:
+    """The tree, varying over the axes of ``jax.shard_map`` that the others vary over.
+
+    Loops and branches want the same of what they carry before and after. Outside it changes
+    nothing: what is added are zeros.
+    """
+
+    def zero(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x = jax.random.key_data(x)
+        return jnp.zeros_like(x[(0,) * x.ndim]) if x.size else jnp.zeros((), x.dtype)
+
+    zeros = [zero(x) for x in jax.tree.leaves(others)]
+
+    def add(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(
+                add(jax.random.key_data(x)), impl=jax.random.key_impl(x)
+            )
+        return sum((z.astype(x.dtype) for z in zeros), x)
+
+    return jax.tree.map(add, tree)
+
+
+def widen(tree: PyTree) -> PyTree:
+    """The tree with its floats in the precision of directions; other leaves as they are."""
+
+    def widened(x):
+        dtype = jnp.result_type(x)
+        floating = jnp.issubdtype(dtype, jnp.floating)
+        return jnp.asarray(x, direction_dtype(_canonical(dtype))) if floating else x
+
+    return jax.tree.map(widened, tree)
+
+
+def cast_like(tree: PyTree, like: PyTree) -> PyTree:
+    """The tree in the dtypes of another."""
+    return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)
 
 
 def vdot(x: PyTree, y: PyTree) -> jax.Array:

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks
-from zovh_jax._tree import cast_leaves, flatten_like, structure_of
+from zovh_jax._tree import cast_like, layout_of
 from zovh_jax.baselines import Baseline, mean
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators import gradient, hessian
-from zovh_jax.evaluators import Evaluator, query, vmapped
+from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.evaluators.query import query
 from zovh_jax.stencils import Stencil, central, forward
 
 
@@ -145,11 +146,9 @@ def hvp(
             )
         vector = args[argnums + 1]
         args = args[: argnums + 1] + args[argnums + 2 :]
-        structure = structure_of(args[argnums], f"argument {argnums}")
-        flatten_like(vector, structure, "vector")
+        layout_of(args[argnums], directions.active, f"argument {argnums}").leaves(vector, "vector")
         ask, theta, _ = make(args, kwargs, key, origin=baseline.needs_origin)
-        out = hessian(ask, theta, baseline=baseline).mv(vector)
-        return cast_leaves(jax.tree.leaves(out), structure)
+        return cast_like(hessian(ask, theta, baseline=baseline).mv(vector), theta)
 
     return product
 

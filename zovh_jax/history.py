@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks
-from zovh_jax._tree import direction_dtype, scalar_dtype, structure_of
-from zovh_jax._types import PyTree
+from zovh_jax._tree import layout_of, scalar_dtype
+from zovh_jax._types import Leaves, PyTree
 from zovh_jax.directions import Directions, Explicit, gaussian
-from zovh_jax.queries import Plan, Queries
+from zovh_jax.directions.families import as_family
+from zovh_jax.plan import Plan
+from zovh_jax.queries import Queries
 from zovh_jax.stencils import Stencil, forward
 
 
@@ -27,8 +29,8 @@ class History:
     Attributes:
       rounds: stacked `Queries`; slots that were never filled hold NaN values.
       num_pushed: rounds pushed so far.
-      centers: None, or the θ that each round was made around: a tree like params with a leading
-        axis [size].
+      centers: None, or the θ that each round was made around: a list of arrays [size, *shape], one
+        a perturbed leaf.
 
     Example:
       >>> import jax, jax.numpy as jnp, zovh_jax as zo
@@ -43,7 +45,7 @@ class History:
 
     rounds: Queries
     num_pushed: jax.Array
-    centers: PyTree | None = None
+    centers: Leaves | None = None
 
     @classmethod
     def init(
@@ -76,12 +78,14 @@ class History:
         """
         size = _checks.positive_int("size", size)
         num_directions = _checks.positive_int("num_directions", num_directions)
-        if directions.law == "scaled":
+        as_family(directions)
+        if not isinstance(directions, Explicit) and jax.tree.leaves(directions):
             raise ValueError(
-                "scaled directions change their scale from round to round and cannot be replayed: "
-                "a history of them has no meaning. Use their base family."
+                f"directions={directions!r} hold arrays that change from round to round, such as "
+                "the scale of scaled directions, and cannot be replayed: a history of them has no "
+                "meaning. Use their base family."
             )
-        structure = structure_of(params_like)
+        layout = layout_of(params_like, directions.active)
         dtype = scalar_dtype()
         keys, stored = None, None
         if isinstance(directions, Explicit):
@@ -94,17 +98,7 @@ class History:
         else:
             keys = jax.random.split(jax.random.key(0) if key is None else _checks.key(key), size)
             if store_directions:
-                stored = structure.unflatten(
-                    [
-                        jnp.zeros((size * num_directions, *s), direction_dtype(t)) if on else None
-                        for s, t, on in zip(
-                            structure.shapes,
-                            structure.dtypes,
-                            directions.active(structure),
-                            strict=True,
-                        )
-                    ]
-                )
+                stored = layout.filled(rows=(size * num_directions,))
         plan = Plan(
             keys,
             directions,
@@ -122,14 +116,7 @@ class History:
             jnp.zeros(size, dtype) if known else None,
             stencil,
         )
-        kept = None
-        if centers:
-            kept = structure.unflatten(
-                [
-                    jnp.zeros((size, *s), direction_dtype(t))
-                    for s, t in zip(structure.shapes, structure.dtypes, strict=True)
-                ]
-            )
+        kept = layout.filled(rows=(size,)) if centers else None
         return cls(rounds, jnp.zeros((), jnp.int32), kept)
 
     @property
@@ -183,7 +170,10 @@ class History:
         rounds = Queries(plan, values, radius, origin, self.rounds.stencil)
         centers = self.centers
         if centers is not None:
-            centers = jax.tree.map(lambda c, x: c.at[slot].set(x.astype(c.dtype)), centers, params)
+            here = plan.layout(params).leaves(params, "params")
+            centers = [
+                c.at[slot].set(x.astype(c.dtype)) for c, x in zip(centers, here, strict=True)
+            ]
         return History(rounds, self.num_pushed + 1, centers)
 
     def queries(self) -> Queries:
@@ -204,23 +194,15 @@ class History:
                 "recentered needs History.init(…, centers=True) and a forward stencil; got "
                 f"centers={self.centers is not None} and stencil={self.rounds.stencil!r}."
             )
-        structure = structure_of(params)
+        here = self.rounds.plan.layout(params).leaves(params, "params")
         radii = jnp.where(self.rounds.radius > 0, self.rounds.radius, 1)
 
-        def displacement(center, x, dtype):
-            moved = center.astype(dtype) - x.astype(dtype)[None]
-            return moved / radii.astype(dtype).reshape(-1, *[1] * x.ndim)
+        def displacement(center, x):
+            moved = center - x.astype(center.dtype)[None]
+            return moved / radii.astype(center.dtype).reshape(-1, *[1] * x.ndim)
 
-        shift = [
-            displacement(c, x, direction_dtype(t))
-            for c, x, t in zip(
-                structure.treedef.flatten_up_to(self.centers),
-                jax.tree.leaves(params),
-                structure.dtypes,
-                strict=True,
-            )
-        ]
-        plan = dataclasses.replace(self.rounds.plan, shift=structure.unflatten(shift))
+        shift = [displacement(c, x) for c, x in zip(self.centers, here, strict=True)]
+        plan = dataclasses.replace(self.rounds.plan, shift=shift)
         return dataclasses.replace(self.rounds, plan=plan)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zovh_jax._tree import Structure, direction_dtype, flatten_like, scalar_dtype
+from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
 from zovh_jax._types import Leaves, PyTree
-from zovh_jax.queries import Plan
+from zovh_jax.plan import Plan
 
 
 @jax.tree_util.register_dataclass
@@ -24,7 +24,7 @@ class LowRankPlusScaled:
       plan: where the n directions come from.
       weights: [n].
       scale: [].
-      structure: the static shape of the parameters.
+      layout: the static layout of the parameters.
 
     Example:
       >>> import jax, jax.numpy as jnp, zovh_jax as zo
@@ -38,60 +38,52 @@ class LowRankPlusScaled:
     plan: Plan
     weights: jax.Array
     scale: jax.Array
-    structure: Structure = dataclasses.field(metadata={"static": True})
+    layout: Layout = dataclasses.field(metadata={"static": True})
 
     def mv(self, vector: PyTree) -> PyTree:
         """The product with a tree like params. Two passes over the directions."""
-        leaves = flatten_like(vector, self.structure, "vector")
-        dots, _ = self.plan.inner(leaves, self.structure)
-        sums = self.plan.combine(self.weights * jnp.sum(dots, -1), self.structure)
+        leaves = self.layout.leaves(vector, "vector")
+        dots, _ = self.plan.inner(leaves, self.layout)
+        sums = self.plan.combine(self.weights * jnp.sum(dots, -1), self.layout)
         return self._finish(
             [
-                None if s is None else s + self.scale.astype(s.dtype) * v.astype(s.dtype)
+                s + self.scale.astype(s.dtype) * v.astype(s.dtype)
                 for s, v in zip(sums, leaves, strict=True)
             ]
         )
 
     def diagonal(self) -> PyTree:
         """The diagonal, as a tree like params. One pass."""
-        sums = self.plan.combine_squares(self.weights, self.structure)
-        return self._finish([None if s is None else s + self.scale.astype(s.dtype) for s in sums])
+        sums = self.plan.combine_squares(self.weights, self.layout)
+        return self._finish([s + self.scale.astype(s.dtype) for s in sums])
 
     def trace(self) -> jax.Array:
         """The trace, a scalar."""
-        d = self.plan.directions.dimension(self.structure)
-        return self.scale * d + jnp.sum(self.weights * self.plan.squared_norms(self.structure))
+        norms = self.plan.squared_norms(self.layout)
+        return self.scale * self.layout.size + jnp.sum(self.weights * norms)
 
     def as_matrix(self) -> jax.Array:
         """The d×d array, in ``jax.flatten_util.ravel_pytree`` order. For small d."""
-        dtype = scalar_dtype()
-        active = self.plan.directions.active(self.structure)
-        columns, ones = [], []
-        directions = self.plan.materialise(self.structure)
-        shapes = self.structure.shapes
-        for u, shape, on in zip(directions, shapes, active, strict=True):
-            size = math.prod(shape)
-            flat = jnp.zeros((self.plan.size, size), dtype) if u is None else u.astype(dtype)
-            columns.append(flat.reshape(self.plan.size, size))
-            ones.append(jnp.full(size, on, dtype))
-        rows = jnp.concatenate(columns, -1)
-        low_rank = jnp.einsum("k,ki,kj->ij", self.weights, rows, rows, precision="highest")
-        return low_rank + self.scale * jnp.diag(jnp.concatenate(ones))
+        dtype, n = scalar_dtype(), self.plan.size
+        drawn = [u.astype(dtype).reshape(n, -1) for u in self.plan.materialise(self.layout)]
 
-    def base(self, damping: jax.Array) -> jax.Array:
-        """The scaled identity of each leaf of (this + damping·I), [num_leaves]."""
-        active = jnp.asarray(self.plan.directions.active(self.structure))
-        return jnp.where(active, self.scale, 0.0).astype(scalar_dtype()) + damping
+        def zeros(shape, _):
+            return jnp.zeros((n, math.prod(shape)), dtype)
+
+        rows = jnp.concatenate(jax.tree.leaves(self.layout.full(drawn, zeros)), -1)
+        ones = self.layout.full(
+            [jnp.ones(math.prod(shape), dtype) for shape in self.layout.shapes],
+            lambda shape, _: jnp.zeros(math.prod(shape), dtype),
+        )
+        low_rank = jnp.einsum("k,ki,kj->ij", self.weights, rows, rows, precision="highest")
+        return low_rank + self.scale * jnp.diag(jnp.concatenate(jax.tree.leaves(ones)))
 
     def _finish(self, leaves: Leaves) -> PyTree:
-        return self.structure.unflatten(
-            [
-                jnp.zeros(shape, direction_dtype(dtype)) if leaf is None else leaf
-                for leaf, shape, dtype in zip(
-                    leaves, self.structure.shapes, self.structure.dtypes, strict=True
-                )
-            ]
-        )
+        def zeros(shape, dtype):
+            floating = jnp.issubdtype(dtype, jnp.floating)
+            return jnp.zeros(shape, direction_dtype(dtype) if floating else dtype)
+
+        return self.layout.full(leaves, zeros)
 
 
 @jax.tree_util.register_dataclass

@@ -23,10 +23,11 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks
-from zovh_jax._tree import scalar_dtype, structure_of
+from zovh_jax._tree import scalar_dtype
 from zovh_jax._types import PyTree
 from zovh_jax.directions import Directions
 from zovh_jax.history import History
+from zovh_jax.plan import row_products
 from zovh_jax.queries import Queries
 from zovh_jax.stencils import Stencil
 
@@ -153,7 +154,7 @@ class Importance(Reuse):
             raise ValueError(f"min_effective must be between 0 and 1, got {self.min_effective!r}.")
 
     def check(self, directions, stencil):
-        if directions.law != "gaussian" or stencil.paired:
+        if not directions.standard_normal or stencil.paired:
             raise ValueError(
                 "reuse=zo.reuse.importance() needs Gaussian directions and a forward stencil; got "
                 f"directions={directions!r} and stencil={stencil!r}. Use zo.reuse.adaptive()."
@@ -174,16 +175,11 @@ class Importance(Reuse):
 
 def density_ratios(queries: Queries, params: PyTree) -> jax.Array:
     """π_θ(x)/π_{θ_j}(x) of recentred queries' points x, [n]."""
-    structure, plan = structure_of(params), queries.plan
-    shift = structure.treedef.flatten_up_to(plan.shift)
-    on = plan.directions.active(structure)
+    plan = queries.plan
+    assert plan.shift is not None
     # With s the shift and v = u + s: log W = −(‖v‖² − ‖u‖²)/2 = −v·s + ‖s‖²/2.
-    squares = sum(
-        jnp.sum(jnp.square(s), axis=tuple(range(1, s.ndim))).astype(scalar_dtype())
-        for s, active in zip(shift, on, strict=True)
-        if active
-    )
-    along = plan.inner_by_round(shift, structure)
+    squares = sum(row_products(s, s) for s in plan.shift)
+    along = plan.inner_by_round(plan.shift, plan.layout(params))
     return jnp.exp(jnp.repeat(squares, plan.num_directions) / 2 - along)
 
 

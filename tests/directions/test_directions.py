@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 import zovh_jax as zo
-from zovh_jax._tree import structure_of
+from zovh_jax._tree import layout_of
 from zovh_jax.directions import (
     explicit,
     gaussian,
@@ -170,7 +170,7 @@ def test_rounds_directions_and_leaves_are_uncorrelated(name):
 def test_parts_replay_the_whole(name, impl):
     directions = FAMILIES[name]
     params = {"a": jnp.zeros(()), "b": jnp.zeros(8)} if "masked" in name else jnp.zeros((3, 3))
-    structure, key = structure_of(params), jax.random.key(5, impl=impl)
+    structure, key = layout_of(params), jax.random.key(5, impl=impl)
     whole = rows(draw(directions, 6, params, key, block_size=6))
     assert np.linalg.matrix_rank(whole) == 6
     some = jax.jit(lambda i: directions.draw(key, structure, 6, i))(jnp.array([4, 1]))
@@ -240,7 +240,7 @@ SCALE = {"a": jnp.asarray(0.5), "b": (jnp.arange(1.0, 7.0).reshape(2, 3), jnp.ar
 def test_scaled_is_another_family_times_numbers(name):
     """Whole, in blocks, stored; and its reductions are those of the scaled rows."""
     inner = FAMILIES[name]
-    directions, structure, key = scaled(inner, SCALE), structure_of(PARAMS), jax.random.key(2)
+    directions, structure, key = scaled(inner, SCALE), layout_of(PARAMS), jax.random.key(2)
     expected = rows(draw(inner, 6, key=key)) * rows(jax.tree.map(lambda s: s[None], SCALE))
 
     @jax.jit

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import zovh_jax as zo
-from zovh_jax._tree import structure_of
+from zovh_jax._tree import layout_of
 from zovh_jax.directions import explicit, gaussian, hadamard, masked, orthogonal, rademacher, sphere
 from zovh_jax.directions.hadamard import _matrix, _mixed
 
@@ -109,7 +109,7 @@ def test_rounds_of_an_optimiser_repeat_no_row(k, impl):
 
 def test_rounds_count_exactly():
     """No overflow in count·K, whatever the size; each round starts K rows after the one before."""
-    structure = structure_of(jax.ShapeDtypeStruct((2**31 - 5,), jnp.float32))
+    structure = layout_of(jax.ShapeDtypeStruct((2**31 - 5,), jnp.float32))
     directions, key, largest = hadamard(), jax.random.key(0), 2**31 - 1
     order = order_of(2**31 - 5)
     assert order == 2**31
@@ -117,13 +117,13 @@ def test_rounds_count_exactly():
         round_key = directions.round_key(key, jnp.asarray(count, jnp.int32), structure, k)
         start = _mixed(jax.random.key_data(round_key))[-1]
         assert int(start) == count % -(-order // k) * k
-    too_many = structure_of(jax.ShapeDtypeStruct((2**31 + 1,), jnp.float32))
+    too_many = layout_of(jax.ShapeDtypeStruct((2**31 + 1,), jnp.float32))
     with pytest.raises(ValueError, match=r"at most 2\*\*31.*rademacher"):
         masked(directions, True).check_rounds(too_many, 1)
 
 
 def test_masked_rounds_are_those_of_the_active_leaves():
-    structure, active = structure_of(LEAVES), structure_of((LEAVES["a"], LEAVES["c"][0]))
+    structure, active = layout_of(LEAVES), layout_of((LEAVES["a"], LEAVES["c"][0]))
     for count in (0, 5, 40):
         options = jax.random.key(0), jnp.asarray(count), structure, 3
         expected = hadamard().round_key(*options[:2], active, 3)
@@ -225,7 +225,7 @@ def test_shrinkage_is_the_inverse_of_the_second_moment(directions, n, expected):
     params = {"x": jnp.zeros(12)}
     if isinstance(directions, zo.directions.masked):
         params["y"] = jnp.zeros(7)
-    structure = structure_of(params)
+    structure = layout_of(params)
     shrinkage = float(directions.shrinkage(n, structure))
     assert abs(shrinkage / expected - 1) < 1e-6
     assert float(directions.shrinkage(0, structure)) == 0
@@ -242,7 +242,7 @@ def test_shrinkage_is_the_inverse_of_the_second_moment(directions, n, expected):
 
 
 def test_shrinkage_of_all_families():
-    structure = structure_of(jnp.zeros(12))
+    structure = layout_of(jnp.zeros(12))
     assert float(sphere().shrinkage(5, structure)) == float(rademacher().shrinkage(5, structure))
     for directions in (orthogonal(), hadamard()):
         assert abs(float(directions.shrinkage(5, structure)) - 5 / 12) < 1e-6
@@ -259,7 +259,7 @@ def test_shrinkage_above_d():
     """D > d: exact for a random start up to how consecutive rows differ from any rows."""
     u = draw(jnp.zeros(577), 608)
     gram = np.square(u @ u.T)
-    structure = structure_of(jnp.zeros(577))
+    structure = layout_of(jnp.zeros(577))
     for n in (1, 16, 300, 577, 608):
         runs = [(start + np.arange(n)) % 608 for start in range(0, 608, 19)]
         moment = np.mean([gram[np.ix_(run, run)].sum() for run in runs]) / (n**2 * 577)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import zovh_jax as zo
-from zovh_jax._tree import structure_of
+from zovh_jax._tree import layout_of
 from zovh_jax.directions import explicit
 from zovh_jax.solvers import cg
 
@@ -43,7 +43,7 @@ def test_low_rank_operators(weights):
     u = RNG.standard_normal((3, 8))
     plan = zo.Plan(None, explicit(u), num_directions=3)
     operator = zo.LowRankPlusScaled(
-        plan, jnp.asarray(weights), jnp.asarray(0.2), structure_of(jnp.zeros(8))
+        plan, jnp.asarray(weights), jnp.asarray(0.2), layout_of(jnp.zeros(8))
     )
     dense = u.T @ np.diag(weights) @ u + 0.7 * np.eye(8)
     # Four distinct eigenvalues: four steps are enough.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import zovh_jax as zo
-from zovh_jax._tree import structure_of
+from zovh_jax._tree import layout_of
 from zovh_jax.directions import explicit
 from zovh_jax.solvers import gram_diagonal
 
@@ -21,7 +21,7 @@ def solve(u, weights, v, damping=DAMPING, scale=0.0, solver=gram_diagonal()):
     @jax.jit
     def run(weights, scale):
         plan = zo.Plan(None, explicit(u), num_directions=len(u))
-        operator = zo.LowRankPlusScaled(plan, weights, scale, structure_of(jnp.zeros(u.shape[1])))
+        operator = zo.LowRankPlusScaled(plan, weights, scale, layout_of(jnp.zeros(u.shape[1])))
         return zo.solve(operator, v, damping=damping, solver=solver)
 
     return np.asarray(run(jnp.asarray(weights), jnp.asarray(scale)))
@@ -104,7 +104,7 @@ def test_guard_is_finite_for_every_weight(dtype):
         vanishing = [-DAMPING / x * f for x in norms for f in (1, 1 - 1e-7, 1 + 1e-7)]
         grid = np.concatenate([sizes, -sizes, [0.0], vanishing]).astype(dtype)
         plan = zo.Plan(None, explicit(u), num_directions=N)
-        structure = structure_of(jnp.zeros(D, dtype))
+        structure = layout_of(jnp.zeros(D, dtype))
 
         def run(weight):
             weights = jnp.full(N, weight).at[1].set(0.3)
@@ -130,7 +130,7 @@ def test_a_direction_of_zeros_does_nothing(x64):
 def test_error_falls_like_the_square_root_of_n_over_d(x64):
     def error(d):
         rng = np.random.default_rng(d)
-        structure = structure_of(jnp.zeros(d))
+        structure = layout_of(jnp.zeros(d))
 
         @jax.jit
         def solve(u, weights, v):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import zovh_jax as zo
-from zovh_jax._tree import structure_of
+from zovh_jax._tree import layout_of
 from zovh_jax.directions import explicit
 from zovh_jax.solvers import cg, gram_diagonal, neumann, woodbury
 
@@ -29,7 +29,7 @@ SOLVERS = {
 def operator():
     tree = {"a": U[:, :2], "z": U[:, 2:].reshape(3, 2, 2)}
     plan = zo.Plan(None, explicit(tree), num_directions=3)
-    structure = structure_of(PARAMS)
+    structure = layout_of(PARAMS)
     return zo.LowRankPlusScaled(plan, jnp.asarray(WEIGHTS), jnp.asarray(0.3), structure)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import zovh_jax as zo
-from zovh_jax._tree import structure_of
+from zovh_jax._tree import layout_of
 from zovh_jax.directions import explicit
 from zovh_jax.solvers import neumann
 
@@ -84,7 +84,7 @@ def test_overflow_is_reported():
 def test_low_rank_operators():
     u = RNG.standard_normal((3, 6))
     plan = zo.Plan(None, explicit(u), num_directions=3)
-    structure = structure_of(jnp.zeros(6))
+    structure = layout_of(jnp.zeros(6))
 
     @jax.jit
     def run(weights):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import zovh_jax as zo
-from zovh_jax._tree import structure_of
+from zovh_jax._tree import layout_of
 from zovh_jax.directions import explicit, gaussian, masked
 
 pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
@@ -18,7 +18,7 @@ def operator_of(u, weights, scale=0.0, params=None):
     params = jnp.zeros(u.shape[1]) if params is None else params
     plan = zo.Plan(None, explicit(u), num_directions=len(u))
     return zo.LowRankPlusScaled(
-        plan, jnp.asarray(weights), jnp.asarray(scale), structure_of(params)
+        plan, jnp.asarray(weights), jnp.asarray(scale), layout_of(params)
     )
 
 
@@ -60,7 +60,7 @@ def test_frozen_leaves_see_the_damping_only():
     directions = masked(gaussian(), {"frozen": False, "x": True})
     plan = zo.Plan(jax.random.key(0), directions, num_directions=3)
     operator = zo.LowRankPlusScaled(
-        plan, jnp.array([1.0, -0.2, 0.6]), jnp.asarray(0.5), structure_of(params)
+        plan, jnp.array([1.0, -0.2, 0.6]), jnp.asarray(0.5), layout_of(params)
     )
     v = {"frozen": jnp.array([1.0, -2.0]), "x": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
     x, dense = solve(operator, v), np.asarray(jax.jit(lambda op: op.as_matrix())(operator))

@@ -10,8 +10,9 @@ import pytest
 import scipy.linalg
 
 import zovh_jax as zo
-from zovh_jax._tree import structure_of
-from zovh_jax.queries import Plan, Queries
+from zovh_jax._tree import layout_of
+from zovh_jax.plan import Plan
+from zovh_jax.queries import Queries
 from zovh_jax.transforms.spsa2 import _Corners, _estimates
 
 KEY = jax.random.key(5)
@@ -162,7 +163,7 @@ def test_all_signs_average_to_the_gradient_and_the_hessian(x64):
 
 def test_corners_are_where_2spsa_asks():
     """Any block of them; None on frozen leaves."""
-    structure = structure_of({"a": jnp.zeros(3), "b": jnp.zeros(2)})
+    structure = layout_of({"a": jnp.zeros(3), "b": jnp.zeros(2)})
     signs_of = zo.directions.masked(zo.directions.rademacher(), {"a": True, "b": False})
     corners, frozen = _Corners(signs_of, 0.5).draw(KEY, structure, 8, jnp.arange(8))
     assert frozen is None

@@ -1,8 +1,9 @@
 """What to perturb along: families of random directions with E[u uᵀ] = I.
 
-A family turns (key, structure, index) into direction arrays, leaf by leaf, so that any direction
-can be replayed later from its key alone. Direction k of a round uses ``fold_in(key, k)``, and its
-leaf i ``fold_in(·, i)``; only ``hadamard`` reads its place in an epoch from the key instead.
+A family turns (key, layout, indices) into direction arrays, leaf by leaf, so that any direction
+can be replayed later from its key alone. An entry of direction k depends on ``fold_in(key, k)``,
+the number of its leaf and its place there, and on nothing else; only ``hadamard`` reads its place
+in an epoch from the key instead. `Directions` says how to write a family of your own.
 
 Which family?
 
@@ -20,6 +21,7 @@ Which family?
   not I, so a gradient comes out multiplied by it; no Hessians.
 """
 
+from zovh_jax._tree import Layout
 from zovh_jax.directions.families import (
     Directions,
     Explicit,
@@ -29,7 +31,7 @@ from zovh_jax.directions.families import (
     Sphere,
 )
 from zovh_jax.directions.hadamard import Hadamard
-from zovh_jax.directions.wrappers import Masked, Scaled
+from zovh_jax.directions.wrappers import Masked, Scaled, Wrapper
 
 gaussian = Gaussian
 sphere = Sphere
@@ -42,6 +44,8 @@ scaled = Scaled
 
 __all__ = [
     "Directions",
+    "Layout",
+    "Wrapper",
     "explicit",
     "gaussian",
     "hadamard",

@@ -3,70 +3,124 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zovh_jax._random import draw_once, fast_normal
-from zovh_jax._tree import Structure, direction_dtype, scalar_dtype
+from zovh_jax import _random
+from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
 from zovh_jax._types import Leaves, PyTree
 
 
 class Directions:
-    """A family of directions. All but ``explicit`` and ``scaled`` are hashable, without arrays."""
+    """A family of directions. A family says what it can do; what it doesn't say is not trusted.
 
-    law: ClassVar[str]
-    """"gaussian", "sphere", "rademacher", "given" or "scaled": which Hessian estimators apply."""
+    A family of your own is a subclass with a `draw`, and with those of the class attributes below
+    that hold for it. An instance is a constant of compiled functions: make the class a frozen
+    dataclass if equal settings should compare equal.
+
+    Example:
+      >>> import dataclasses, jax, jax.numpy as jnp, zovh_jax as zo
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Uniform(zo.directions.Directions):
+      ...     isotropic = True
+      ...     def draw(self, key, layout, num_directions, indices):
+      ...         def one(index, shape, leaf):
+      ...             k = jax.random.fold_in(jax.random.fold_in(key, index), leaf)
+      ...             return 3**0.5 * jax.random.uniform(k, shape, minval=-1.0)
+      ...         return [jax.vmap(lambda i: one(i, shape, leaf))(indices)
+      ...                 for leaf, shape in enumerate(layout.shapes)]
+      >>> f, x = lambda x: jnp.sum(x ** 2), {"a": jnp.ones(3), "b": jnp.ones((2, 2))}
+      >>> g = zo.grad(f, num_directions=8, radius=1e-2, directions=Uniform())
+      >>> jax.jit(g)(x, key=jax.random.key(0))["b"].shape
+      (2, 2)
+    """
+
+    isotropic: ClassVar[bool] = False
+    """E[u uᵀ] = I: what shrinkage, and with it the optimisers without a learning rate, rest on."""
+    constant_norm: ClassVar[bool] = False
+    """‖u‖² = d, always."""
+    rotation_invariant: ClassVar[bool] = False
+    """No direction is likelier than another of the same length."""
+    gaussian_moments: ClassVar[bool] = False
+    """E[u_i u_j u_k u_l] is that of a standard normal u: what averaged Hessians need."""
+    standard_normal: ClassVar[bool] = False
+    """Independent standard normals: what importance weights need."""
+    sees_diagonal: ClassVar[bool] = False
+    """The u_i² differ from direction to direction, so that values tell a Hessian's diagonal."""
 
     joint: ClassVar[bool] = False
     """Whether the directions of a round depend on each other, so that none is drawn alone."""
+    given: ClassVar[bool] = False
+    """Whether the directions are arrays that the family holds, so that no key is needed."""
 
     def draw(
-        self, key: jax.Array, structure: Structure, num_directions: int, indices: jax.Array
+        self, key: jax.Array, layout: Layout, num_directions: int, indices: jax.Array
     ) -> Leaves:
-        """Directions ``indices`` of a round: arrays [len(indices), *leaf], None where frozen."""
+        """Directions ``indices`` of a round: arrays [len(indices), *shape], one a perturbed leaf.
+
+        Args:
+          key: the round's key; the same key and index give the same direction.
+          layout: shapes and dtypes of the perturbed leaves, in order.
+          num_directions: K, of the whole round.
+          indices: an array of ints below K.
+        """
         raise NotImplementedError  # pragma: no cover - abstract
 
     def round_key(
-        self, key: jax.Array, count: jax.Array, structure: Structure, num_directions: int
+        self, key: jax.Array, count: jax.Array, layout: Layout, num_directions: int
     ) -> jax.Array:
         """The key of an optimiser's round number ``count``; ``key`` is the same in all rounds."""
-        del structure, num_directions
+        del layout, num_directions
         return jax.random.fold_in(key, count)
 
-    def shrinkage(self, n: Any, structure: Structure) -> jax.Array:
+    def shrinkage(self, n: Any, layout: Layout) -> jax.Array:
         """The best multiple of a gradient estimate: a = ‖g‖² / E‖ĝ‖², between 0 and 1.
 
         ĝ = Σ_k (g·u_k) u_k / n, from exact slopes along the n directions of one round. As E ĝ = g,
         a step −a ĝ/τ has E[f] − f0 = (−a ‖g‖² + a² E‖ĝ‖²/2)/τ where the Hessian is τI, and this a
-        makes it least. Gaussian: n/(n + d + 1); independent with ‖u‖² = d: n/(n + d − 1).
+        makes it least. Independent directions with a Gaussian's moments: n/(n + d + 1); with
+        ‖u‖² = d: n/(n + d − 1).
 
         Raises:
-          ValueError: for ``explicit`` and ``scaled``, whose moments are unknown here.
+          ValueError: for a family that doesn't say which moments it has.
         """
-        d, n = self.dimension(structure), jnp.asarray(n, scalar_dtype())
-        if self.law == "gaussian":
+        d, n = layout.size, jnp.asarray(n, scalar_dtype())
+        if self.isotropic and self.gaussian_moments:
             return n / (n + d + 1)
-        if self.law in ("sphere", "rademacher"):
+        if self.isotropic and self.constant_norm:
             return n / jnp.maximum(n + d - 1, 1)
         raise ValueError(
-            f"no shrinkage is known for directions of law {self.law!r}: use a family that draws "
-            "E[u uᵀ] = I, such as zo.directions.gaussian()."
+            f"no shrinkage is known for directions={self!r}: use a family with E[u uᵀ] = I and a "
+            "Gaussian's moments or a constant norm, such as zo.directions.hadamard(), or override "
+            "shrinkage."
         )
 
-    def dimension(self, structure: Structure) -> int:
-        """Number of parameters that are perturbed."""
-        return structure.size
+    def active(self, treedef: Any) -> tuple[bool, ...]:
+        """Which leaves of a tree of this structure are perturbed."""
+        return (True,) * treedef.num_leaves
 
-    def active(self, structure: Structure) -> tuple[bool, ...]:
-        """Which leaves are perturbed."""
-        return (True,) * structure.num_leaves
-
-    def check_rounds(self, structure: Structure, num_directions: int) -> None:
+    def check_rounds(self, layout: Layout, num_directions: int) -> None:
         """Raises where this family cannot give ``num_directions`` directions."""
+
+
+def as_family(directions: Any, name: str = "directions") -> Directions:
+    """A family, ready to be part of what JAX traces.
+
+    Raises:
+      TypeError: for what is no family.
+    """
+    if not isinstance(directions, Directions):
+        hint = " (call it: it is a factory)" if isinstance(directions, type) else ""
+        raise TypeError(
+            f"{name} must be one of the families of zo.directions; got {directions!r}{hint}."
+        )
+    if jax.tree_util.all_leaves([directions]):  # a class that JAX doesn't know yet
+        jax.tree_util.register_static(type(directions))
+    return directions
 
 
 def without_replacement(n: Any, d: int, period: int) -> jax.Array:
@@ -81,26 +135,62 @@ def without_replacement(n: Any, d: int, period: int) -> jax.Array:
     return jnp.square(n) / jnp.maximum(jnp.square(n) + excess, 1)
 
 
-def _draw_leaves(
-    draw_leaf: Callable, key: jax.Array, structure: Structure, indices: jax.Array
+def draw_leaves(
+    element: Callable[..., jax.Array],
+    rows: Any,
+    numbers: Sequence[int],
+    layout: Layout,
+    key: jax.Array,
 ) -> Leaves:
-    """Independent leaves: ``draw_leaf(key, shape, dtype)`` of every direction and leaf.
+    """``element(row, number, shape, dtype, sharding)`` for every row and leaf: [rows, *shape].
 
-    One leaf after the other, so that a generator's temporary arrays have the size of a leaf.
+    Leaves are written to memory a few at a time, so that no more than the largest one, or a
+    sixteenth of all, is there before its first use.
+
+    Args:
+      element: an elementwise function; hashable, as it is traced once for leaves of one shape.
+      rows: a tree of arrays with a leading axis, one row a direction.
+      numbers: what tells one leaf from another.
+      layout: of the leaves.
+      key: any key that the rows depend on.
     """
-    # Only threefry draws under vmap what it draws alone; for the other generators (rbg) a replay
-    # in blocks of another size would otherwise see other directions.
-    vmaps = str(jax.random.key_impl(key)) == "threefry2x32"
-    each = jax.vmap if vmaps else lambda f: functools.partial(jax.lax.map, f)
-    keys = each(lambda index: jax.random.fold_in(key, index))(indices)
-    leaves = []
-    for i, (shape, dtype) in enumerate(zip(structure.shapes, structure.dtypes, strict=True)):
+    leaves: Leaves = []
+    wide, numbers = layout.wide(), _random.uniform_programs(numbers, layout.wide(), key)
+    for batch in _batches(layout):
 
-        def one(k, i=i, shape=shape, dtype=dtype):
-            return draw_leaf(jax.random.fold_in(k, i), shape, direction_dtype(dtype))
+        def draw(batch=batch):
+            return [_rows_of(element, rows, numbers[i], *wide[i]) for i in batch]
 
-        leaves.append(draw_once(functools.partial(each(one), keys), key))
+        leaves += _random.draw_once(draw, key)
     return leaves
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))
+def _rows_of(element, rows, number, shape, dtype, sharding):
+    return jax.vmap(lambda row: element(row, number, shape, dtype, sharding))(rows)
+
+
+def draw_independent(
+    element: Callable[..., jax.Array], key: jax.Array, layout: Layout, indices: jax.Array
+) -> Leaves:
+    """``element(words, stream, shape, dtype, sharding)`` of every direction and leaf."""
+    words = _random.direction_words(key, indices)
+    return draw_leaves(element, words, range(layout.num_leaves), layout, key)
+
+
+def _batches(layout: Layout) -> list[list[int]]:
+    """Consecutive leaves, as many together as have the size of the largest, or a sixteenth."""
+    sizes = [math.prod(shape) for shape in layout.shapes]
+    most = max([*sizes, layout.size // 16])
+    batches: list[list[int]] = []
+    total = most + 1
+    for i, size in enumerate(sizes):
+        if total + size > most:
+            batches.append([])
+            total = 0
+        batches[-1].append(i)
+        total += size
+    return batches
 
 
 @jax.tree_util.register_static
@@ -108,19 +198,25 @@ def _draw_leaves(
 class Gaussian(Directions):
     """Standard normal directions.
 
+    By default the bits are those of JAX's own generator: direction k of a parameter tree that is
+    one array is ``jax.random.normal(jax.random.fold_in(key, k), shape)``.
+
     Args:
-      fast: draw from a fused threefry2x32-13 counter generator instead of ``jax.random.normal``:
-        faster and with smaller temporary arrays; 23-bit uniforms in every dtype.
-        13 rounds is what its authors (Salmon et al. 2011) found enough to pass BigCrush; JAX runs
-        20. Moments and the Kolmogorov–Smirnov distance are tested.
+      fast: 13 rounds of threefry in place of 20 (the fewest that pass BigCrush, according to its
+        authors, Salmon et al. 2011) and Box and Muller's transform: cheaper, and of 23-bit
+        uniforms in every dtype. Moments and the Kolmogorov–Smirnov distance are tested.
     """
 
     fast: bool = False
-    law: ClassVar[str] = "gaussian"
+    isotropic: ClassVar[bool] = True
+    rotation_invariant: ClassVar[bool] = True
+    gaussian_moments: ClassVar[bool] = True
+    standard_normal: ClassVar[bool] = True
+    sees_diagonal: ClassVar[bool] = True
 
-    def draw(self, key, structure, num_directions, indices):
-        normal = fast_normal if self.fast else jax.random.normal
-        return _draw_leaves(normal, key, structure, indices)
+    def draw(self, key, layout, num_directions, indices):
+        element = _random.fast_normal if self.fast else _random.normal
+        return draw_independent(element, key, layout, indices)
 
 
 @jax.tree_util.register_static
@@ -129,15 +225,18 @@ class Sphere(Directions):
     """Uniform on the sphere ‖u‖² = d over the whole tree: Gaussian directions, rescaled."""
 
     fast: bool = False
-    law: ClassVar[str] = "sphere"
+    isotropic: ClassVar[bool] = True
+    constant_norm: ClassVar[bool] = True
+    rotation_invariant: ClassVar[bool] = True
+    sees_diagonal: ClassVar[bool] = True
 
-    def draw(self, key, structure, num_directions, indices):
-        leaves = Gaussian(self.fast).draw(key, structure, num_directions, indices)
+    def draw(self, key, layout, num_directions, indices):
+        leaves = Gaussian(self.fast).draw(key, layout, num_directions, indices)
         squares = jnp.zeros(indices.shape, scalar_dtype())
         for leaf in leaves:
-            rows = leaf.reshape(leaf.shape[0], -1)
-            squares = squares + jnp.sum(jnp.square(rows.astype(squares.dtype)), -1)
-        factors = jnp.sqrt(structure.size / squares)
+            wide = leaf.astype(squares.dtype)
+            squares = squares + jnp.sum(jnp.square(wide), axis=tuple(range(1, leaf.ndim)))
+        factors = jnp.sqrt(layout.size / jnp.where(squares > 0, squares, 1))
         return [
             leaf * factors.reshape(-1, *(1,) * (leaf.ndim - 1)).astype(leaf.dtype)
             for leaf in leaves
@@ -147,25 +246,17 @@ class Sphere(Directions):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Rademacher(Directions):
-    """Random signs, one random bit an element. For gradients only.
+    """Random signs, one hashed bit an element. For gradients only.
 
     u_i² = 1 always, so u uᵀ − I has a zero diagonal whatever the values: no estimate built on it
     can see the Hessian's diagonal. `hessian` and `newton_direction` raise for this family.
     """
 
-    law: ClassVar[str] = "rademacher"
+    isotropic: ClassVar[bool] = True
+    constant_norm: ClassVar[bool] = True
 
-    def draw(self, key, structure, num_directions, indices):
-        return _draw_leaves(random_signs, key, structure, indices)
-
-
-def random_signs(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
-    """±1, from one random bit each."""
-    size = math.prod(shape)
-    words = jax.random.bits(key, (-(-size // 32), 1), jnp.uint32)
-    shifts = jnp.arange(32, dtype=jnp.uint32)[None, :]
-    bits = jnp.broadcast_to(words, (words.shape[0], 32)) >> shifts & np.uint32(1)
-    return (2 * bits.reshape(-1)[:size].astype(dtype) - 1).reshape(shape)
+    def draw(self, key, layout, num_directions, indices):
+        return draw_independent(_random.sign, key, layout, indices)
 
 
 @jax.tree_util.register_static
@@ -181,22 +272,25 @@ class Orthogonal(Directions):
     """
 
     fast: bool = False
-    law: ClassVar[str] = "sphere"
+    isotropic: ClassVar[bool] = True
+    constant_norm: ClassVar[bool] = True
+    rotation_invariant: ClassVar[bool] = True
+    sees_diagonal: ClassVar[bool] = True
     joint: ClassVar[bool] = True
 
-    def draw(self, key, structure, num_directions, indices):
+    def draw(self, key, layout, num_directions, indices):
         everything = jnp.arange(num_directions)
-        rows = Gaussian(self.fast).draw(key, structure, num_directions, everything)
+        rows = Gaussian(self.fast).draw(key, layout, num_directions, everything)
         blocks = []
-        for start in range(0, num_directions, max(structure.size, 1)):
-            block = [leaf[start : start + structure.size] for leaf in rows]
-            blocks.append(_orthogonalise(block, structure.size))
+        for start in range(0, num_directions, max(layout.size, 1)):
+            block = [leaf[start : start + layout.size] for leaf in rows]
+            blocks.append(_orthogonalise(block, layout.size))
         if indices.shape[0] == num_directions:  # joint families are always drawn whole
             return [jnp.concatenate(parts) for parts in zip(*blocks, strict=True)]
         return [jnp.concatenate(parts)[indices] for parts in zip(*blocks, strict=True)]
 
-    def shrinkage(self, n, structure):
-        return without_replacement(n, structure.size, max(structure.size, 1))
+    def shrinkage(self, n, layout):
+        return without_replacement(n, layout.size, max(layout.size, 1))
 
 
 def _orthogonalise(rows: Leaves, size: int) -> Leaves:
@@ -235,27 +329,29 @@ class Explicit(Directions):
     """
 
     tree: PyTree
-    law: ClassVar[str] = "given"
+    sees_diagonal: ClassVar[bool] = True
+    given: ClassVar[bool] = True
 
-    def draw(self, key, structure, num_directions, indices):
+    def draw(self, key, layout, num_directions, indices):
         del key, num_directions
-        return [leaf[indices] for leaf in self.leaves(structure)]
+        return [leaf[indices] for leaf in self.leaves(layout)]
 
-    def leaves(self, structure: Structure) -> Leaves:
+    def leaves(self, layout: Layout) -> Leaves:
+        """The arrays in the dtype of directions."""
         return [
             jnp.asarray(leaf, direction_dtype(dtype))
-            for leaf, dtype in zip(jax.tree.leaves(self.tree), structure.dtypes, strict=True)
+            for leaf, dtype in zip(jax.tree.leaves(self.tree), layout.dtypes, strict=True)
         ]
 
-    def check_rounds(self, structure, num_directions):
+    def check_rounds(self, layout, num_directions):
         got, treedef = jax.tree.flatten(self.tree)
-        want = [(num_directions, *shape) for shape in structure.shapes]
-        if treedef != structure.treedef or [jnp.shape(leaf) for leaf in got] != want:
+        want = [(num_directions, *shape) for shape in layout.shapes]
+        if treedef != layout.treedef or [np.shape(leaf) for leaf in got] != want:
             raise ValueError(
                 "explicit(tree) needs a tree like params with a leading axis of length "
-                f"num_directions={num_directions}: {structure.treedef} with shapes {want}; got "
-                f"{treedef} with shapes {[jnp.shape(leaf) for leaf in got]}."
+                f"num_directions={num_directions}: {layout.treedef} with shapes {want}; got "
+                f"{treedef} with shapes {[np.shape(leaf) for leaf in got]}."
             )
 
 
-__all__ = ["Directions", "Explicit", "Gaussian", "Orthogonal", "Rademacher", "Sphere"]
+__all__ = ["Directions", "Explicit", "Gaussian", "Orthogonal", "Rademacher", "Sphere", "as_family"]

@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zovh_jax._random import draw_once
-from zovh_jax._tree import direction_dtype
-from zovh_jax.directions.families import Directions, random_signs, without_replacement
+from zovh_jax import _random
+from zovh_jax.directions.families import Directions, draw_leaves, without_replacement
 
 MAX_PALEY = 256
 """Largest Paley factor: with it D/d is at most 1.067 above d = 1000 and 1.11 above 100."""
@@ -37,57 +36,63 @@ class Hadamard(Directions):
     its first rows once more; so does a round with K > D. A key of your own gives signs and a first
     row of its own.
 
-    Each entry costs a few integer operations and nothing is stored; the signs are one random bit a
-    parameter, whatever K is. As with ``rademacher``, u_i² = 1 hides the Hessian's diagonal.
+    Each entry costs a few integer operations and nothing is stored. As with ``rademacher``,
+    u_i² = 1 hides the Hessian's diagonal.
     """
 
-    law: ClassVar[str] = "rademacher"
+    isotropic: ClassVar[bool] = True
+    constant_norm: ClassVar[bool] = True
 
-    def draw(self, key, structure, num_directions, indices):
-        log_size, paley = _matrix(structure.size)
+    def draw(self, key, layout, num_directions, indices):
+        log_size, paley = _matrix(layout.size)
         order = len(paley) << log_size
         words = _mixed(jax.random.key_data(key))
-        sign_key = _wrap(words.at[-1].set(0), key)
-        rows = (words[-1] % np.uint32(order) + indices.astype(jnp.uint32)) % np.uint32(order)
-        low = np.uint32((1 << log_size) - 1)
+        k0, k1 = _random.words_of(_wrap(words.at[-1].set(0), key))
+        numbers = (words[-1] % np.uint32(order) + indices.astype(jnp.uint32)) % np.uint32(order)
         # A sign for each row as well: H's first column is constant, so that along a gradient on
         # that parameter all slopes would be alike, which forward differences take for curvature.
-        turned = _hashed(rows ^ jax.random.key_data(sign_key)[0])
-        factors = jnp.asarray(paley)[rows >> log_size].astype(jnp.uint32) ^ turned[:, None]
-        leaves, offset = [], 0
-        for i, (shape, dtype) in enumerate(zip(structure.shapes, structure.dtypes, strict=True)):
+        turned = _random.mixed(numbers ^ k0)
+        factors = jnp.asarray(paley)[numbers >> log_size].astype(jnp.uint32) ^ turned[:, None]
+        sizes = [math.prod(shape) for shape in layout.shapes]
+        offsets = np.cumsum([0, *sizes])[:-1].tolist()
+        rows = (numbers, factors, *(jnp.broadcast_to(k, numbers.shape) for k in (k0, k1)))
+        return draw_leaves(_Entries(log_size), rows, offsets, layout, key)
 
-            def draw(i=i, shape=shape, dtype=direction_dtype(dtype), offset=offset):
-                size = math.prod(shape)
-                signs = random_signs(jax.random.fold_in(sign_key, i), (size,), dtype)
-                columns = jax.lax.iota(jnp.uint32, size) + np.uint32(offset)
-
-                def entries(row, factor):
-                    flips = jax.lax.population_count(row & columns & low)
-                    flips = flips ^ factor[columns >> log_size]
-                    return jnp.where(flips & 1, -signs, signs).reshape(shape)
-
-                return jax.vmap(entries)(rows, factors)
-
-            leaves.append(draw_once(draw, key))
-            offset += math.prod(shape)
-        return leaves
-
-    def round_key(self, key, count, structure, num_directions):
-        num_rounds = -(-order_of(structure.size) // num_directions)
+    def round_key(self, key, count, layout, num_directions):
+        num_rounds = -(-order_of(layout.size) // num_directions)
         epoch, i = jnp.divmod(jnp.asarray(count, jnp.uint32), np.uint32(num_rounds))
         words = jax.random.key_data(jax.random.fold_in(key, epoch))
         return _wrap(_mixed(words.at[-1].set(i * np.uint32(num_directions))), key)
 
-    def shrinkage(self, n, structure):
-        return without_replacement(n, structure.size, order_of(structure.size))
+    def shrinkage(self, n, layout):
+        return without_replacement(n, layout.size, order_of(layout.size))
 
-    def check_rounds(self, structure, num_directions):
-        if structure.size > 2**31:
+    def check_rounds(self, layout, num_directions):
+        if layout.size > 2**31:
             raise ValueError(
-                f"hadamard directions have at most 2**31 parameters, got {structure.size}: use "
+                f"hadamard directions have at most 2**31 parameters, got {layout.size}: use "
                 "zo.directions.rademacher()."
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entries:
+    """A row's entries, at the columns of a leaf that begins at column ``offset``."""
+
+    log_size: int
+
+    def __call__(self, row, offset, shape, dtype, sharding):
+        number, factor, *sign_words = row
+        columns = _random.counter(shape, sharding) + offset
+        low = np.uint32((1 << self.log_size) - 1)
+        flips = jax.lax.population_count(number & columns & low)
+        if factor.size > 1:
+            flips = flips ^ factor.at[columns >> self.log_size].get(
+                mode="promise_in_bounds", out_sharding=sharding
+            )
+        else:
+            flips = flips ^ factor[0]
+        return _random.of_bit((flips ^ _random.bits(tuple(sign_words), 0, columns)) & 1, dtype)
 
 
 def order_of(size: int) -> int:
@@ -107,13 +112,6 @@ def _mixed(words: jax.Array) -> jax.Array:
     ``jax.random.key(seed)`` would have the same signs for all seeds: only its last word differs.
     """
     return words.at[:-1].set(words[:-1] ^ words[-1] * np.uint32(0x9E3779B9))
-
-
-def _hashed(x: jax.Array) -> jax.Array:
-    """Words whose every bit depends on all bits of x (the last mixing of MurmurHash3)."""
-    x = (x ^ x >> 16) * np.uint32(0x85EBCA6B)
-    x = (x ^ x >> 13) * np.uint32(0xC2B2AE35)
-    return x ^ x >> 16
 
 
 @functools.cache

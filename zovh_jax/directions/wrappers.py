@@ -1,26 +1,55 @@
 """Families made from other families: on some leaves only, or with a scale for each parameter."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zovh_jax import _checks
-from zovh_jax._tree import flatten_like
+from zovh_jax._tree import Layout
 from zovh_jax._types import PyTree
-from zovh_jax.directions.families import Directions, Explicit
+from zovh_jax.directions.families import Directions, Explicit, as_family
+
+
+class Wrapper(Directions):
+    """A family made from another one, `directions`: it draws as that one does, and no more is said.
+
+    What changes the law of the directions doesn't have the other's moments: a subclass says which
+    it has.
+    """
+
+    directions: Directions
+
+    @property
+    def joint(self) -> bool:  # type: ignore[override]
+        return self.directions.joint
+
+    def draw(self, key, layout, num_directions, indices):
+        return self.directions.draw(key, layout, num_directions, indices)
+
+    def round_key(self, key, count, layout, num_directions):
+        return self.directions.round_key(key, count, layout, num_directions)
+
+    def active(self, treedef):
+        return self.directions.active(treedef)
+
+    def check_rounds(self, layout, num_directions):
+        self.directions.check_rounds(layout, num_directions)
+
+
+def _inherited(capability: str) -> Any:
+    return property(lambda self: getattr(self.directions, capability))
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True, init=False)
-class Masked(Directions):
+class Masked(Wrapper):
     """A family on some leaves only: the others are frozen, get no direction and cost nothing.
 
     E[u uᵀ] is the identity on the leaves that are left, and d is their number of parameters.
-    This is how to freeze parameters here: ``optax.masked`` would hide from ``value_fn`` the
-    leaves that it masks.
+    Frozen leaves may have any dtype. This is how to freeze parameters here: ``optax.masked`` would
+    hide from ``value_fn`` the leaves that it masks.
 
     Args:
       directions: the family to draw from (not ``explicit``: put zeros in its tree instead).
@@ -31,8 +60,15 @@ class Masked(Directions):
     mask: tuple[bool, ...]
     mask_treedef: jax.tree_util.PyTreeDef
 
+    isotropic = _inherited("isotropic")
+    constant_norm = _inherited("constant_norm")
+    rotation_invariant = _inherited("rotation_invariant")
+    gaussian_moments = _inherited("gaussian_moments")
+    standard_normal = _inherited("standard_normal")
+    sees_diagonal = _inherited("sees_diagonal")
+
     def __init__(self, directions: Directions, mask: PyTree):
-        _checks.instance("directions", directions, Directions, "the families of zo.directions")
+        as_family(directions)
         if isinstance(directions, Explicit):
             raise ValueError(
                 "masked(explicit(tree), mask) is not supported: put zeros in the frozen leaves "
@@ -51,52 +87,36 @@ class Masked(Directions):
         object.__setattr__(self, "mask_treedef", treedef)
 
     @property
-    def law(self) -> str:  # type: ignore[override]
-        return self.directions.law
+    def mask_tree(self) -> PyTree:
+        """The mask, as it was given."""
+        return jax.tree.unflatten(self.mask_treedef, self.mask)
 
-    @property
-    def joint(self) -> bool:  # type: ignore[override]
-        return self.directions.joint
-
-    def active(self, structure):
-        if not structure.num_leaves:
+    def active(self, treedef):
+        if not treedef.num_leaves:
             return ()
-        mask = jax.tree.unflatten(self.mask_treedef, self.mask)
-        like = structure.unflatten(range(structure.num_leaves))
+        like = jax.tree.unflatten(treedef, range(treedef.num_leaves))
         try:
-            full = jax.tree.leaves(jax.tree.broadcast(mask, like))
+            full = jax.tree.leaves(jax.tree.broadcast(self.mask_tree, like))
         except ValueError as error:
             raise ValueError(
-                f"mask must have the structure of params, {structure.treedef}, or be a prefix "
-                f"of it; got {self.mask_treedef}."
+                f"mask must have the structure of params, {treedef}, or be a prefix of it; got "
+                f"{self.mask_treedef}."
             ) from error
-        return tuple(full)
+        inner = self.directions.active(treedef)
+        return tuple(on and below for on, below in zip(full, inner, strict=True))
 
-    def dimension(self, structure):
-        return structure.select(self.active(structure)).size
+    def shrinkage(self, n, layout):
+        return self.directions.shrinkage(n, layout)
 
-    def draw(self, key, structure, num_directions, indices):
-        active = self.active(structure)
-        drawn = iter(self.directions.draw(key, structure.select(active), num_directions, indices))
-        return [next(drawn) if on else None for on in active]
-
-    def round_key(self, key, count, structure, num_directions):
-        selected = structure.select(self.active(structure))
-        return self.directions.round_key(key, count, selected, num_directions)
-
-    def shrinkage(self, n, structure):
-        return self.directions.shrinkage(n, structure.select(self.active(structure)))
-
-    def check_rounds(self, structure, num_directions):
-        if structure.num_leaves and not any(self.active(structure)):
+    def check_rounds(self, layout, num_directions):
+        if layout.active and not any(layout.active):
             raise ValueError("mask freezes every leaf: at least one must be True.")
-        selected = structure.select(self.active(structure))
-        self.directions.check_rounds(selected, num_directions)
+        self.directions.check_rounds(layout, num_directions)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class Scaled(Directions):
+class Scaled(Wrapper):
     """u = s∘z: directions z of another family, times a number for each parameter.
 
     E[u uᵀ] = diag(s²), not I. A gradient estimated along them has mean s²∘∇F, with F the objective
@@ -107,42 +127,28 @@ class Scaled(Directions):
 
     Args:
       directions: the family of z (not ``explicit``: multiply its tree instead), perhaps masked.
-      scale: s, a tree of arrays like params, on the frozen leaves too; zero is frozen.
+      scale: s, a tree of arrays like params, whatever it has where params is frozen; zero is
+        frozen too.
     """
 
     directions: Directions
     scale: PyTree
-    law: ClassVar[str] = "scaled"
+    sees_diagonal = _inherited("sees_diagonal")
 
-    @property
-    def joint(self) -> bool:  # type: ignore[override]
-        return self.directions.joint
+    def draw(self, key, layout: Layout, num_directions, indices):
+        drawn = self.directions.draw(key, layout, num_directions, indices)
+        scales = layout.leaves(self.scale, "scale")
+        return [z * jnp.asarray(s, z.dtype)[None] for z, s in zip(drawn, scales, strict=True)]
 
-    def active(self, structure):
-        return self.directions.active(structure)
-
-    def dimension(self, structure):
-        return self.directions.dimension(structure)
-
-    def draw(self, key, structure, num_directions, indices):
-        drawn = self.directions.draw(key, structure, num_directions, indices)
-        return [
-            z if z is None else z * jnp.asarray(s, z.dtype)[None]
-            for z, s in zip(drawn, jax.tree.leaves(self.scale), strict=True)
-        ]
-
-    def round_key(self, key, count, structure, num_directions):
-        return self.directions.round_key(key, count, structure, num_directions)
-
-    def check_rounds(self, structure, num_directions):
-        _checks.instance("directions", self.directions, Directions, "the families of zo.directions")
+    def check_rounds(self, layout, num_directions):
+        as_family(self.directions)
         if isinstance(self.directions, (Explicit, Scaled)):
             raise ValueError(
                 f"scaled({type(self.directions).__name__.lower()}(…), scale) is not supported: "
                 "multiply its arrays by the scale instead."
             )
-        flatten_like(self.scale, structure, "scale")
-        self.directions.check_rounds(structure, num_directions)
+        layout.leaves(self.scale, "scale")
+        self.directions.check_rounds(layout, num_directions)
 
 
-__all__ = ["Masked", "Scaled"]
+__all__ = ["Masked", "Scaled", "Wrapper"]

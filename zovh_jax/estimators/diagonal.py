@@ -1,14 +1,14 @@
 """The Hessian's diagonal from pairs: the least change of a prior that explains the curvatures."""
 
+import functools
 from typing import Any
 
 import jax.numpy as jnp
 
-from zovh_jax._tree import cast_leaves, flatten_like, widen
 from zovh_jax._types import PyTree
-from zovh_jax.directions import Directions, Masked, Scaled
 from zovh_jax.estimators.least_change import Ridge, check_pairs, check_ridge, fit, mean_curvature
 from zovh_jax.estimators.weights import curvatures
+from zovh_jax.plan import gram_of, row_products, row_sum
 from zovh_jax.queries import Queries, check_params
 
 
@@ -38,7 +38,7 @@ def hessian_diagonal(
         differences from the prior's. 0 interpolates; "auto" estimates it.
 
     Returns:
-      A tree like params; the prior where no query is finite and on frozen leaves.
+      A tree like params; the prior where no query is finite, zero on frozen leaves.
 
     Raises:
       ValueError: for queries without pairs or without f(θ), directions that see the trace only, a
@@ -53,63 +53,37 @@ def hessian_diagonal(
       >>> bool(jnp.allclose(h, jnp.array([2., 6.]), atol=0.05))
       True
     """
-    structure = check_params(queries, params)
+    layout = check_params(queries, params)
     ridge = check_ridge(ridge)
     check_pairs(queries, "hessian_diagonal")
-    if _law(queries.plan.directions) == "rademacher":
+    if not queries.plan.directions.sees_diagonal:
         raise ValueError(
             f"directions={queries.plan.directions!r} have entries of one size, whose squares see "
             "the trace only: use zo.directions.gaussian()."
         )
     measured, valid = curvatures(queries)
     # One replay for all: the squares stay in memory for the Gram matrix.
-    squares = [
-        u if u is None else jnp.square(u).reshape(queries.plan.size, -1)
-        for u in queries.plan.materialise(structure)
-    ]
+    squares = [jnp.square(u) for u in queries.plan.materialise(layout)]
 
-    def rows(subscripts, vectors):
+    def along(vector):
         terms = [
-            jnp.einsum(subscripts, u, v, precision="highest")
-            for u, v in zip(squares, vectors, strict=True)
-            if u is not None
+            row_products(u, v.astype(u.dtype)[None]) for u, v in zip(squares, vector, strict=True)
         ]
-        return sum(t.astype(measured.dtype) for t in terms)
+        return sum(terms)
 
-    ones = [jnp.ones(u.shape[1:], u.dtype) if u is not None else None for u in squares]
     if isinstance(prior, str) and prior == "trace":
-        norms = rows("kd,d->k", ones)
-        scale = mean_curvature(measured, norms, valid)
-        base = [x + scale.astype(x.dtype) for x in structure.zeros()]
+        scale = mean_curvature(measured, along(layout.filled(1.0)), valid)
+        base = [x + scale.astype(x.dtype) for x in layout.zeros()]
     elif prior is None:
-        base = structure.zeros()
+        base = layout.zeros()
     elif isinstance(prior, str):
         raise ValueError(f"prior must be 'trace', None or a tree like params; got {prior!r}.")
     else:
-        base = flatten_like(widen(prior, "prior"), structure, "prior")
-    expected = rows(
-        "kd,d->k",
-        [p.reshape(-1).astype(x.dtype) for p, x in zip(base, structure.zeros(), strict=True)],
-    )
-    residual = jnp.where(valid, measured - expected, 0)
-    alpha = fit(rows("jd,kd->jk", squares), residual, valid, ridge)
-    h = [
-        p
-        if u is None
-        else p
-        + jnp.einsum("k,kd->d", alpha.astype(u.dtype), u, precision="highest")
-        .reshape(p.shape)
-        .astype(p.dtype)
-        for p, u in zip(base, squares, strict=True)
-    ]
-    return cast_leaves(h, structure)
-
-
-def _law(directions: Directions) -> str:
-    """Of the family below masks and scales; a scale is the same in all directions."""
-    while isinstance(directions, (Masked, Scaled)):
-        directions = directions.directions
-    return directions.law
+        base = layout.leaves(prior, "prior")
+    residual = jnp.where(valid, measured - along(base), 0)
+    alpha = fit(functools.reduce(jnp.add, [gram_of(u, u) for u in squares]), residual, valid, ridge)
+    h = [p + row_sum(alpha, u) for p, u in zip(base, squares, strict=True)]
+    return layout.updates(h)
 
 
 __all__ = ["hessian_diagonal"]

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zovh_jax._tree import Structure, cast_leaves
+from zovh_jax._tree import Layout
 from zovh_jax._types import PyTree
 from zovh_jax.baselines import Baseline, mean
 from zovh_jax.estimators.weights import centred, check_baseline, importance, usable
@@ -54,14 +54,14 @@ def gradient(
       >>> bool(jnp.allclose(zo.estimators.gradient(queries, x), 2 * x, atol=0.3))
       True
     """
-    structure = check_params(queries, params)
-    c = gradient_coefficients(queries, structure, baseline, weights, self_normalized)
-    return cast_leaves(queries.plan.combine(c, structure), structure)
+    layout = check_params(queries, params)
+    c = gradient_coefficients(queries, layout, baseline, weights, self_normalized)
+    return layout.updates(queries.plan.combine(c, layout))
 
 
 def gradient_coefficients(
     queries: Queries,
-    structure: Structure,
+    layout: Layout,
     baseline: Baseline,
     weights: Any = None,
     self_normalized: bool = False,
@@ -76,7 +76,7 @@ def gradient_coefficients(
         check_baseline(queries, baseline, "gradient")
         valid = usable(queries, baseline.needs_origin)
         ratios, normalized = importance(weights, queries, valid, self_normalized)
-        c = centred(queries.odd, queries, baseline, ratios, normalized, valid, structure, order=1)
+        c = centred(queries.odd, queries, baseline, ratios, normalized, valid, layout, order=1)
     return c / queries.radii
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zovh_jax._tree import Structure
+from zovh_jax._tree import Layout
 from zovh_jax._types import PyTree
 from zovh_jax.baselines import Baseline, Origin, Past, mean
 from zovh_jax.directions import Directions
@@ -72,17 +72,15 @@ def hessian(
       >>> bool(jnp.allclose(H.as_matrix(), jnp.diag(jnp.array([2., 4.])), atol=0.3))
       True
     """
-    structure = check_params(queries, params)
+    layout = check_params(queries, params)
     identity_term = baseline.identity_term if identity_term is None else identity_term
-    w, scale = hessian_weights(
-        queries, structure, baseline, identity_term, weights, self_normalized
-    )
-    return LowRankPlusScaled(queries.plan, w, scale, structure)
+    w, scale = hessian_weights(queries, layout, baseline, identity_term, weights, self_normalized)
+    return LowRankPlusScaled(queries.plan, w, scale, layout)
 
 
 def hessian_weights(
     queries: Queries,
-    structure: Structure,
+    layout: Layout,
     baseline: Baseline,
     identity_term: bool,
     weights: Any = None,
@@ -91,36 +89,40 @@ def hessian_weights(
     """w_k, [n], and the scale of the identity, []."""
     check_baseline(queries, baseline, "hessian")
     directions = queries.plan.directions
-    check_law(directions, baseline, identity_term)
+    check_moments(directions, baseline, identity_term)
     valid = usable(queries, baseline.needs_origin)
     ratios, normalized = importance(weights, queries, valid, self_normalized)
-    c = centred(queries.even, queries, baseline, ratios, normalized, valid, structure, order=2)
+    c = centred(queries.even, queries, baseline, ratios, normalized, valid, layout, order=2)
     w = c / jnp.square(queries.radii)
     scale = -jnp.sum(w) if identity_term else jnp.zeros((), w.dtype)
-    if directions.law == "sphere":
-        d = directions.dimension(structure)
+    if on_sphere(directions):
+        d = layout.size
         w = w * ((d + 2) / d)
     return w, scale
 
 
-def check_law(directions: Directions, baseline: Baseline, identity_term: bool) -> None:
+def check_moments(directions: Directions, baseline: Baseline, identity_term: bool) -> None:
     """Raises where these directions would silently give something else than the Hessian."""
     if isinstance(baseline, Past):
         raise ValueError(
             "baseline=past(trace) follows ‖u‖², which would take trace/d·I off a Hessian: it is "
             "for gradients. Use zo.baselines.mean() or origin()."
         )
-    if directions.law == "rademacher":
+    if directions.gaussian_moments or directions.given:
+        return
+    if directions.constant_norm and not directions.sees_diagonal:
         raise ValueError(
             "rademacher and hadamard directions cannot see the Hessian's diagonal (u_i² = 1): use "
             "directions=zo.directions.gaussian()."
         )
-    if directions.law == "scaled":
+    if not on_sphere(directions):
         raise ValueError(
-            "scaled directions have E[u uᵀ] = diag(scale²), not I, and no Hessian estimate knows "
-            "it: use directions=zo.directions.gaussian()."
+            f"directions={directions!r} do not say that they have the moments of a Gaussian, which "
+            "averaged Hessians need (scaled ones have E[u uᵀ] = diag(scale²), not I): use "
+            "directions=zo.directions.gaussian(), or set gaussian_moments = True on a family of "
+            "your own that has them."
         )
-    if directions.law == "sphere" and not (isinstance(baseline, Origin) and identity_term):
+    if not (isinstance(baseline, Origin) and identity_term):
         raise ValueError(
             f"sphere and orthogonal directions have constant norm, so with baseline={baseline!r} "
             f"and identity_term={identity_term} they lose the Hessian's trace: use "
@@ -129,4 +131,9 @@ def check_law(directions: Directions, baseline: Baseline, identity_term: bool) -
         )
 
 
-__all__ = ["hessian"]
+def on_sphere(directions: Directions) -> bool:
+    """Whether directions are uniform on the sphere ‖u‖² = d, whose fourth moments are known."""
+    return directions.rotation_invariant and directions.constant_norm
+
+
+__all__ = ["check_moments", "hessian", "hessian_weights"]

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zovh_jax._tree import cast_leaves, flatten_like, scalar_dtype, vdot, widen
+from zovh_jax._tree import scalar_dtype, vdot
 from zovh_jax._types import PyTree
 from zovh_jax.estimators.least_change import (
     Ridge,
@@ -64,7 +64,7 @@ def interpolated_gradient(
       >>> bool(jnp.allclose(g, 2 * x, atol=1e-3))
       True
     """
-    structure = check_params(queries, params)
+    layout = check_params(queries, params)
     ridge = check_ridge(ridge)
     forward = not queries.stencil.paired
     origins = queries.origins if forward else None
@@ -72,18 +72,16 @@ def interpolated_gradient(
     slopes = queries.odd if origins is None else queries.odd - origins
     residual = jnp.where(valid, slopes, 0) / queries.radii
     if prior is not None:
-        base = flatten_like(widen(prior, "prior"), structure, "prior")
-        dots, _ = queries.plan.inner(base, structure)
+        base = layout.leaves(prior, "prior")
+        dots, _ = queries.plan.inner(base, layout)
         residual = residual - jnp.sum(dots, -1)
-    gram = jnp.sum(queries.plan.gram(structure), -1)
+    gram = jnp.sum(queries.plan.gram(layout), -1)
     constant = 1 / queries.radii if forward and origins is None else None
     beta = fit(gram, jnp.where(valid, residual, 0), valid, ridge, constant)
-    change = queries.plan.combine(beta, structure)
+    change = queries.plan.combine(beta, layout)
     if prior is not None:
-        change = [
-            p if c is None else p + c.astype(p.dtype) for p, c in zip(base, change, strict=True)
-        ]
-    return cast_leaves(change, structure)
+        change = [p + c for p, c in zip(base, change, strict=True)]
+    return layout.updates(change)
 
 
 def interpolated_hessian(
@@ -123,11 +121,11 @@ def interpolated_hessian(
       >>> bool(jnp.allclose(H.as_matrix(), jnp.diag(jnp.array([2., 6.])), atol=0.05))
       True
     """
-    structure = check_params(queries, params)
+    layout = check_params(queries, params)
     ridge = check_ridge(ridge)
     check_pairs(queries, "interpolated_hessian")
     measured, valid = curvatures(queries)
-    gram = jnp.sum(queries.plan.gram(structure), -1)
+    gram = jnp.sum(queries.plan.gram(layout), -1)
     norms = jnp.diagonal(gram)
     scale = jnp.zeros((), scalar_dtype())
     if isinstance(prior, str) and prior == "trace":
@@ -141,7 +139,7 @@ def interpolated_hessian(
         raise ValueError(f"prior must be 'trace', None or an operator with mv; got {prior!r}.")
     residual = jnp.where(valid, measured - expected, 0)
     alpha = fit(jnp.square(gram), residual, valid, ridge)
-    change = LowRankPlusScaled(queries.plan, alpha, scale, structure)
+    change = LowRankPlusScaled(queries.plan, alpha, scale, layout)
     return change if prior is None or isinstance(prior, str) else Sum((prior, change))
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from zovh_jax import _checks
-from zovh_jax._tree import cast_leaves, scalar_dtype
+from zovh_jax._tree import scalar_dtype
 from zovh_jax._types import PyTree
 from zovh_jax.baselines import Baseline, Mean, mean
 from zovh_jax.estimators.gradient import gradient_coefficients
@@ -47,7 +47,7 @@ def newton_direction(
     The paper's product is close to ĝ/λ where d ≫ n (measure it against ZoAR with its learning
     rate divided by λ), and may point away from Newton's direction where n is of d's size.
 
-    Spends no queries; three passes over the directions, O(n d) time; ``woodbury`` holds all n
+    Spends no queries; two passes over the directions, O(n d) time; ``woodbury`` holds all n
     directions in memory.
 
     Args:
@@ -95,55 +95,64 @@ def newton_direction(
         structure=structure,
         decoupled=decoupled,
     )
-    shapes = check_params(queries, params)
+    layout = check_params(queries, params)
     damping = jnp.asarray(_checks.positive("damping", damping), scalar_dtype())
-    first, second = halves(queries) if decoupled else (queries, queries)
-    a = gradient_coefficients(first, shapes, baseline, weights, self_normalized)
+    first, second = split_round(queries) if decoupled else (queries, queries)
+    a = gradient_coefficients(first, layout, baseline, weights, self_normalized)
     w, scale = hessian_weights(
-        second, shapes, baseline, baseline.identity_term, weights, self_normalized
+        second, layout, baseline, baseline.identity_term, weights, self_normalized
     )
-    gradient = [
-        zeros if leaf is None else leaf
-        for leaf, zeros in zip(plan.combine(a, shapes), shapes.zeros(), strict=True)
-    ]
+    gradient = plan.combine(a, layout)
     valid = usable(queries, baseline.needs_origin)
-    n = jnp.sum(valid).astype(scalar_dtype())
-    enough = n >= max(baseline.min_queries, 3 if bias_correction and not decoupled else 1)
+    enough = jnp.sum(valid) >= max(baseline.min_queries, 3 if bias_correction else 1)
     if decoupled:
+        enough = jnp.sum(valid) >= baseline.min_queries
         for half in (first, second):
             enough &= jnp.sum(usable(half, baseline.needs_origin)) >= baseline.min_queries
     if not isinstance(solver, DirectSolver):
-        operator = LowRankPlusScaled(plan, w, scale, shapes)
-        solution, _ = solver.solve(operator, shapes.unflatten(gradient), damping, key)
-        leaves = shapes.treedef.flatten_up_to(solution)
-        return cast_leaves([jnp.where(enough, x, jnp.zeros_like(x)) for x in leaves], shapes)
+        operator = LowRankPlusScaled(plan, w, scale, layout)
+        solution, _ = solver.solve(operator, layout.tree(gradient), damping, key)
+        leaves = layout.leaves(solution, "solution")
+        return layout.updates([jnp.where(enough, x, jnp.zeros_like(x)) for x in leaves])
+
+    corrected = bias_correction and not decoupled
+    rescale = _rescale(queries, baseline, valid, weights, self_normalized) if corrected else None
 
     def grouped(per_leaf):
         return per_leaf if structure == "leaf" else jnp.sum(per_leaf, -1, keepdims=True)
 
-    dots, norms = map(grouped, plan.inner(gradient, shapes))
-    base = jnp.broadcast_to(scale + damping, (dots.shape[1],))
-    if bias_correction and not decoupled:
-        if queries.stencil.paired:  # a's own divisor: pairs need no f(θ)
-            valid = queries.valid
-        n = jnp.sum(valid).astype(scalar_dtype())
-        ratios, normalized = importance(weights, queries, valid, self_normalized)
-        if normalized:  # n²/ΣW², the effective number
-            n = jnp.square(n) / jnp.maximum(jnp.sum(jnp.square(ratios)), n)
-        # E[Σ_{j≠k} a_j u_j] = (n−1)/n ∇F_μ whatever the baseline.
-        papers = isinstance(baseline, Mean) and not queries.stencil.paired
-        rescale = (n - 1) / jnp.maximum(n - 2, 1) if papers else n / jnp.maximum(n - 1, 1)
-        dots = (dots - a[:, None] * norms) * rescale
+    def coefficients(dots, norms, rows, gram=None):
+        """Of a block of directions, from its u·ĝ and ‖u‖²."""
+        a, w = rows
+        dots, norms = grouped(dots), grouped(norms)
+        if corrected:
+            dots = (dots - a[:, None] * norms) * rescale
+        base = jnp.broadcast_to(scale + damping, (dots.shape[1],))
+        q = solver.coefficients(w, base, damping, dots, norms, gram)
+        c = jnp.where(enough, a[:, None] / solver.regularise(base, damping)[None, :] - q, 0)
+        return c if structure == "leaf" else c[:, 0]
 
-    def gram():
-        return grouped(plan.gram(shapes))
-
-    q = solver.coefficients(w, base, damping, dots, norms, gram)
-    c = jnp.where(enough, a[:, None] / solver.regularise(base, damping)[None, :] - q, 0)
-    return cast_leaves(plan.combine(c if structure == "leaf" else c[:, 0], shapes), shapes)
+    if solver.needs_gram:
+        dots, norms = plan.inner(gradient, layout)
+        c = coefficients(dots, norms, (a, w), lambda: grouped(plan.gram(layout)))
+        return layout.updates(plan.combine(c, layout))
+    return layout.updates(plan.combine_along(gradient, coefficients, (a, w), layout))
 
 
-def halves(queries: Queries) -> tuple[Queries, Queries]:
+def _rescale(queries, baseline, valid, weights, self_normalized):
+    """r of ĝ_{−k} = r Σ_{j≠k} a_j u_j."""
+    if queries.stencil.paired:  # a's own divisor: pairs need no f(θ)
+        valid = queries.valid
+    n = jnp.sum(valid).astype(scalar_dtype())
+    ratios, normalized = importance(weights, queries, valid, self_normalized)
+    if normalized:  # n²/ΣW², the effective number
+        n = jnp.square(n) / jnp.maximum(jnp.sum(jnp.square(ratios)), n)
+    # E[Σ_{j≠k} a_j u_j] = (n−1)/n ∇F_μ whatever the baseline.
+    papers = isinstance(baseline, Mean) and not queries.stencil.paired
+    return (n - 1) / jnp.maximum(n - 2, 1) if papers else n / jnp.maximum(n - 1, 1)
+
+
+def split_round(queries: Queries) -> tuple[Queries, Queries]:
     """The even-numbered and the odd-numbered directions of each round; the others are dropped."""
     odd = (jnp.arange(queries.plan.num_directions) % 2).astype(bool)
     odd = odd[:, None] if queries.stencil.paired else odd

@@ -69,9 +69,9 @@ def _samples(queries: Queries, params: PyTree | None) -> tuple[jax.Array, jax.Ar
         )
     samples, valid = curvatures(queries)
     if params is not None:
-        structure = check_params(queries, params)
-        norms = queries.plan.squared_norms(structure)
-        d = queries.plan.directions.dimension(structure)
+        layout = check_params(queries, params)
+        norms = queries.plan.squared_norms(layout)
+        d = layout.size
         samples = samples * (d / jnp.where(norms > 0, norms, 1))
     return samples, valid
 

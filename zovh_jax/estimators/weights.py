@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks
-from zovh_jax._tree import Structure, scalar_dtype
+from zovh_jax._tree import Layout, scalar_dtype
 from zovh_jax.baselines import Baseline, Past
 from zovh_jax.queries import Queries
 
@@ -77,7 +77,7 @@ def centred(
     ratios: jax.Array,
     normalized: bool,
     valid: jax.Array,
-    structure: Structure,
+    layout: Layout,
     order: int,
 ) -> jax.Array:
     """c_k of the baseline, [n]; all zero with fewer finite queries than it needs.
@@ -87,8 +87,8 @@ def centred(
     n = jnp.sum(valid).astype(scalar_dtype())
     values = jnp.where(valid, values, 0)
     if isinstance(baseline, Past):
-        d = queries.plan.directions.dimension(structure)
-        rise = baseline.rise(queries.radii, queries.plan.squared_norms(structure), d)
+        d = layout.size
+        rise = baseline.rise(queries.radii, queries.plan.squared_norms(layout), d)
         values = jnp.where(valid, values - rise, 0)
     origins = None
     if baseline.needs_origin:
@@ -96,8 +96,8 @@ def centred(
         origins = jnp.where(valid, queries.origins, 0)
     moments = None
     if baseline.weighs_norms:
-        squares = queries.plan.squared_norms(structure)
-        d = queries.plan.directions.dimension(structure)
+        squares = queries.plan.squared_norms(layout)
+        d = layout.size
         moments = squares if order == 1 else jnp.square(squares) - 2 * squares + d
     c = baseline.coefficients(
         values, ratios, n, normalized=normalized, origins=origins, moments=moments

@@ -1,12 +1,15 @@
-"""How a round is evaluated: the only code that calls the user's objective."""
+"""How a round is evaluated: the only code that calls the user's objective.
 
-from zovh_jax.evaluators.query import (
-    Evaluator,
-    chunked,
-    perturb,
-    query,
-    scalar_objective,
-    vmapped,
-)
+- ``vmapped()``: all perturbed parameters at once. Fastest; K (or 2K) copies of the parameters.
+- ``chunked(size)``: ``size`` directions at a time, plus and minus one after the other. Memory for
+  ``size`` directions and as many perturbed copies, whatever K is; ``chunked(1)`` does not vmap.
 
-__all__ = ["Evaluator", "chunked", "perturb", "query", "scalar_objective", "vmapped"]
+An evaluator also says in what block sizes directions are replayed later. However it works,
+``value_fn`` is traced exactly once a round.
+"""
+
+from zovh_jax.evaluators.chunked import chunked
+from zovh_jax.evaluators.evaluator import Evaluator
+from zovh_jax.evaluators.vmapped import vmapped
+
+__all__ = ["Evaluator", "chunked", "vmapped"]

@@ -52,7 +52,7 @@ def solve(
     """
     _checks.instance("solver", solver, Solver, "the solvers of zo.solvers")
     damping = jnp.asarray(_checks.positive("damping", damping), scalar_dtype())
-    v = widen(v, "v")
+    v = widen(v)
     x, info = solver.solve(operator, v, damping, key)
     return (x, info) if return_info else x
 
@@ -74,8 +74,8 @@ class InverseOperator:
         """The d×d array, in ``ravel_pytree`` order. For small d."""
         if not isinstance(self.operator, LowRankPlusScaled):
             raise TypeError("as_matrix needs a LowRankPlusScaled: a bare matvec has no known size.")
-        structure = self.operator.structure
-        like = structure.unflatten(structure.zeros())
+        layout = self.operator.layout
+        like = layout.full(layout.zeros(), lambda shape, dtype: jnp.zeros(shape))
         flat, unravel = ravel_pytree(like)
 
         def column(basis_vector):

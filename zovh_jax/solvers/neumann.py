@@ -138,7 +138,8 @@ def neumann_solve(
       (Array([0.5, 0.5, 0.5], dtype=float32), False)
     """
     solver = Neumann(num_terms, step_size, truncation, num_power_iterations)
-    v = _tree.widen(v, "v")
+    _tree.layout_of(v, name="v")
+    v = _tree.widen(v)
     x, info = solver.solve(matvec, v, jnp.asarray(damping, _tree.scalar_dtype()), key)
     return (x, info) if return_info else x
 

@@ -1,13 +1,12 @@
 """What a solver is, and what the direct ones share."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from zovh_jax import _tree
-from zovh_jax._tree import flatten_like
 from zovh_jax._types import Matvec, PyTree
 from zovh_jax.operators import LowRankPlusScaled
 
@@ -46,6 +45,9 @@ class DirectSolver(Solver):
     leaves were independent problems: a trailing axis of groups, of length 1 or num_leaves.
     """
 
+    needs_gram: ClassVar[bool] = False
+    """Whether q depends on all directions at once; else `coefficients` may be called by blocks."""
+
     def regularise(self, base: jax.Array, damping: jax.Array) -> jax.Array:
         """β as v is divided by it, [groups]."""
         return base
@@ -78,26 +80,24 @@ class DirectSolver(Solver):
                 f"{self!r} needs a LowRankPlusScaled operator, whose directions it can see; got "
                 f"{type(operator).__name__}. For a matvec use zo.solvers.cg() or neumann(...)."
             )
-        plan, structure = operator.plan, operator.structure
-        leaves = flatten_like(v, structure, "v")
-        dots, norms = plan.inner(leaves, structure)
-        base = self.regularise(operator.base(damping), damping)
+        plan, layout = operator.plan, operator.layout
+        leaves = layout.leaves(v, "v")
+        dots, norms = plan.inner(leaves, layout)
+        beta = (operator.scale + damping)[None]
         q = self.coefficients(
             operator.weights,
-            (operator.scale + damping)[None],
+            beta,
             damping,
             jnp.sum(dots, -1, keepdims=True),
             jnp.sum(norms, -1, keepdims=True),
-            lambda: jnp.sum(plan.gram(structure), -1, keepdims=True),
+            lambda: jnp.sum(plan.gram(layout), -1, keepdims=True),
         )[:, 0]
-        sums = plan.combine(-q, structure)
+        sums = plan.combine(-q, layout)
+        inverse = 1 / self.regularise(beta, damping)[0]
+        x = [_tree.add_scaled(s, inverse, leaf) for s, leaf in zip(sums, leaves, strict=True)]
         zero = jnp.zeros((), _tree.scalar_dtype())
-        x = [
-            _tree.scale(1 / b, leaf) if s is None else _tree.add_scaled(s, 1 / b, leaf)
-            for leaf, b, s in zip(leaves, base, sums, strict=True)
-        ]
         info = SolveInfo(zero, jnp.zeros((), bool), jnp.zeros((), jnp.int32))
-        return structure.unflatten(x), info
+        return layout.merge(x, v, lambda frozen: _tree.scale(1 / damping, frozen)), info
 
 
 def as_matvec(operator: LowRankPlusScaled | Matvec, damping: jax.Array) -> Matvec:

@@ -1,6 +1,7 @@
 """The exact inverse through one n×n solve (E16)."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,8 @@ class Woodbury(DirectSolver):
     is regular and β is not zero. Memory: all n directions at once, and n² numbers. Time:
     O(n² d + n³).
     """
+
+    needs_gram: ClassVar[bool] = True
 
     def coefficients(self, weights, base, damping, dots, squared_norms, gram):
         def one_group(beta, t, g):

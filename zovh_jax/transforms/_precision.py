@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from zovh_jax._tree import cast_leaves, direction_dtype, structure_of, widen
+from zovh_jax._tree import cast_like, direction_dtype, widen
 
 
 def in_wide(inner: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -17,13 +17,14 @@ def in_wide(inner: optax.GradientTransformation) -> optax.GradientTransformation
     def init(params):
         # Reads shapes alone, as every init here, so that abstract parameters will do.
         return inner.init(
-            jax.tree.map(lambda x: jnp.zeros(x.shape, direction_dtype(x.dtype)), params)
+            jax.tree.map(
+                lambda x: jnp.zeros(jnp.shape(x), direction_dtype(jnp.result_type(x))), params
+            )
         )
 
     def update(updates, state, params=None):
         del params
-        structure = structure_of(updates, "updates")
-        wide, state = inner.update(widen(updates, "updates"), state)
-        return cast_leaves(jax.tree.leaves(wide), structure), state
+        wide, state = inner.update(widen(updates), state)
+        return cast_like(wide, updates), state
 
     return optax.GradientTransformation(init, update)

@@ -1,6 +1,8 @@
 """What every transformation does first: one round of queries, charged and remembered."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,16 +10,18 @@ import jax.numpy as jnp
 import optax
 
 from zovh_jax import _checks
-from zovh_jax._tree import scalar_dtype, structure_of
+from zovh_jax._tree import Layout, alike, layout_of, placed_with, scalar_dtype
 from zovh_jax._types import PyTree, Schedule, ValueFn
-from zovh_jax.baselines import Baseline
-from zovh_jax.directions import Directions
-from zovh_jax.estimators.hessian import check_law
-from zovh_jax.evaluators import Evaluator, query, vmapped
+from zovh_jax.baselines import Baseline, mean
+from zovh_jax.directions import Directions, gaussian
+from zovh_jax.directions.families import as_family
+from zovh_jax.estimators.hessian import check_moments
+from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.evaluators.query import query
 from zovh_jax.history import History
 from zovh_jax.queries import Queries
 from zovh_jax.reuse import Reuse, uniform
-from zovh_jax.stencils import Stencil
+from zovh_jax.stencils import Stencil, forward
 
 
 class ZerothOrderState(NamedTuple):
@@ -39,27 +43,31 @@ class ZerothOrderState(NamedTuple):
     history: Any
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """The settings of a transformation's rounds; checked when it is made."""
+    """The settings of a transformation's rounds; checked when it is made.
+
+    A transformation names those that differ from these defaults. ``second_order`` says that it
+    makes Hessians too.
+    """
 
     num_directions: int
     radius: Schedule
     key: jax.Array
-    directions: Directions
-    stencil: Stencil
-    baseline: Baseline
-    evaluate: Evaluator
-    history_size: int
-    store_directions: bool
-    second_order: bool
-    reuse: Reuse = uniform()  # noqa: RUF009 - frozen
+    directions: Directions = gaussian()  # noqa: RUF009 - frozen, as all of these
+    stencil: Stencil = forward()  # noqa: RUF009
+    baseline: Baseline = mean()  # noqa: RUF009
+    evaluate: Evaluator = vmapped()  # noqa: RUF009
+    history_size: int = 1
+    store_directions: bool = False
+    reuse: Reuse = uniform()  # noqa: RUF009
+    second_order: bool = False
 
     def __post_init__(self):
         _checks.positive_int("num_directions", self.num_directions)
         _checks.positive_int("history_size", self.history_size)
         _checks.positive("radius", self.radius, schedule=True)
-        _checks.instance("directions", self.directions, Directions, "the families of zo.directions")
+        as_family(self.directions)
         _checks.instance("stencil", self.stencil, Stencil, "the stencils of zo.stencils")
         _checks.instance("evaluate", self.evaluate, Evaluator, "zo.evaluators.vmapped() or chunked")
         _checks.instance("baseline", self.baseline, Baseline, "the baselines of zo.baselines")
@@ -73,7 +81,7 @@ class Rounds:
                 "baseline=zo.baselines.origin()."
             )
         if self.second_order:
-            check_law(self.directions, self.baseline, self.baseline.identity_term)
+            check_moments(self.directions, self.baseline, self.baseline.identity_term)
 
     @property
     def size(self) -> int:
@@ -89,6 +97,10 @@ class Rounds:
     def origin(self) -> bool:
         """Whether rounds ask for f(θ), beyond what the stencil asks."""
         return self.uses_baseline and self.baseline.needs_origin
+
+    def layout(self, params: PyTree) -> Layout:
+        """The layout of params, with the leaves that are perturbed."""
+        return layout_of(params, self.directions.active)
 
     def init(self, params: PyTree) -> ZerothOrderState:
         history: Any = ()
@@ -106,37 +118,22 @@ class Rounds:
                 centers=self.reuse.needs_centers,
             )
         else:
-            structure_of(params)
+            self.layout(params)
         # Separate buffers, and a key of our own: donating the state must not delete the caller's.
         count, queries, nonfinite = (jnp.zeros((), jnp.int32) for _ in range(3))
         return ZerothOrderState(count, jax.random.fold_in(self.key, 0), queries, nonfinite, history)
 
     def step(
-        self,
-        state: ZerothOrderState,
-        params: PyTree,
-        value_fn: ValueFn | None,
-        value: Any,
-        name: str,
+        self, state: ZerothOrderState, params: PyTree, value_fn: ValueFn, value: Any
     ) -> tuple[Queries, jax.Array, ZerothOrderState]:
         """Queries to estimate from (all rounds that are remembered), the step's key, new state."""
-        if value_fn is None:
-            raise TypeError(
-                f"{name} needs the objective: call update(updates, state, params, "
-                "value_fn=value_fn), where value_fn(params) returns a scalar float."
-            )
-        if params is None:
-            raise TypeError(
-                f"{name} needs the parameters: call update(updates, state, params, "
-                "value_fn=value_fn)."
-            )
         key = jax.random.fold_in(state.key, state.count)
         within = self.history_size == 1 and isinstance(self.evaluate, vmapped)
         queries = query(
             value_fn,
             params,
             self.directions.round_key(
-                state.key, state.count, structure_of(params), self.num_directions
+                state.key, state.count, self.layout(params), self.num_directions
             ),
             num_directions=self.num_directions,
             radius=scheduled(self.radius, state.count),
@@ -166,6 +163,42 @@ class Rounds:
         return queries, key, new_state
 
 
+Step = Callable[[PyTree, Any, PyTree, ValueFn, Any], tuple[PyTree, Any]]
+"""(updates, state, params, value_fn, value) -> (updates, state)."""
+
+
+def transformation(
+    name: str, init: Callable[[PyTree], Any], step: Step
+) -> optax.GradientTransformationExtraArgs:
+    """What every transformation that queries has for a door.
+
+    Args:
+      name: of the transformation, for errors.
+      init: makes the state.
+      step: gets a ``value_fn`` and ``params``, and updates as they came in.
+    """
+
+    def placed_init(params):
+        return placed_with(init(params), params)
+
+    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
+        del extra
+        if value_fn is None:
+            raise TypeError(
+                f"{name} needs the objective: call update(updates, state, params, "
+                "value_fn=value_fn), where value_fn(params) returns a scalar float."
+            )
+        if params is None:
+            raise TypeError(
+                f"{name} needs the parameters: call update(updates, state, params, "
+                "value_fn=value_fn)."
+            )
+        emitted, state = step(updates, state, params, value_fn, value)
+        return alike(emitted, params), state
+
+    return optax.GradientTransformationExtraArgs(placed_init, update)
+
+
 def saturating_add(total: jax.Array, more: Any) -> jax.Array:
     """The sum, or the largest int32."""
     limit = jnp.iinfo(jnp.int32).max
@@ -179,8 +212,9 @@ def scheduled(value: Schedule, count: jax.Array) -> jax.Array:
 
 
 def all_finite(tree: PyTree) -> jax.Array:
+    """Whether every number of the tree is finite."""
     leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-    return jnp.all(jnp.stack(leaves)) if leaves else jnp.ones((), bool)
+    return functools.reduce(jnp.logical_and, leaves, jnp.ones((), bool))
 
 
 def finite_or_zero(tree: PyTree) -> PyTree:

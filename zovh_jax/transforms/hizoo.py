@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import optax
 
 from zovh_jax import _checks
-from zovh_jax._tree import cast_leaves, direction_dtype, scalar_dtype, structure_of
+from zovh_jax._tree import scalar_dtype
 from zovh_jax._types import PyTree, Schedule
 from zovh_jax.baselines import origin
 from zovh_jax.directions import Directions, gaussian, scaled
@@ -39,7 +39,13 @@ from zovh_jax.estimators.weights import usable
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.queries import Queries
 from zovh_jax.stencils import three_point
-from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero, scheduled
+from zovh_jax.transforms._rounds import (
+    Rounds,
+    ZerothOrderState,
+    finite_or_zero,
+    scheduled,
+    transformation,
+)
 
 VARIANTS = ("paper", "zovh")
 
@@ -49,7 +55,8 @@ class HiZOOState(NamedTuple):
 
     Attributes:
       rounds: the counts and the key.
-      curvature: h, a tree like params in float32 or wider: one copy of the parameters.
+      curvature: h, a tree like params in float32 or wider, None where frozen: one copy of the
+        parameters.
     """
 
     rounds: ZerothOrderState
@@ -113,51 +120,38 @@ def zo_hizoo(
     if variant not in VARIANTS:
         raise ValueError(f"variant must be 'paper' or 'zovh', got {variant!r}.")
     rounds = Rounds(
-        num_directions,
-        radius,
-        key,
-        directions,
-        three_point(),
-        origin(),
-        evaluate,
-        history_size=1,
-        store_directions=False,
-        second_order=False,
+        num_directions=num_directions,
+        radius=radius,
+        key=key,
+        directions=directions,
+        stencil=three_point(),
+        baseline=origin(),
+        evaluate=evaluate,
     )
-    if directions.law not in ("gaussian", "sphere"):
+    if not (directions.isotropic and directions.sees_diagonal):
         raise ValueError(
             f"HiZOO sees curvature in the differences between the squares of z: directions="
             f"{directions!r} do not give them. Use directions=zo.directions.gaussian()."
         )
 
     def init(params):
-        structure = structure_of(params)
-        ones = [
-            jnp.ones(shape, direction_dtype(dtype))
-            for shape, dtype in zip(structure.shapes, structure.dtypes, strict=True)
-        ]
-        return HiZOOState(rounds.init(params), structure.unflatten(ones))
+        layout = rounds.layout(params)
+        return HiZOOState(rounds.init(params), layout.tree(layout.filled(1.0)))
 
-    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
-        del updates, extra
+    def step(updates, state, params, value_fn, value):
+        del updates
         old = state.curvature
         scale = jax.tree.map(jax.lax.rsqrt if variant == "paper" else jnp.reciprocal, old)
         along = dataclasses.replace(rounds, directions=scaled(directions, scale))
-        queries, _, new_state = along.step(state.rounds, params, value_fn, value, "zo_hizoo")
-        structure = structure_of(params)
-        slopes = queries.plan.combine(
-            gradient_coefficients(queries, structure, origin()), structure
-        )
-        squares = queries.plan.combine_squares(_curvatures(queries), structure)
+        queries, _, new_state = along.step(state.rounds, params, value_fn, value)
+        layout = rounds.layout(params)
+        slopes = queries.plan.combine(gradient_coefficients(queries, layout, origin()), layout)
+        squares = queries.plan.combine_squares(_curvatures(queries), layout)
         enough = jnp.any(usable(queries, needs_origin=True))
         alpha, extra_curvature = (scheduled(x, state.rounds.count) for x in (smoothing, damping))
         emitted, curvature = [], []
         leaves = (jax.tree.leaves(tree) for tree in (old, scale))
         for g, q, h, s in zip(slopes, squares, *leaves, strict=True):
-            if g is None:  # frozen
-                emitted.append(None)
-                curvature.append(h)
-                continue
             # Σ_k w_k z_k² = q/s², since the plan's directions are s∘z; slopes likewise.
             estimate = h * (q / jnp.square(s)) + extra_curvature.astype(h.dtype)
             new = h + alpha.astype(h.dtype) * (estimate - h)
@@ -165,10 +159,11 @@ def zo_hizoo(
             new = jnp.where(enough & jnp.isfinite(new), new, h)
             emitted.append(g / s * (jax.lax.rsqrt(new) if variant == "paper" else new))
             curvature.append(new)
-        emitted = finite_or_zero(cast_leaves(emitted, structure))
-        return emitted, HiZOOState(new_state, structure.unflatten(curvature))
+        return finite_or_zero(layout.updates(emitted)), HiZOOState(
+            new_state, layout.tree(curvature)
+        )
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation("zo_hizoo", init, step)
 
 
 def hizoo(

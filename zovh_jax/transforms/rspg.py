@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from zovh_jax import _checks
-from zovh_jax._tree import cast_leaves, scalar_dtype, scale, structure_of, widen
+from zovh_jax._tree import cast_like, scalar_dtype, scale, widen
 from zovh_jax._types import PyTree, Schedule
 from zovh_jax.baselines import Baseline, origin
 from zovh_jax.directions import Directions, gaussian
@@ -170,12 +170,12 @@ def _proximal_descent(
                 state.random_iterate,
             ),
         )
-        descent = scale(-step_size, widen(updates, "updates"))
+        descent = scale(-step_size, widen(updates))
         if prox is not None:
-            wide = widen(params, "params")
+            wide = widen(params)
             moved = prox(jax.tree.map(jnp.add, wide, descent), step_size)
             descent = jax.tree.map(jnp.subtract, moved, wide)
-        return cast_leaves(jax.tree.leaves(descent), structure_of(params)), new
+        return cast_like(descent, params), new
 
     return optax.GradientTransformation(init, update)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from zovh_jax import _checks
-from zovh_jax._tree import cast_leaves, structure_of
+from zovh_jax._tree import cast_like
 from zovh_jax._types import Schedule
 from zovh_jax.baselines import Baseline, mean
 from zovh_jax.directions import Directions, gaussian
@@ -18,7 +18,7 @@ from zovh_jax.estimators.weights import usable
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.solvers import Solver, gram_diagonal, solve
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms._rounds import Rounds, all_finite, scheduled
+from zovh_jax.transforms._rounds import Rounds, all_finite, scheduled, transformation
 
 
 def scale_by_inverse_hessian(
@@ -70,27 +70,25 @@ def scale_by_inverse_hessian(
     _checks.instance("solver", solver, Solver, "the solvers of zo.solvers")
     _checks.positive("damping", damping, schedule=True)
     rounds = Rounds(
-        num_directions,
-        radius,
-        key,
-        directions,
-        stencil,
-        baseline,
-        evaluate,
-        history_size,
-        store_directions,
+        num_directions=num_directions,
+        radius=radius,
+        key=key,
+        directions=directions,
+        stencil=stencil,
+        baseline=baseline,
+        evaluate=evaluate,
+        history_size=history_size,
+        store_directions=store_directions,
         second_order=True,
     )
 
-    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
-        del extra
+    def step(updates, state, params, value_fn, value):
         name = "scale_by_inverse_hessian"
         if updates is None:
             raise TypeError(f"{name} scales incoming updates: got None. Chain it after a gradient.")
-        queries, step_key, state = rounds.step(state, params, value_fn, value, name)
+        queries, step_key, state = rounds.step(state, params, value_fn, value)
         operator = hessian(queries, params, baseline=baseline)
         enough = jnp.sum(usable(queries, baseline.needs_origin)) >= baseline.min_queries
-        structure = structure_of(updates, "updates")
         scaled = solve(
             operator,
             updates,
@@ -101,9 +99,9 @@ def scale_by_inverse_hessian(
         # A solve that failed gives zeros; NaN that came in goes out, for others to see.
         keep = enough & all_finite(scaled) | ~all_finite(updates)
         scaled = jax.tree.map(lambda x: jnp.where(keep, x, jnp.zeros_like(x)), scaled)
-        return cast_leaves(jax.tree.leaves(scaled), structure), state
+        return cast_like(scaled, updates), state
 
-    return optax.GradientTransformationExtraArgs(rounds.init, update)
+    return transformation("scale_by_inverse_hessian", rounds.init, step)
 
 
 __all__ = ["scale_by_inverse_hessian"]

@@ -12,14 +12,19 @@ import jax.numpy as jnp
 import optax
 
 from zovh_jax import _checks
-from zovh_jax._tree import Structure, cast_leaves, scalar_dtype, structure_of
+from zovh_jax._tree import Layout, scalar_dtype
 from zovh_jax._types import Leaves, PyTree, Schedule
 from zovh_jax.baselines import none
-from zovh_jax.directions import Directions, masked, rademacher
+from zovh_jax.directions import Directions, Wrapper, masked, rademacher
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.queries import Queries
-from zovh_jax.stencils import forward
-from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero, scheduled
+from zovh_jax.transforms._rounds import (
+    Rounds,
+    ZerothOrderState,
+    finite_or_zero,
+    scheduled,
+    transformation,
+)
 
 
 class SPSA2State(NamedTuple):
@@ -27,7 +32,7 @@ class SPSA2State(NamedTuple):
 
     Attributes:
       rounds: the counts and the key.
-      hessian: H̄, the average of the estimates so far: a d×d array.
+      hessian: H̄, the average of the estimates so far: a d×d array over the perturbed leaves.
       num_averaged: how many it averages.
     """
 
@@ -104,20 +109,16 @@ def zo_spsa2(
         _checks.positive("initial_hessian", initial_hessian)
     k = _checks.positive_int("num_directions", num_directions)
     rounds = Rounds(
-        4 * k,
-        radius,
-        key,
-        _Corners(signs_family, 1.0),
-        forward(),
-        none(),
-        evaluate,
-        history_size=1,
-        store_directions=False,
-        second_order=False,
+        num_directions=4 * k,
+        radius=radius,
+        key=key,
+        directions=_Corners(signs_family, 1.0),
+        baseline=none(),
+        evaluate=evaluate,
     )
 
     def init(params):
-        size = structure_of(params).size
+        size = rounds.layout(params).size
         if size > max_size:
             raise ValueError(
                 f"2SPSA holds a d×d Hessian: {size} parameters need {4 * size**2 / 2**20:.0f} MiB "
@@ -129,17 +130,16 @@ def zo_spsa2(
         averaged = jnp.full((), initial_hessian is not None, jnp.int32)
         return SPSA2State(rounds.init(params), hessian, averaged)
 
-    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
-        del updates, value, extra
+    def step(updates, state, params, value_fn, value):
+        del updates, value
         c = scheduled(radius, state.rounds.count)
         ratio = jnp.ones_like(c)
         if gradient_radius is not None:
             ratio = scheduled(gradient_radius, state.rounds.count) / c
         corners = dataclasses.replace(rounds, directions=_Corners(signs_family, ratio))
-        queries, key, new_state = corners.step(state.rounds, params, value_fn, None, "zo_spsa2")
-        structure = structure_of(params)
-        drawn = signs_family.draw(key, structure, 2 * k, jnp.arange(2 * k))
-        signs = _ravel(drawn, structure, 2 * k)
+        queries, key, new_state = corners.step(state.rounds, params, value_fn, None)
+        layout = rounds.layout(params)
+        signs = _ravel(signs_family.draw(key, layout, 2 * k, jnp.arange(2 * k)), 2 * k)
         g, hessian, valid = _estimates(queries, signs, c, ratio)
         weight = 1 / (state.num_averaged + 1).astype(hessian.dtype)
         use = valid & jnp.all(jnp.isfinite(hessian))
@@ -148,11 +148,11 @@ def zo_spsa2(
         root = jnp.sqrt(jnp.square(eigenvalues) + scheduled(regularization, state.rounds.count))
         direction = _mv(basis, _mv(basis.T, g) / root)
         return (
-            finite_or_zero(cast_leaves(_unravel(direction, structure), structure)),
+            finite_or_zero(layout.updates(_unravel(direction, layout))),
             SPSA2State(new_state, average, state.num_averaged + use.astype(jnp.int32)),
         )
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation("zo_spsa2", init, step)
 
 
 def spsa2(
@@ -209,7 +209,7 @@ def spsa2(
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Corners(Directions):
+class _Corners(Wrapper):
     """Δ, −Δ, Δ + rΔ̃ and −Δ + rΔ̃, K of each: where 2SPSA asks, in one round.
 
     A round of 2K signs is drawn, the Δs first, then the Δ̃s.
@@ -217,29 +217,16 @@ class _Corners(Directions):
 
     directions: Directions
     ratio: Any
-    law: ClassVar[str] = "corners"
-    joint: ClassVar[bool] = True
+    joint: ClassVar[bool] = True  # type: ignore[misc]
 
-    def draw(self, key, structure, num_directions, indices):
+    def draw(self, key, layout, num_directions, indices):
         k = num_directions // 4
         leaves = []
-        for signs in self.directions.draw(key, structure, 2 * k, jnp.arange(2 * k)):
-            if signs is None:
-                leaves.append(None)
-                continue
+        for signs in self.directions.draw(key, layout, 2 * k, jnp.arange(2 * k)):
             first, second = signs[:k], signs[k:] * jnp.asarray(self.ratio, signs.dtype)
             corners = jnp.concatenate([first, -first, first + second, second - first])
             leaves.append(corners[indices])
         return leaves
-
-    def active(self, structure):
-        return self.directions.active(structure)
-
-    def dimension(self, structure):
-        return self.directions.dimension(structure)
-
-    def check_rounds(self, structure, num_directions):
-        self.directions.check_rounds(structure, num_directions)
 
 
 def _estimates(
@@ -261,20 +248,14 @@ def _mv(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     return jnp.einsum("ij,j->i", matrix, vector, precision="highest")
 
 
-def _ravel(leaves: Leaves, structure: Structure, num_rows: int) -> jax.Array:
-    """Rows of a [num_rows, d] matrix, zeros where frozen, in ``ravel_pytree`` order."""
-    rows = [
-        jnp.zeros((num_rows, math.prod(shape)), scalar_dtype())
-        if leaf is None
-        else leaf.reshape(num_rows, -1).astype(scalar_dtype())
-        for leaf, shape in zip(leaves, structure.shapes, strict=True)
-    ]
-    return jnp.concatenate(rows, 1)
+def _ravel(leaves: Leaves, num_rows: int) -> jax.Array:
+    """Rows of a [num_rows, d] matrix, in ``ravel_pytree`` order of the perturbed leaves."""
+    return jnp.concatenate([x.reshape(num_rows, -1).astype(scalar_dtype()) for x in leaves], 1)
 
 
-def _unravel(vector: jax.Array, structure: Structure) -> Leaves:
+def _unravel(vector: jax.Array, layout: Layout) -> Leaves:
     leaves, start = [], 0
-    for shape in structure.shapes:
+    for shape in layout.shapes:
         size = math.prod(shape)
         leaves.append(vector[start : start + size].reshape(shape))
         start += size

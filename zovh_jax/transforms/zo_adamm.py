@@ -134,7 +134,7 @@ def _stay_in_box(lower: PyTree | None, upper: PyTree | None) -> optax.GradientTr
             a, b = (jnp.asarray(bound, wide.dtype) - wide for bound in (a, b))
             return jnp.clip(u.astype(wide.dtype), a, b).astype(x.dtype)
 
-        return jax.tree.map(clip_leaf, updates, params, widen(params, "params"), low, high)
+        return jax.tree.map(clip_leaf, updates, params, widen(params), low, high)
 
     return optax.stateless(clip)
 

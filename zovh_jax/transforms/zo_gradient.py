@@ -14,7 +14,7 @@ from zovh_jax.estimators import gradient
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms._rounds import Rounds, finite_or_zero
+from zovh_jax.transforms._rounds import Rounds, finite_or_zero, transformation
 
 
 def zo_gradient(
@@ -70,25 +70,24 @@ def zo_gradient(
       True
     """
     rounds = Rounds(
-        num_directions,
-        radius,
-        key,
-        directions,
-        stencil,
-        baseline,
-        evaluate,
-        history_size,
-        store_directions,
-        second_order=False,
+        num_directions=num_directions,
+        radius=radius,
+        key=key,
+        directions=directions,
+        stencil=stencil,
+        baseline=baseline,
+        evaluate=evaluate,
+        history_size=history_size,
+        store_directions=store_directions,
         reuse=reuse,
     )
 
-    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
-        del updates, extra
-        queries, _, state = rounds.step(state, params, value_fn, value, "zo_gradient")
+    def step(updates, state, params, value_fn, value):
+        del updates
+        queries, _, state = rounds.step(state, params, value_fn, value)
         return finite_or_zero(gradient(queries, params, baseline=baseline)), state
 
-    return optax.GradientTransformationExtraArgs(rounds.init, update)
+    return transformation("zo_gradient", rounds.init, step)
 
 
 __all__ = ["zo_gradient"]

@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from zovh_jax._tree import cast_leaves
 from zovh_jax._types import Schedule
 from zovh_jax.baselines import Baseline, origin
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators.gradient import gradient_coefficients
 from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.plan import row_sum
 from zovh_jax.queries import Queries, check_params
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms._rounds import Rounds, finite_or_zero
+from zovh_jax.transforms._rounds import Rounds, finite_or_zero, transformation
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
 
@@ -83,41 +83,33 @@ def _sum_of_signs(
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the incoming updates by Σ_k sign(ĝ_k), the votes of one round."""
     rounds = Rounds(
-        num_directions,
-        radius,
-        key,
-        directions,
-        stencil,
-        baseline,
-        evaluate,
-        history_size=1,
-        store_directions=False,
-        second_order=False,
+        num_directions=num_directions,
+        radius=radius,
+        key=key,
+        directions=directions,
+        stencil=stencil,
+        baseline=baseline,
+        evaluate=evaluate,
     )
 
-    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
-        del updates, extra
-        queries, _, state = rounds.step(state, params, value_fn, value, "zo_signsgd")
+    def step(updates, state, params, value_fn, value):
+        del updates
+        queries, _, state = rounds.step(state, params, value_fn, value)
         return finite_or_zero(_count_votes(queries, params, baseline)), state
 
-    return optax.GradientTransformationExtraArgs(rounds.init, update)
+    return transformation("zo_signsgd", rounds.init, step)
 
 
 def _count_votes(queries: Queries, params, baseline: Baseline):
     """Σ_k sign(c_k) sign(u_k), over blocks of directions; a dropped query has c_k = 0."""
-    structure = check_params(queries, params)
-    signs = jnp.sign(gradient_coefficients(queries, structure, baseline))
-    active = queries.plan.directions.active(structure)
-    zeros = [z if on else None for z, on in zip(structure.zeros(), active, strict=True)]
+    layout = check_params(queries, params)
+    signs = jnp.sign(gradient_coefficients(queries, layout, baseline))
 
     def add(votes, block, c):
-        return [
-            v if u is None else v + jnp.tensordot(c.astype(u.dtype), jnp.sign(u), 1)
-            for v, u in zip(votes, block, strict=True)
-        ], ()
+        return [v + row_sum(c, jnp.sign(u)) for v, u in zip(votes, block, strict=True)], ()
 
-    votes, _ = queries.plan.fold(structure, add, zeros, signs)
-    return cast_leaves(votes, structure)
+    votes, _ = queries.plan.fold(layout, add, layout.zeros(), signs)
+    return layout.updates(votes)
 
 
 __all__ = ["zo_signsgd"]

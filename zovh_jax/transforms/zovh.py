@@ -18,7 +18,7 @@ from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.solvers import Solver, gram_diagonal
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms._rounds import Rounds, finite_or_zero, scheduled
+from zovh_jax.transforms._rounds import Rounds, finite_or_zero, scheduled, transformation
 
 
 def zo_newton(
@@ -73,15 +73,15 @@ def zo_newton(
     """
     _checks.positive("damping", damping, schedule=True)
     rounds = Rounds(
-        num_directions,
-        radius,
-        key,
-        directions,
-        stencil,
-        baseline,
-        evaluate,
-        history_size,
-        store_directions,
+        num_directions=num_directions,
+        radius=radius,
+        key=key,
+        directions=directions,
+        stencil=stencil,
+        baseline=baseline,
+        evaluate=evaluate,
+        history_size=history_size,
+        store_directions=store_directions,
         second_order=True,
         reuse=reuse,
     )
@@ -95,9 +95,9 @@ def zo_newton(
         decoupled=decoupled,
     )
 
-    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
-        del updates, extra
-        queries, step_key, state = rounds.step(state, params, value_fn, value, "zo_newton")
+    def step(updates, state, params, value_fn, value):
+        del updates
+        queries, step_key, state = rounds.step(state, params, value_fn, value)
         direction = newton_direction(
             queries,
             params,
@@ -111,7 +111,7 @@ def zo_newton(
         )
         return finite_or_zero(direction), state
 
-    return optax.GradientTransformationExtraArgs(rounds.init, update)
+    return transformation("zo_newton", rounds.init, step)
 
 
 def zovh(

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import zovh_jax as zo
-from zovh_jax._tree import structure_of
+from zovh_jax._tree import layout_of
 from zovh_jax.directions.hadamard import order_of
 from zovh_jax.transforms.newton.halves import Halves
 from zovh_jax.transforms.newton.sweep import RANGE, DiagonalSweeps
@@ -40,12 +40,12 @@ def run(f, num_steps, x=START, factory=zo.diagonal_newton):
 
 
 def rounds_until_first_h():
-    order = order_of(structure_of(START).size)
+    order = order_of(layout_of(START).size)
     return -(-2 * order // K) + -(-4 * order // K)
 
 
 def test_halves_tell_the_diagonal():
-    structure = structure_of(START)
+    structure = layout_of(START)
     order, directions = order_of(structure.size), Halves()
     base, rows = jax.random.key(3), []
     for i in range(-(-4 * order // K)):
@@ -166,7 +166,7 @@ def test_frozen_leaves_keep_their_curvature():
 
 
 def test_rests_are_longer_where_sweeps_say_nothing_new():
-    sweeps = DiagonalSweeps(structure_of(START), (True,), K)
+    sweeps = DiagonalSweeps(layout_of(START), (True,), K)
     empty, h, gathered = sweeps.init(), jnp.ones(D), jnp.zeros(D)
     rests = []
     for _ in range(4):

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import zovh_jax as zo
-from zovh_jax._tree import structure_of
+from zovh_jax._tree import layout_of
 from zovh_jax.transforms.newton.spikes import Spikes, Whitened, learned
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
 D, RANK = 16, 3
 PARAMS = {"a": jnp.zeros(4), "b": jnp.zeros((3, 4))}
-STRUCTURE = structure_of(PARAMS)
+STRUCTURE = layout_of(PARAMS)
 
 
 def tree_of(rows):

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import zovh_jax as zo
-from zovh_jax._tree import structure_of
+from zovh_jax._tree import layout_of
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 K, D = 4, 12
@@ -118,7 +118,7 @@ def test_transcription(stencil, x64):
 
     x = jnp.linspace(-1, 0.7, D)
     xs, states = run(sudden, x, num_steps, radius=0.3, stencil=stencil)
-    directions, structure = zo.directions.hadamard(), structure_of(x)
+    directions, structure = zo.directions.hadamard(), layout_of(x)
     slow = Transcription(
         jax.jit(sudden), np.asarray(x), 0.3, np.exp(-K / 100), 1 / D, stencil.paired
     )

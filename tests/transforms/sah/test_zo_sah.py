@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import zovh_jax as zo
-from zovh_jax._tree import structure_of
+from zovh_jax._tree import layout_of
 from zovh_jax.transforms.sah.couplings import Couplings, couple, no_couplings, remember
 from zovh_jax.transforms.sah.fit import Steps, clipped_solve, fit_hessians
 from zovh_jax.transforms.sah.groups import (
@@ -129,7 +129,7 @@ def test_points_reads_and_writes_agree_with_a_flat_vector():
         "c": jnp.asarray(7.0),
         "d": jnp.ones((2, 2)),
     }
-    structure, leaves = structure_of(tree), jax.tree.leaves(tree)
+    structure, leaves = layout_of(tree), jax.tree.leaves(tree)
     flat = np.concatenate([np.ravel(x) for x in leaves])
     groups = jnp.array([[7, 0], [3, 2]])
     np.testing.assert_array_equal(read(leaves, structure, groups), flat[np.asarray(groups)])

@@ -15,18 +15,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from zovh_jax._tree import Structure, cast_leaves, norm, scalar_dtype, structure_of
+from zovh_jax._tree import Layout, norm, scale
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.baselines import origin
 from zovh_jax.directions import Directions, Explicit, Masked, Scaled, hadamard, scaled
+from zovh_jax.directions.families import as_family
 from zovh_jax.estimators.weights import usable
 from zovh_jax.evaluators import Evaluator, vmapped
-from zovh_jax.queries import Plan
+from zovh_jax.plan import Plan, row_products
 from zovh_jax.stencils import forward
-from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero
+from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero, transformation
 from zovh_jax.transforms.newton.halves import Either, Halves
 from zovh_jax.transforms.newton.sweep import DiagonalSweeps, Sweep
-from zovh_jax.transforms.newton.trust import Steps, Trust, check, epsilon_of, start
+from zovh_jax.transforms.newton.trust import Steps, Trust, check, start
 
 
 class DiagonalNewtonState(NamedTuple):
@@ -37,7 +38,7 @@ class DiagonalNewtonState(NamedTuple):
       trust: what is known about the length of a step.
       coefficients: of the last step, along the directions of its round, [K].
       sweep: the sums of the present sweep.
-      curvature: h, a tree like params in float32 or wider.
+      curvature: h, a tree like params in float32 or wider, None where frozen.
       gathered: Σ a w over the present sweep, another.
     """
 
@@ -105,34 +106,29 @@ def diagonal_newton(
     """
     check(radius, noise, memory, forward())
     rounds = Rounds(
-        num_directions,
-        radius,
-        key,
-        directions,
-        forward(),
-        origin(),
-        evaluate,
-        history_size=1,
-        store_directions=False,
-        second_order=False,
+        num_directions=num_directions,
+        radius=radius,
+        key=key,
+        directions=directions,
+        baseline=origin(),
+        evaluate=evaluate,
     )
     if num_directions % 4:
         raise ValueError(
             f"num_directions must be a multiple of 4, as curvature is learnt from pairs of pairs; "
             f"got {num_directions}."
         )
-    if isinstance(directions, (Explicit, Scaled)):
+    if isinstance(as_family(directions), (Explicit, Scaled)):
         raise ValueError(
             f"diagonal_newton scales directions itself and draws them anew: directions="
             f"{type(directions).__name__.lower()}(…) cannot be used. Take zo.directions.hadamard()."
         )
     halves: Directions = Halves()
     if isinstance(directions, Masked):
-        halves = Masked(halves, jax.tree.unflatten(directions.mask_treedef, directions.mask))
+        halves = Masked(halves, directions.mask_tree)
 
     def sweeps_of(params) -> DiagonalSweeps:
-        structure = structure_of(params)
-        return DiagonalSweeps(structure, directions.active(structure), num_directions)
+        return DiagonalSweeps(rounds.layout(params), num_directions)
 
     def family(state: DiagonalNewtonState, learning, count) -> tuple[Scaled, Either]:
         base = Either(halves, directions, learning, count)
@@ -140,36 +136,30 @@ def diagonal_newton(
 
     def init(params):
         sweeps = sweeps_of(params)
-        structure = sweeps.structure
-        trust = start(radius, directions.dimension(structure))
+        layout = sweeps.layout
+        trust = start(radius, layout.size)
         return DiagonalNewtonState(
             rounds.init(params),
             trust,
             jnp.zeros(num_directions, trust.radius.dtype),
             sweeps.init(),
-            structure.unflatten([jnp.ones_like(x) for x in structure.zeros()]),
-            structure.unflatten(structure.zeros()),
+            layout.tree(layout.filled(1.0)),
+            layout.tree(layout.zeros()),
         )
 
-    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
-        del updates, extra
+    def step(updates, state, params, value_fn, value):
+        del updates
         old, sweep = state.rounds, state.sweep
         learning = sweep.rest == 0
         drawn, base = family(state, learning, sweep.rounds)
         asked = dataclasses.replace(rounds, radius=state.trust.radius, directions=drawn)
-        queries, _, counts = asked.step(old, params, value_fn, value, "diagonal_newton")
+        queries, _, counts = asked.step(old, params, value_fn, value)
         sweeps = sweeps_of(params)
-        structure = sweeps.structure
-        steps = Steps(
-            directions.dimension(structure),
-            base.shrinkage(num_directions, structure) / num_directions,
-            jnp.exp(-num_directions / memory),
-            noise,
-            epsilon_of(structure),
-        )
+        layout = sweeps.layout
+        steps = Steps.of(layout, base, num_directions, memory=memory, noise=noise)
         trust, failed = steps.judge(state.trust, queries.origin)
         queries = steps.anchored(queries)
-        norms = _squared_norms(queries.plan, jax.tree.leaves(state.curvature), structure)
+        norms = _squared_norms(queries.plan, jax.tree.leaves(state.curvature), layout)
         slopes, trust = steps.slopes(trust, queries, norms)
         # Of a pair, the odd part alone; where one of the two was dropped there is no slope.
         whole = jnp.all(usable(queries, needs_origin=True).reshape(-1, 2), -1)
@@ -177,12 +167,11 @@ def diagonal_newton(
         slopes = jnp.where(learning, jnp.where(jnp.repeat(whole, 2), odd, 0), slopes)
 
         def go_on():
-            along = queries.plan.combine(slopes, structure)
+            along = queries.plan.combine(slopes, layout)
             length = norm(
                 [
                     x * jnp.sqrt(h)
                     for x, h in zip(along, jax.tree.leaves(state.curvature), strict=True)
-                    if x is not None
                 ]
             )
             multiple, decided = steps.decide(trust, queries, slopes, length)
@@ -202,7 +191,7 @@ def diagonal_newton(
                 )
 
             *learnt, by, judged = jax.lax.cond(learning, learn, plain)
-            step = [None if x is None else -by.astype(x.dtype) * x for x in along]
+            step = scale(-by, along)
             return step, judged, -by * slopes, *learnt
 
         def go_back():
@@ -210,34 +199,29 @@ def diagonal_newton(
             learnt = sweep.rounds % sweeps.length > 0
             last, _ = family(state, learnt, sweep.rounds - learnt.astype(jnp.int32))
             plan = Plan(
-                last.round_key(old.key, old.count - 1, structure, num_directions),
+                last.round_key(old.key, old.count - 1, layout, num_directions),
                 last,
                 num_directions=num_directions,
                 block_size=queries.plan.block_size,
             )
-            back = plan.combine(-state.coefficients, structure)
+            back = plan.combine(-state.coefficients, layout)
             coefficients = jnp.zeros_like(state.coefficients)
             return back, steps.taken_back(trust), coefficients, *state[3:]
 
         step, *rest = jax.lax.cond(failed, go_back, go_on)
-        return finite_or_zero(cast_leaves(step, structure)), DiagonalNewtonState(counts, *rest)
+        return finite_or_zero(layout.updates(step)), DiagonalNewtonState(counts, *rest)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation("diagonal_newton", init, step)
 
 
-def _squared_norms(plan: Plan, h: Leaves, structure: Structure) -> jax.Array:
+def _squared_norms(plan: Plan, h: Leaves, layout: Layout) -> jax.Array:
     """Σ_i h_i u_i² of each direction, [K]: the squared norm of z."""
 
     def step(carry, block, _):
-        total = jnp.zeros((), scalar_dtype())
-        for u, x in zip(block, h, strict=True):
-            if u is not None:
-                rows, weights = u.reshape(u.shape[0], -1), x.reshape(-1)
-                terms = jnp.einsum("kd,kd,d->k", rows, rows, weights, precision="highest")
-                total = total + terms.astype(total.dtype)
-        return carry, total
+        terms = [row_products(u, u * x.astype(u.dtype)) for u, x in zip(block, h, strict=True)]
+        return carry, sum(terms)
 
-    return plan.fold(structure, step, (), ())[1]
+    return plan.fold(layout, step, (), ())[1]
 
 
 __all__ = ["DiagonalNewtonState", "diagonal_newton"]

@@ -5,7 +5,6 @@ For optimisers that learn a Hessian's diagonal; not among ``zo.directions``.
 
 import dataclasses
 import math
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -30,13 +29,11 @@ class Halves(Directions):
     diagonal is in both, alike in size, and random.
     """
 
-    law: ClassVar[str] = "halves"
-
-    def draw(self, key, structure, num_directions, indices):
+    def draw(self, key, layout, num_directions, indices):
         couples, row = jnp.divmod(indices, 4)
         n = num_directions // 4
-        halves = Hadamard().draw(key, structure, n, couples)
-        signs = Rademacher().draw(jax.random.fold_in(key, 1), structure, n, couples)
+        halves = Hadamard().draw(key, layout, n, couples)
+        signs = Rademacher().draw(jax.random.fold_in(key, 1), layout, n, couples)
         leaves = []
         for w, s in zip(halves, signs, strict=True):
             side, turn = (
@@ -46,15 +43,15 @@ class Halves(Directions):
             leaves.append(math.sqrt(0.5) * turn * (1 + side * w) * s)
         return leaves
 
-    def round_key(self, key, count, structure, num_directions):
-        return Hadamard().round_key(key, count, structure, num_directions // 4)
+    def round_key(self, key, count, layout, num_directions):
+        return Hadamard().round_key(key, count, layout, num_directions // 4)
 
-    def shrinkage(self, n, structure):
+    def shrinkage(self, n, layout):
         # Of n/2 directions, each of them twice.
-        return n / (n + 2 * structure.size - 2) if n > 1 or structure.size > 1 else 1.0
+        return n / (n + 2 * layout.size - 2) if n > 1 or layout.size > 1 else 1.0
 
-    def check_rounds(self, structure, num_directions):
-        Hadamard().check_rounds(structure, num_directions)
+    def check_rounds(self, layout, num_directions):
+        Hadamard().check_rounds(layout, num_directions)
 
 
 @jax.tree_util.register_dataclass
@@ -72,30 +69,24 @@ class Either(Directions):
     second: Directions
     flag: jax.Array
     count: jax.Array
-    law: ClassVar[str] = "either"
 
     @property
     def joint(self) -> bool:  # type: ignore[override]
         return self.second.joint
 
-    def active(self, structure):
-        return self.second.active(structure)
+    def active(self, treedef):
+        return self.second.active(treedef)
 
-    def dimension(self, structure):
-        return self.second.dimension(structure)
+    def draw(self, key, layout, num_directions, indices):
+        return jax.lax.cond(
+            self.flag,
+            lambda: self.first.draw(key, layout, num_directions, indices),
+            lambda: self.second.draw(key, layout, num_directions, indices),
+        )
 
-    def draw(self, key, structure, num_directions, indices):
-        def of(family):
-            drawn = family.draw(key, structure, num_directions, indices)
-            return [u for u in drawn if u is not None]
-
-        drawn = jax.lax.cond(self.flag, lambda: of(self.first), lambda: of(self.second))
-        rest = iter(drawn)
-        return [next(rest) if on else None for on in self.active(structure)]
-
-    def round_key(self, key, count, structure, num_directions):
+    def round_key(self, key, count, layout, num_directions):
         keys = (
-            family.round_key(jax.random.fold_in(key, i), c, structure, num_directions)
+            family.round_key(jax.random.fold_in(key, i), c, layout, num_directions)
             for i, (family, c) in enumerate([(self.first, self.count), (self.second, count)])
         )
         one, two = (jax.random.key_data(k) for k in keys)
@@ -103,14 +94,14 @@ class Either(Directions):
             jnp.where(self.flag, one, two), impl=jax.random.key_impl(key)
         )
 
-    def shrinkage(self, n, structure):
+    def shrinkage(self, n, layout):
         return jnp.where(
-            self.flag, self.first.shrinkage(n, structure), self.second.shrinkage(n, structure)
+            self.flag, self.first.shrinkage(n, layout), self.second.shrinkage(n, layout)
         )
 
-    def check_rounds(self, structure, num_directions):
-        self.first.check_rounds(structure, num_directions)
-        self.second.check_rounds(structure, num_directions)
+    def check_rounds(self, layout, num_directions):
+        self.first.check_rounds(layout, num_directions)
+        self.second.check_rounds(layout, num_directions)
 
 
 __all__ = ["Either", "Halves"]

@@ -13,21 +13,25 @@ import jax.numpy as jnp
 import optax
 
 from zovh_jax import _checks
-from zovh_jax._tree import Structure, cast_leaves, scalar_dtype, structure_of
+from zovh_jax._tree import Layout, scalar_dtype, scale
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.baselines import origin
 from zovh_jax.directions import hadamard, masked
 from zovh_jax.directions.hadamard import order_of
 from zovh_jax.estimators.trace import TraceAverage
 from zovh_jax.estimators.weights import usable
-from zovh_jax.evaluators import Evaluator, perturb, query, scalar_objective, vmapped
-from zovh_jax.queries import Plan, Queries
+from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.evaluators.evaluator import perturbed
+from zovh_jax.evaluators.query import query
+from zovh_jax.plan import Plan
+from zovh_jax.queries import Queries
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._rounds import (
     Rounds,
     ZerothOrderState,
     finite_or_zero,
     saturating_add,
+    transformation,
 )
 from zovh_jax.transforms.newton.spikes import (
     Probe,
@@ -37,7 +41,7 @@ from zovh_jax.transforms.newton.spikes import (
     mixed_slopes,
     one_row,
 )
-from zovh_jax.transforms.newton.trust import Steps, Trust, check, epsilon_of, start
+from zovh_jax.transforms.newton.trust import Steps, Trust, check, start
 
 EAGERNESS = 4
 """A probe that takes a share g of the trace away is followed by another after d/(4g) queries."""
@@ -130,50 +134,38 @@ def low_rank_newton(
     check(radius, noise, memory, stencil)
     k, directions = num_directions, masked(hadamard(), mask)
     rounds = Rounds(
-        k,
-        radius,
-        key,
-        directions,
-        stencil,
-        origin(),
-        evaluate,
-        history_size=1,
-        store_directions=False,
-        second_order=False,
+        num_directions=k,
+        radius=radius,
+        key=key,
+        directions=directions,
+        stencil=stencil,
+        baseline=origin(),
+        evaluate=evaluate,
     )
 
-    def steps_of(structure: Structure) -> Steps:
-        return Steps(
-            directions.dimension(structure),
-            directions.shrinkage(k, structure) / k,
-            jnp.exp(-k / memory),
-            noise,
-            epsilon_of(structure),
-        )
-
     def init(params):
-        structure, counts = structure_of(params), rounds.init(params)
-        d, dtype = directions.dimension(structure), scalar_dtype()
+        layout, counts = rounds.layout(params), rounds.init(params)
+        d, dtype = layout.size, scalar_dtype()
         probe = Probe(
-            structure.unflatten(random_probe(jax.random.fold_in(counts.key, PROBES), structure)),
-            structure.unflatten(structure.zeros()),
+            layout.tree(random_probe(jax.random.fold_in(counts.key, PROBES), layout)),
+            layout.tree(layout.zeros()),
             jnp.zeros((), bool),
             jnp.array(jnp.inf, dtype),
             jnp.zeros((), jnp.int32),
         )
-        spikes = Spikes.init(rank, structure)
+        spikes = Spikes.init(rank, layout)
         return LowRankNewtonState(counts, start(radius, d), jnp.zeros(k, dtype), spikes, probe)
 
-    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
-        del updates, extra
-        structure, old = structure_of(params), state.rounds
-        steps = steps_of(structure)
+    def step(updates, state, params, value_fn, value):
+        del updates
+        layout, old = rounds.layout(params), state.rounds
+        steps = Steps.of(layout, directions, k, memory=memory, noise=noise)
         period = order_of(steps.dimension)
         place = old.count % -(-period // k)  # in an epoch of directions
 
         spikes, probe, trust = jax.lax.cond(
             (place == 0) & state.probe.active,
-            lambda: learn(state, structure),
+            lambda: learn(state, layout),
             lambda: (state.spikes, state.probe, state.trust),
         )
         since = (old.num_queries - probe.ended).astype(probe.gain.dtype)
@@ -181,52 +173,42 @@ def low_rank_newton(
         probe = probe._replace(active=jnp.where(place == 0, pays, probe.active))
 
         # The probe's queries are further calls, in a branch of their own: traced at the first only.
-        traced_once = value_fn
-        if value_fn is not None:
-            scalar_fn = scalar_objective(value_fn, structure)
-            traced_once = jax.jit(lambda tree: scalar_fn(jax.tree.leaves(tree)))
+        traced_once = jax.jit(value_fn)
         asked = dataclasses.replace(
             rounds, radius=trust.radius, directions=Whitened(directions, spikes)
         )
-        queries, _, counts = asked.step(old, params, traced_once, value, "low_rank_newton")
+        queries, _, counts = asked.step(old, params, traced_once, value)
         trust, failed = steps.judge(trust, queries.origin)
         norms = jnp.full((k,), steps.dimension, scalar_dtype())
         anchored = steps.anchored(queries)
         slopes, trust = steps.slopes(trust, anchored, norms)
 
         def go_on():
-            along = _combined(queries.plan, slopes, structure)
+            along = queries.plan.combine(slopes, layout)
             length = jnp.sqrt(spikes.inner(along, along))
             multiple, decided = steps.decide(trust, anchored, slopes, length)
-            return [-multiple.astype(x.dtype) * x for x in along], decided, -multiple * slopes
+            return scale(-multiple, along), decided, -multiple * slopes
 
         def go_back():
             plan = Plan(
-                directions.round_key(old.key, old.count - 1, structure, k),
+                directions.round_key(old.key, old.count - 1, layout, k),
                 Whitened(directions, state.spikes),
                 num_directions=k,
                 block_size=queries.plan.block_size,
             )
-            back = _combined(plan, -state.coefficients, structure)
+            back = plan.combine(-state.coefficients, layout)
             return back, steps.taken_back(trust), jnp.zeros_like(state.coefficients)
 
         step, trust, coefficients = jax.lax.cond(failed, go_back, go_on)
 
         def measure():
             far = queries.radius * math.sqrt(steps.dimension / k)
-            moved = [
-                perturb(jnp.asarray(x, dtype), far, v)
-                for x, dtype, v in zip(
-                    jax.tree.leaves(params),
-                    structure.dtypes,
-                    jax.tree.leaves(probe.direction),
-                    strict=True,
-                )
-            ]
+            here = layout.leaves(params, "params")
+            moved = perturbed(here, far, layout.leaves(probe.direction, "direction"))
             there = query(
                 traced_once,
-                structure.unflatten(moved),
-                directions.round_key(old.key, old.count, structure, k),
+                layout.merge(moved, params, lambda frozen: frozen),
+                directions.round_key(old.key, old.count, layout, k),
                 num_directions=k,
                 radius=queries.radius,
                 directions=asked.directions,
@@ -237,14 +219,14 @@ def low_rank_newton(
             # The last round of an epoch may begin the next.
             wanted = (place * k + jnp.arange(k) < period) & usable(queries, needs_origin=True)
             errors = mixed_slopes(queries, there, far) - spikes.scale * _inner(
-                queries, spikes, probe
+                queries, spikes, probe, layout
             )
             wanted &= usable(there, needs_origin=True) & jnp.isfinite(errors)
             errors = jnp.where(wanted, errors, 0) / period
-            more = _combined(queries.plan, errors, structure)
+            more = queries.plan.combine(errors, layout)
             residual = [r + x for r, x in zip(jax.tree.leaves(probe.residual), more, strict=True)]
             spent = jnp.asarray(there.values.size + 1, jnp.int32)
-            return structure.unflatten(residual), spent, there.num_nonfinite
+            return layout.tree(residual), spent, there.num_nonfinite
 
         nothing = (probe.residual, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
         residual, spent, bad = jax.lax.cond(probe.active, measure, lambda: nothing)
@@ -252,11 +234,11 @@ def low_rank_newton(
             num_queries=saturating_add(counts.num_queries, spent),
             num_nonfinite=saturating_add(counts.num_nonfinite, bad),
         )
-        return finite_or_zero(cast_leaves(step, structure)), LowRankNewtonState(
+        return finite_or_zero(layout.updates(step)), LowRankNewtonState(
             counts, trust, coefficients, spikes, probe._replace(residual=residual)
         )
 
-    def learn(state: LowRankNewtonState, structure: Structure) -> tuple[Spikes, Probe, Trust]:
+    def learn(state: LowRankNewtonState, layout: Layout) -> tuple[Spikes, Probe, Trust]:
         """At the end of an epoch: the model, the next probe, and no trace in the new metric yet."""
         trust, probe, old = state.trust, state.probe, state.rounds
         spikes, gain = learned(
@@ -264,41 +246,32 @@ def low_rank_newton(
             jax.tree.leaves(probe.direction),
             jax.tree.leaves(probe.residual),
             trust.trace.estimate.trace,
-            directions.dimension(structure),
+            layout.size,
         )
         drawn = random_probe(
-            jax.random.fold_in(jax.random.fold_in(old.key, PROBES), old.count), structure
+            jax.random.fold_in(jax.random.fold_in(old.key, PROBES), old.count), layout
         )
         direction = [x[0] for x in spikes.power(-0.5, one_row(drawn))]
         probe = probe._replace(
-            direction=structure.unflatten(direction),
-            residual=structure.unflatten(structure.zeros()),
+            direction=layout.tree(direction),
+            residual=layout.tree(layout.zeros()),
             gain=gain,
             ended=old.num_queries,
         )
         return spikes, probe, trust._replace(trace=TraceAverage.init())
 
-    def random_probe(key: jax.Array, structure: Structure) -> Leaves:
-        drawn = directions.draw(key, structure, 1, jnp.arange(1)) if structure.num_leaves else []
-        return _filled([None if z is None else z[0] for z in drawn], structure)
+    def random_probe(key: jax.Array, layout: Layout) -> Leaves:
+        if not layout.num_leaves:  # optax looks at init with an empty tree
+            return []
+        return [z[0] for z in directions.draw(key, layout, 1, jnp.arange(1))]
 
-    return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _combined(plan: Plan, coefficients: jax.Array, structure: Structure) -> Leaves:
-    return _filled(plan.combine(coefficients, structure), structure)
+    return transformation("low_rank_newton", init, step)
 
 
-def _filled(leaves: Leaves, structure: Structure) -> Leaves:
-    """With zeros where frozen."""
-    return [z if x is None else x for x, z in zip(leaves, structure.zeros(), strict=True)]
-
-
-def _inner(queries: Queries, spikes: Spikes, probe: Probe) -> jax.Array:
+def _inner(queries: Queries, spikes: Spikes, probe: Probe, layout: Layout) -> jax.Array:
     """u_kᵀPv, [K]."""
     image = spikes.power(1.0, one_row(jax.tree.leaves(probe.direction)))
-    structure = structure_of(probe.direction)
-    return jnp.sum(queries.plan.inner([x[0] for x in image], structure)[0], -1)
+    return jnp.sum(queries.plan.inner([x[0] for x in image], layout)[0], -1)
 
 
 __all__ = ["LowRankNewtonState", "low_rank_newton"]

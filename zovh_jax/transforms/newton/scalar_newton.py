@@ -11,14 +11,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from zovh_jax._tree import cast_leaves, norm, scale, structure_of
+from zovh_jax._tree import norm, scale
 from zovh_jax.baselines import origin
 from zovh_jax.directions import Directions, hadamard
+from zovh_jax.directions.families import as_family
 from zovh_jax.evaluators import Evaluator, vmapped
-from zovh_jax.queries import Plan
+from zovh_jax.plan import Plan
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero
-from zovh_jax.transforms.newton.trust import Steps, Trust, check, epsilon_of, start
+from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero, transformation
+from zovh_jax.transforms.newton.trust import Steps, Trust, check, start
 
 
 class ScalarNewtonState(NamedTuple):
@@ -97,72 +98,59 @@ def scalar_newton(
       (True, 360)
     """
     check(radius, noise, memory, stencil)
-    if directions.law in ("given", "scaled"):
+    as_family(directions)
+    if not (directions.isotropic and (directions.gaussian_moments or directions.constant_norm)):
         raise ValueError(
-            f"scalar_newton must know the moments of its directions, which those of law "
-            f"{directions.law!r} do not tell: use zo.directions.hadamard()."
+            f"scalar_newton must know the moments of its directions, which directions="
+            f"{directions!r} do not tell: use zo.directions.hadamard()."
         )
     rounds = Rounds(
-        num_directions,
-        radius,
-        key,
-        directions,
-        stencil,
-        origin(),
-        evaluate,
-        history_size=1,
-        store_directions=False,
-        second_order=False,
+        num_directions=num_directions,
+        radius=radius,
+        key=key,
+        directions=directions,
+        stencil=stencil,
+        baseline=origin(),
+        evaluate=evaluate,
     )
 
-    def steps_of(params) -> Steps:
-        structure = structure_of(params)
-        return Steps(
-            directions.dimension(structure),
-            directions.shrinkage(num_directions, structure) / num_directions,
-            jnp.exp(-num_directions / memory),
-            noise,
-            epsilon_of(structure),
-        )
-
     def init(params):
-        trust = start(radius, directions.dimension(structure_of(params)))
+        trust = start(radius, rounds.layout(params).size)
         coefficients = jnp.zeros(num_directions, trust.radius.dtype)
         return ScalarNewtonState(rounds.init(params), trust, coefficients)
 
-    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
-        del updates, extra
+    def step(updates, state, params, value_fn, value):
+        del updates
         old = state.rounds
         asked = dataclasses.replace(rounds, radius=state.trust.radius)
-        queries, _, counts = asked.step(old, params, value_fn, value, "scalar_newton")
-        structure, steps = structure_of(params), steps_of(params)
+        queries, _, counts = asked.step(old, params, value_fn, value)
+        layout = rounds.layout(params)
+        steps = Steps.of(layout, directions, num_directions, memory=memory, noise=noise)
         trust, failed = steps.judge(state.trust, queries.origin)
         queries = steps.anchored(queries)
-        norms = queries.plan.squared_norms(structure)
+        norms = queries.plan.squared_norms(layout)
         slopes, trust = steps.slopes(trust, queries, norms)
 
         def go_on():
-            along = queries.plan.combine(slopes, structure)
+            along = queries.plan.combine(slopes, layout)
             multiple, decided = steps.decide(trust, queries, slopes, norm(along))
             return scale(-multiple, along), decided, -multiple * slopes
 
         def go_back():
-            last = directions.round_key(old.key, old.count - 1, structure, num_directions)
+            last = directions.round_key(old.key, old.count - 1, layout, num_directions)
             plan = Plan(
                 last,
                 directions,
                 num_directions=num_directions,
                 block_size=queries.plan.block_size,
             )
-            back = plan.combine(-state.coefficients, structure)
+            back = plan.combine(-state.coefficients, layout)
             return back, steps.taken_back(trust), jnp.zeros_like(state.coefficients)
 
         step, trust, coefficients = jax.lax.cond(failed, go_back, go_on)
-        return finite_or_zero(cast_leaves(step, structure)), ScalarNewtonState(
-            counts, trust, coefficients
-        )
+        return finite_or_zero(layout.updates(step)), ScalarNewtonState(counts, trust, coefficients)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation("scalar_newton", init, step)
 
 
 __all__ = ["ScalarNewtonState", "scalar_newton"]

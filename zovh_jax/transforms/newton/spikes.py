@@ -11,14 +11,15 @@ semidefinite if it was, and has a rank less: if H − sI has rank k, k probes fi
 """
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from zovh_jax._tree import Structure, scalar_dtype
+from zovh_jax._tree import Layout, scalar_dtype
 from zovh_jax._types import Leaves
-from zovh_jax.directions import Directions
+from zovh_jax.directions import Directions, Wrapper
+from zovh_jax.plan import gram_of
 from zovh_jax.queries import Queries
 
 KEPT = 0.9
@@ -31,7 +32,8 @@ class Spikes(NamedTuple):
     """The model.
 
     Attributes:
-      basis: V, a tree like params with a leading axis [rank]; zeros where nothing is known yet.
+      basis: V, a tree like params with a leading axis [rank], None where frozen; zeros where
+        nothing is known yet.
       eigenvalues: h, [rank].
       scale: s; zero before the first probe.
     """
@@ -41,11 +43,10 @@ class Spikes(NamedTuple):
     scale: jax.Array
 
     @classmethod
-    def init(cls, rank: int, structure: Structure) -> "Spikes":
+    def init(cls, rank: int, layout: Layout) -> "Spikes":
         """Of nothing yet: P = I, s = 0."""
-        basis = [jnp.zeros((rank, *z.shape), z.dtype) for z in structure.zeros()]
-        dtype = scalar_dtype()
-        return cls(structure.unflatten(basis), jnp.zeros(rank, dtype), jnp.zeros((), dtype))
+        dtype, basis = scalar_dtype(), layout.filled(rows=(rank,))
+        return cls(layout.tree(basis), jnp.zeros(rank, dtype), jnp.zeros((), dtype))
 
     @property
     def weights(self) -> jax.Array:
@@ -54,13 +55,11 @@ class Spikes(NamedTuple):
         return jnp.where(self.scale > 0, jnp.maximum(self.eigenvalues / scale - 1, 0), 0)
 
     def power(self, exponent: float, rows: Leaves) -> Leaves:
-        """P^exponent of each of the rows, [n, *leaf]; None where frozen."""
+        """P^exponent of each of the rows, [n, *leaf]."""
         basis = jax.tree.leaves(self.basis)
         inner = _dots(rows, basis) * ((1 + self.weights) ** exponent - 1)[None]
         change = _mix(inner, basis)
-        return [
-            x if x is None else x + c.astype(x.dtype) for x, c in zip(rows, change, strict=True)
-        ]
+        return [x + c.astype(x.dtype) for x, c in zip(rows, change, strict=True)]
 
     def inner(self, x: Leaves, y: Leaves) -> jax.Array:
         """xᵀPy of two trees."""
@@ -87,32 +86,15 @@ class Probe(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class Whitened(Directions):
+class Whitened(Wrapper):
     """u = P^{-1/2} z: E[u uᵀ] = P⁻¹."""
 
     directions: Directions
     spikes: Spikes
-    law: ClassVar[str] = "scaled"
 
-    @property
-    def joint(self) -> bool:  # type: ignore[override]
-        return self.directions.joint
-
-    def active(self, structure):
-        return self.directions.active(structure)
-
-    def dimension(self, structure):
-        return self.directions.dimension(structure)
-
-    def draw(self, key, structure, num_directions, indices):
-        drawn = self.directions.draw(key, structure, num_directions, indices)
+    def draw(self, key, layout, num_directions, indices):
+        drawn = self.directions.draw(key, layout, num_directions, indices)
         return self.spikes.power(-0.5, drawn)
-
-    def round_key(self, key, count, structure, num_directions):
-        return self.directions.round_key(key, count, structure, num_directions)
-
-    def check_rounds(self, structure, num_directions):
-        self.directions.check_rounds(structure, num_directions)
 
 
 def learned(
@@ -190,32 +172,20 @@ def _eigenvectors(rows: Leaves, sizes: jax.Array) -> tuple[Leaves, jax.Array]:
 
 def _dots(rows: Leaves, others: Leaves) -> jax.Array:
     """Inner products of rows [m, *leaf] and [n, *leaf] over the whole tree, [m, n]."""
-    terms = [
-        jnp.einsum("id,jd->ij", _flat(x), _flat(y).astype(x.dtype), precision="highest")
-        for x, y in zip(rows, others, strict=True)
-        if x is not None
-    ]
-    dtype = scalar_dtype()
-    return sum((x.astype(dtype) for x in terms[1:]), terms[0].astype(dtype))
+    return sum(
+        (gram_of(x, y.astype(x.dtype)) for x, y in zip(rows, others, strict=True)),
+        jnp.zeros((), scalar_dtype()),
+    )
 
 
 def _mix(matrix: jax.Array, rows: Leaves) -> Leaves:
     """Rows Σ_j matrix_ij rows_j."""
-    return [
-        jnp.einsum("ij,jd->id", matrix.astype(x.dtype), _flat(x), precision="highest").reshape(
-            -1, *x.shape[1:]
-        )
-        for x in rows
-    ]
+    return [jnp.tensordot(matrix.astype(x.dtype), x, 1, precision="highest") for x in rows]
 
 
 def one_row(leaves: Leaves) -> Leaves:
     """With a leading axis [1]."""
     return [x[None] for x in leaves]
-
-
-def _flat(x: jax.Array) -> jax.Array:
-    return x.reshape(x.shape[0], -1)
 
 
 def _product(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zovh_jax._tree import Structure, scalar_dtype
+from zovh_jax._tree import Layout, scalar_dtype
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.directions.hadamard import order_of
 from zovh_jax.estimators.weights import curvatures
@@ -67,19 +67,17 @@ class DiagonalSweeps:
     """How h is learnt; sizes only.
 
     Attributes:
-      structure: of the parameters.
-      active: the leaves that are perturbed.
+      layout: of the parameters.
       num_directions: K, of a round, a multiple of 4.
     """
 
-    structure: Structure
-    active: tuple[bool, ...]
+    layout: Layout
     num_directions: int
 
     @property
     def order(self) -> int:
         """D."""
-        return order_of(self.structure.select(self.active).size)
+        return order_of(self.layout.size)
 
     @property
     def length(self) -> int:
@@ -114,12 +112,9 @@ class DiagonalSweeps:
         known = new & jnp.concatenate([first[None], new[:-1]])
         pairs = jnp.sum(known).astype(b.dtype)
         coefficients = (a[:, None] * jnp.asarray([[1, 1, -1, -1]], a.dtype) / 4).reshape(-1)
-        sums = queries.plan.combine_squares(coefficients, self.structure)  # Σ a w/h
+        sums = queries.plan.combine_squares(coefficients, self.layout)  # Σ a w/h
         leaves = (jax.tree.leaves(tree) for tree in (gathered, h))
-        new_leaves = [
-            old if x is None else old + scale * x
-            for old, scale, x in zip(*leaves, sums, strict=True)
-        ]
+        new_leaves = [old + scale * x for old, scale, x in zip(*leaves, sums, strict=True)]
         return sweep._replace(
             rounds=sweep.rounds + 1,
             couples=sweep.couples + jnp.sum(new).astype(b.dtype),
@@ -128,12 +123,12 @@ class DiagonalSweeps:
             spread=sweep.spread + jnp.sum(jnp.where(known, jnp.square(b - before), 0)),
             signal=sweep.signal + jnp.sum(jnp.square(a)),
             last=jnp.where(new[-1], b[-1], sweep.last),
-        ), self.structure.unflatten(new_leaves)
+        ), self.layout.tree(new_leaves)
 
     def finish(self, sweep: Sweep, h: PyTree, gathered: PyTree) -> tuple[Sweep, PyTree, PyTree]:
         """The next h, at the end of a sweep; and the sums for the next sweep."""
         n = jnp.maximum(sweep.couples, 2)
-        d = self.structure.select(self.active).size
+        d = self.layout.size
         mean = sweep.total / n / d
         noise, signal = sweep.spread / (2 * jnp.maximum(sweep.differences, 1)), sweep.signal / n
         certain = noise * (1 + 2 * jnp.sqrt(2 / jnp.maximum(sweep.differences, 1)))
@@ -151,8 +146,8 @@ class DiagonalSweeps:
         new = [x * r / average.astype(x.dtype) for x, r in zip(old, ratios, strict=True)]
         floor = RANGE * self._mean(new)
         new = [
-            jnp.where(good & on, jnp.maximum(x, floor.astype(x.dtype)), was)
-            for x, was, on in zip(new, old, self.active, strict=True)
+            jnp.where(good, jnp.maximum(x, floor.astype(x.dtype)), was)
+            for x, was in zip(new, old, strict=True)
         ]
         news = shrink * signal / self.order > NEWS * jnp.square(mean)
         rests = jnp.where(news, 0, jnp.minimum(sweep.rests + 1, LONGEST))
@@ -161,15 +156,14 @@ class DiagonalSweeps:
             rounds=sweep.rounds, rest=rest[rests].astype(jnp.int32), rests=rests
         )
         zeros = jax.tree.map(jnp.zeros_like, gathered)
-        return empty, self.structure.unflatten(new), zeros
+        return empty, self.layout.tree(new), zeros
 
     def _mean(self, leaves: Leaves) -> jax.Array:
         """Over the parameters that are perturbed."""
         total = jnp.zeros((), scalar_dtype())
-        for x, on in zip(leaves, self.active, strict=True):
-            if on:
-                total = total + jnp.sum(x.astype(total.dtype))
-        return total / max(self.structure.select(self.active).size, 1)
+        for x in leaves:
+            total = total + jnp.sum(x.astype(total.dtype))
+        return total / max(self.layout.size, 1)
 
 
 __all__ = ["DiagonalSweeps", "Sweep"]

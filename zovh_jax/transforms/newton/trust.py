@@ -13,14 +13,15 @@ Those of pairs need no τ. Lengths are in the metric in which directions have E�
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks
-from zovh_jax._tree import Structure, direction_dtype, scalar_dtype
+from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
 from zovh_jax.baselines import past
+from zovh_jax.directions import Directions
 from zovh_jax.estimators.trace import TraceAverage
 from zovh_jax.estimators.weights import curvatures
 from zovh_jax.queries import Queries
@@ -68,7 +69,7 @@ class Steps:
       share: what the sum of slopes times directions is multiplied by where c = 1.
       decay: of the averages, a round.
       noise: standard deviation of a value, beyond rounding.
-      epsilon: the relative rounding error of a value.
+      epsilon: the relative rounding error of a value, at best: that of the parameters, or float32.
     """
 
     dimension: int
@@ -76,6 +77,20 @@ class Steps:
     decay: jax.Array | float
     noise: jax.Array | float
     epsilon: float
+
+    @classmethod
+    def of(
+        cls, layout: Layout, directions: Directions, num_directions: int, *, memory: Any, noise: Any
+    ) -> "Steps":
+        """The rules for rounds of such directions, a memory in slopes, and values' noise."""
+        epsilons = [float(jnp.finfo(direction_dtype(dtype)).eps) for dtype in layout.dtypes]
+        return cls(
+            layout.size,
+            directions.shrinkage(num_directions, layout) / num_directions,
+            jnp.exp(-num_directions / memory),
+            noise,
+            max(epsilons, default=0.0),
+        )
 
     def judge(self, trust: Trust, origin: jax.Array) -> tuple[Trust, jax.Array]:
         """What the last step says, now that f(θ) is known; and whether it must be taken back."""
@@ -223,11 +238,6 @@ def _average(trust: Trust) -> jax.Array:
     return trust.curvature / jnp.where(trust.weight > 0, trust.weight, 1)
 
 
-def epsilon_of(structure: Structure) -> float:
-    """The relative rounding error of values, at best: that of the parameters, or float32."""
-    return max(float(jnp.finfo(direction_dtype(dtype)).eps) for dtype in structure.dtypes)
-
-
 def check(radius: float, noise: float, memory: float, stencil: Stencil) -> None:
     """Raises for settings that are none; also for a stencil without f(θ)."""
     _checks.positive("radius", radius)
@@ -240,4 +250,4 @@ def check(radius: float, noise: float, memory: float, stencil: Stencil) -> None:
         )
 
 
-__all__ = ["Steps", "Trust", "check", "epsilon_of", "start"]
+__all__ = ["Steps", "Trust", "check", "start"]

@@ -3,16 +3,17 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zovh_jax._tree import Structure, direction_dtype, scalar_dtype
+from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
 from zovh_jax._types import Leaves, PyTree, ValueFn
 from zovh_jax.directions import Directions
-from zovh_jax.evaluators import Evaluator, query
+from zovh_jax.evaluators import Evaluator
+from zovh_jax.evaluators.query import query
 
 
 @jax.tree_util.register_dataclass
@@ -21,7 +22,7 @@ class Sparse(Directions):
     """Directions with q non-zeros each: u_k = Σ_c weights[k, c] · e_{coordinates[k, c]}.
 
     A direction is dense only while its block is evaluated, so ``chunked(size)`` bounds the memory.
-    A law of its own keeps it away from the estimators, all of which want E[u uᵀ] = I.
+    It claims no moments, which keeps it away from the estimators.
 
     Args:
       coordinates: [K, q] flat indices.
@@ -30,13 +31,12 @@ class Sparse(Directions):
 
     coordinates: jax.Array
     weights: jax.Array
-    law: ClassVar[str] = "sparse"
 
-    def draw(self, key, structure, num_directions, indices):
+    def draw(self, key, layout, num_directions, indices):
         del key, num_directions
         coordinates, weights = self.coordinates[indices], self.weights[indices]
         leaves = []
-        for start, shape, dtype in _layout(structure):
+        for start, shape, dtype in _layout(layout):
             wide = direction_dtype(dtype)
             row = (1,) * len(shape)
             position = jnp.arange(start, start + math.prod(shape), dtype=jnp.int32)
@@ -50,17 +50,17 @@ class Sparse(Directions):
         return leaves
 
 
-def _layout(structure: Structure) -> list[tuple[int, tuple[int, ...], Any]]:
+def _layout(layout: Layout) -> list[tuple[int, tuple[int, ...], Any]]:
     """The first flat index, the shape and the dtype of each leaf."""
-    sizes = [math.prod(shape) for shape in structure.shapes]
+    sizes = [math.prod(shape) for shape in layout.shapes]
     starts = np.cumsum([0, *sizes])[:-1].tolist()
-    return list(zip(starts, structure.shapes, structure.dtypes, strict=True))
+    return list(zip(starts, layout.shapes, layout.dtypes, strict=True))
 
 
-def read(leaves: list[jax.Array], structure: Structure, coordinates: jax.Array) -> jax.Array:
+def read(leaves: list[jax.Array], layout: Layout, coordinates: jax.Array) -> jax.Array:
     """The parameters at some coordinates, as scalars."""
     total = jnp.zeros(coordinates.shape, scalar_dtype())
-    for leaf, (start, shape, _) in zip(leaves, _layout(structure), strict=True):
+    for leaf, (start, shape, _) in zip(leaves, _layout(layout), strict=True):
         size = math.prod(shape)
         if size:
             local = coordinates - start
@@ -69,11 +69,11 @@ def read(leaves: list[jax.Array], structure: Structure, coordinates: jax.Array) 
     return total
 
 
-def write(values: jax.Array, structure: Structure, coordinates: jax.Array) -> Leaves:
+def write(values: jax.Array, layout: Layout, coordinates: jax.Array) -> Leaves:
     """Leaves that are zero but for ``values`` at ``coordinates``, in the dtype of directions."""
     values, coordinates = values.reshape(-1), coordinates.reshape(-1)
     leaves = []
-    for start, shape, dtype in _layout(structure):
+    for start, shape, dtype in _layout(layout):
         size, wide = math.prod(shape), direction_dtype(dtype)
         local = coordinates - start
         # Negative indices would count from the end: whatever lies elsewhere is put past the end.

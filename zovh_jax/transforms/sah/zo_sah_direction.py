@@ -19,17 +19,17 @@ import numpy as np
 import optax
 
 from zovh_jax import _checks
-from zovh_jax._tree import Structure, cast_leaves, scalar_dtype, structure_of
+from zovh_jax._tree import Layout, layout_of, scalar_dtype
 from zovh_jax._types import PyTree, Schedule, ValueFn
 from zovh_jax.baselines import origin
-from zovh_jax.evaluators import Evaluator, scalar_objective, vmapped
-from zovh_jax.stencils import forward
+from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.transforms._rounds import (
     Rounds,
     ZerothOrderState,
     finite_or_zero,
     saturating_add,
     scheduled,
+    transformation,
 )
 from zovh_jax.transforms.sah.couplings import couple, no_couplings, remember
 from zovh_jax.transforms.sah.fit import Steps, clipped_solve, fit_hessians
@@ -159,29 +159,23 @@ def zo_sah_direction(
         pairing,
     )
     rounds = Rounds(
-        settings.num_coordinates,
-        radius,
-        key,
-        points_around(jnp.zeros((1, 1), jnp.int32), forward_points(1)),
-        forward(),
-        origin(),
-        evaluate,
-        1,
-        False,
-        second_order=False,
+        num_directions=settings.num_coordinates,
+        radius=radius,
+        key=key,
+        directions=points_around(jnp.zeros((1, 1), jnp.int32), forward_points(1)),
+        baseline=origin(),
+        evaluate=evaluate,
     )
 
     def init(params):
         return settings.init(params, rounds.init(params))
 
-    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
-        del updates, extra
-        if value_fn is None or params is None:
-            rounds.step(state.rounds, params, value_fn, value, "zo_sah_direction")  # raises
+    def step(updates, state, params, value_fn, value):
+        del updates
         direction, state = _step(settings, rounds, state, params, value_fn, value)
         return finite_or_zero(direction), state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return transformation("zo_sah_direction", init, step)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,11 +219,11 @@ class _Settings:
 
     def init(self, params: PyTree, rounds: ZerothOrderState) -> SAHState:
         j, q, dtype = self.num_subspaces, self.dimension, scalar_dtype()
-        structure = structure_of(params)
-        if 0 < structure.size < self.num_coordinates:  # optax looks at init with an empty tree
+        layout = layout_of(params)
+        if 0 < layout.size < self.num_coordinates:  # optax looks at init with an empty tree
             raise ValueError(
                 f"num_subspaces={j} disjoint subspaces of subspace_dimension={q} need {j * q} "
-                f"parameters, and params has {structure.size}: lower either."
+                f"parameters, and params has {layout.size}: lower either."
             )
         past = Steps(
             jnp.full((REUSED, j, len(self.points)), jnp.nan, dtype),
@@ -246,10 +240,10 @@ class _Settings:
             no_couplings(4 * j) if self.pairing == "coupled" else (),
         )
 
-    def switch(self, key: jax.Array, structure: Structure, couplings: Any) -> jax.Array:
+    def switch(self, key: jax.Array, layout: Layout, couplings: Any) -> jax.Array:
         """New subspaces."""
         draw_key, couple_key = jax.random.split(key)
-        groups = random_groups(draw_key, structure.size, self.num_subspaces, self.dimension)
+        groups = random_groups(draw_key, layout.size, self.num_subspaces, self.dimension)
         return couple(couple_key, groups, couplings) if self.pairing == "coupled" else groups
 
 
@@ -261,27 +255,26 @@ def _step(
     value_fn: ValueFn,
     value: Any,
 ) -> tuple[PyTree, SAHState]:
-    structure, count = structure_of(params), state.rounds.count
+    layout, count = layout_of(params), state.rounds.count
     clip, ridge = scheduled(settings.clip, count), scheduled(settings.ridge, count)
     key = jax.random.fold_in(state.rounds.key, count)
     switches = count % settings.switch_every == 0
     coordinates = jax.lax.cond(
         switches,
-        lambda: settings.switch(key, structure, state.couplings),
+        lambda: settings.switch(key, layout, state.couplings),
         lambda: state.coordinates,
     )
     # The curvature queries are further calls, in branches of their own: traced at the first only.
-    scalar_fn = scalar_objective(value_fn, structure)
-    traced_once = jax.jit(lambda tree: scalar_fn(jax.tree.leaves(tree)))
+    traced_once = jax.jit(value_fn)
 
     directions = points_around(coordinates, forward_points(settings.dimension))
     queries, _, counts = dataclasses.replace(rounds, directions=directions).step(
-        state.rounds, params, traced_once, value, "zo_sah_direction"
+        state.rounds, params, traced_once, value
     )
     radius, f0 = queries.radius, queries.origin
     assert f0 is not None
     gradients = slopes_of(queries.values, f0, radius, settings.num_subspaces)
-    centres = read(jax.tree.leaves(params), structure, coordinates)
+    centres = read(jax.tree.leaves(params), layout, coordinates)
 
     ask_curvature = asking_curvature(
         traced_once,
@@ -343,7 +336,7 @@ def _step(
         num_nonfinite=saturating_add(counts.num_nonfinite, measured.nonfinite),
     )
     remembered = Steps(*(xs[:REUSED] for xs in steps))
-    return cast_leaves(write(direction, structure, coordinates), structure), SAHState(
+    return layout.updates(write(direction, layout, coordinates)), SAHState(
         counts, coordinates, remembered, hessians, measured.isotropy, couplings
     )
 

@@ -1,0 +1,74 @@
+"""What an evaluator is, and what they share: perturbed parameters and a checked objective."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
+from zovh_jax._types import Leaves, PyTree, ValueFn
+from zovh_jax.plan import Plan
+
+LeavesFn = Callable[[Leaves], jax.Array]
+"""The objective as a function of the perturbed leaves: a scalar in the scalar dtype."""
+
+
+class Evaluator:
+    """Evaluates a round: the only kind of thing that calls the user's objective.
+
+    However it works, the objective is traced exactly once a round.
+    """
+
+    def block_size(self, num_directions: int) -> int:
+        """How many directions are in memory at once, here and in later replays."""
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def traces(self, num_directions: int) -> int:
+        """At how many places ``evaluate`` calls its function."""
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def evaluate(
+        self, fn: LeavesFn, leaves: Leaves, plan: Plan, layout: Layout, steps: jax.Array
+    ) -> jax.Array:
+        """Values [K, len(steps)] of ``fn`` at leaves + step·u_k; ``steps`` are offset × radius."""
+        raise NotImplementedError  # pragma: no cover - abstract
+
+
+def perturb(x: jax.Array, step: jax.Array, u: jax.Array) -> jax.Array:
+    """x + step·u, computed in the direction's precision and rounded once to x's dtype."""
+    wide = direction_dtype(x.dtype)
+    return (x.astype(wide) + step.astype(wide) * u.astype(wide)).astype(x.dtype)
+
+
+def perturbed(leaves: Leaves, step: jax.Array, u: Leaves) -> Leaves:
+    """Every leaf perturbed."""
+    return [perturb(x, step, v) for x, v in zip(leaves, u, strict=True)]
+
+
+def leaves_objective(value_fn: ValueFn, params: PyTree, layout: Layout) -> LeavesFn:
+    """``value_fn`` as a function of the perturbed leaves, its output checked while it is traced.
+
+    The frozen leaves are those of ``params``.
+    """
+    frozen = [x for x, on in zip(jax.tree.leaves(params), layout.active, strict=True) if not on]
+
+    def fn(leaves):
+        rest = iter(frozen)
+        out = value_fn(layout.full(leaves, lambda shape, dtype: next(rest)))
+        if isinstance(out, (float, jax.Array, np.ndarray, np.generic)):
+            shape, dtype = jnp.shape(out), jnp.result_type(out)
+            got = f"shape {shape} and dtype {dtype}"
+        else:
+            shape, dtype, got = None, None, repr(out)
+        if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"value_fn must return a scalar float; got {got}. Reduce it (jnp.mean), convert "
+                "it, or drop auxiliary outputs."
+            )
+        return jnp.asarray(out).astype(scalar_dtype())
+
+    return fn
+
+
+__all__ = ["Evaluator", "LeavesFn", "leaves_objective", "perturb", "perturbed"]

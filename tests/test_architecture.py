@@ -20,6 +20,7 @@ LAYERS = [
     "_checks",
     "_trig",
     "_random",
+    "_program",
     "directions",
     "stencils",
     "plan",

@@ -1,4 +1,4 @@
-"""Random numbers as functions of a counter, drawn fast and only once.
+"""Random numbers as functions of a counter.
 
 A number depends on a key, a stream (the leaf) and an index (the place in the leaf), and on nothing
 else: not on how the leaf is split over devices, nor on what is drawn beside it. Each is one
@@ -7,7 +7,6 @@ XLA makes one loop of it.
 """
 
 import math
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -19,9 +18,6 @@ from zovh_jax._trig import sine_of_quarter
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 _GOLDEN = np.uint32(0x9E3779B9)
-TWINS = 8
-"""Leaves of the same shape as another, from which on their programs are made identical."""
-
 Words = tuple[jax.Array, jax.Array]
 """A key as two uint32 scalars."""
 
@@ -119,50 +115,3 @@ def sign(words: Words, stream: Any, shape, dtype, sharding=None) -> jax.Array:
 def of_bit(bit: jax.Array, dtype: Any) -> jax.Array:
     """−1 for a set bit, else 1."""
     return 1 - 2 * bit.astype(dtype)
-
-
-def opaque(numbers: Sequence[int], key: jax.Array) -> list[jax.Array]:
-    """uint32 scalars whose values the compiler doesn't know.
-
-    Programs that differ in a constant are compiled one by one; with the constant as an argument
-    they are the same program. A conditional hides it on a CPU, as in `draw_once`.
-    """
-    return list(_hidden(lambda: tuple(jnp.uint32(x) for x in numbers), key))
-
-
-def uniform_programs(numbers: Sequence[int], shapes: Sequence[Any], key: jax.Array) -> list[Any]:
-    """The numbers of some leaves; opaque where many leaves have the same shape."""
-    if len(shapes) - len(set(shapes)) < TWINS:
-        return [np.uint32(x) for x in numbers]
-    return opaque(numbers, key)
-
-
-def draw_once(draw: Callable[[], Any], key: jax.Array) -> Any:
-    """The arrays of ``draw()``, written to memory before anything reads them.
-
-    XLA would fuse a generator into each reader of its numbers (x[1:] and x[:-1] are two) and draw
-    them again there. On a CPU it fuses past an optimization barrier too, but not out of a
-    conditional, whose condition here is always true. Accelerators would have to wait for a
-    condition: they get the barrier.
-    """
-    return _hidden(draw, key)
-
-
-def _hidden(make: Callable[[], Any], key: jax.Array) -> Any:
-    def on_cpu(key):
-        word = jax.random.key_data(key).reshape(-1)[0]
-
-        def zeros():
-            # From the key, as ``make``'s are: inside shard_map both branches vary alike.
-            zero = word & np.uint32(0)
-
-            def like(s):
-                return jnp.zeros(s.shape, s.dtype, device=s.sharding) + zero.astype(s.dtype)
-
-            return jax.tree.map(like, jax.eval_shape(make))
-
-        return jax.lax.cond(word | np.uint32(1) > 0, make, zeros)
-
-    return jax.lax.platform_dependent(
-        key, cpu=on_cpu, default=lambda _: jax.lax.optimization_barrier(make())
-    )

@@ -17,9 +17,7 @@ DAMPING = 0.3
 def operator_of(u, weights, scale=0.0, params=None):
     params = jnp.zeros(u.shape[1]) if params is None else params
     plan = zo.Plan(None, explicit(u), num_directions=len(u))
-    return zo.LowRankPlusScaled(
-        plan, jnp.asarray(weights), jnp.asarray(scale), layout_of(params)
-    )
+    return zo.LowRankPlusScaled(plan, jnp.asarray(weights), jnp.asarray(scale), layout_of(params))
 
 
 solve = jax.jit(lambda operator, v: zo.solve(operator, v, damping=DAMPING))

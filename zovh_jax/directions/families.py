@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zovh_jax import _random
+from zovh_jax._program import draw_once, uniform_programs
 from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
 from zovh_jax._types import Leaves, PyTree
 
@@ -155,13 +156,13 @@ def draw_leaves(
       key: any key that the rows depend on.
     """
     leaves: Leaves = []
-    wide, numbers = layout.wide(), _random.uniform_programs(numbers, layout.wide(), key)
+    wide, numbers = layout.wide(), uniform_programs(numbers, layout.wide(), key)
     for batch in _batches(layout):
 
         def draw(batch=batch):
             return [_rows_of(element, rows, numbers[i], *wide[i]) for i in batch]
 
-        leaves += _random.draw_once(draw, key)
+        leaves += draw_once(draw, key)
     return leaves
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks
+from zovh_jax._program import written
 from zovh_jax._tree import layout_of, scalar_dtype
 from zovh_jax._types import PyTree, ValueFn
 from zovh_jax.directions import Directions, gaussian
@@ -95,6 +96,8 @@ def query(
     values = evaluate.evaluate(fn, leaves, plan, layout, steps)
     if ask_origin:
         value = fn(leaves)
+    if layout.num_leaves > 1:
+        values = written(values)
     return Queries(
         plan,
         values if stencil.paired else values[:, 0],

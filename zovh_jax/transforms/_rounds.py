@@ -1,7 +1,6 @@
 """What every transformation does first: one round of queries, charged and remembered."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from zovh_jax import _checks
+from zovh_jax._program import written
 from zovh_jax._tree import Layout, alike, layout_of, placed_with, scalar_dtype
 from zovh_jax._types import PyTree, Schedule, ValueFn
 from zovh_jax.baselines import Baseline, mean
@@ -214,7 +214,9 @@ def scheduled(value: Schedule, count: jax.Array) -> jax.Array:
 def all_finite(tree: PyTree) -> jax.Array:
     """Whether every number of the tree is finite."""
     leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-    return functools.reduce(jnp.logical_and, leaves, jnp.ones((), bool))
+    if len(leaves) < 2:
+        return leaves[0] if leaves else jnp.ones((), bool)
+    return written(jnp.all(jnp.stack(leaves)))
 
 
 def finite_or_zero(tree: PyTree) -> PyTree:

@@ -1,0 +1,88 @@
+"""What the compiler is kept from: computing twice, and compiling the same program many times.
+
+XLA fuses what is cheap into each of its readers, constants and chains of small operations too. The
+program of every leaf is then another one, and each costs its time to compile: with a hundred leaves
+that is most of a minute. On a CPU it fuses past an optimization barrier, but not out of a
+conditional, whose condition here is always true. Accelerators would have to wait for a condition:
+they get the barrier.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+TWINS = 8
+"""Leaves of the same shape as another, from which on their programs are made identical."""
+
+
+def draw_once(draw: Callable[[], Any], key: jax.Array) -> Any:
+    """The arrays of ``draw()``, written to memory before anything reads them.
+
+    Otherwise random numbers would be drawn again for each reader: x[1:] and x[:-1] are two.
+    """
+
+    def on_cpu(key):
+        word = _word(key)
+
+        def zeros():
+            # From the key, as the draws are: inside shard_map both branches vary alike.
+            zero = word & np.uint32(0)
+
+            def like(s):
+                return jnp.zeros(s.shape, s.dtype, device=s.sharding) + zero.astype(s.dtype)
+
+            return jax.tree.map(like, jax.eval_shape(draw))
+
+        return jax.lax.cond(_always(word), draw, zeros)
+
+    return jax.lax.platform_dependent(
+        key, cpu=on_cpu, default=lambda _: jax.lax.optimization_barrier(draw())
+    )
+
+
+def written(x: jax.Array) -> jax.Array:
+    """A small array, written to memory before anything reads it."""
+
+    def on_cpu(x):
+        # A sort, as a conditional between cheap branches would become a selection.
+        return jax.lax.cond(_always(_any_word(x)), lambda x: x, jnp.sort, x)
+
+    if not x.ndim:
+        return written(x[None])[0]
+    return jax.lax.platform_dependent(
+        x, cpu=on_cpu, default=lambda x: jax.lax.optimization_barrier(x)
+    )
+
+
+def uniform_programs(numbers: Sequence[int], shapes: Sequence[Any], key: jax.Array) -> list[Any]:
+    """A number for each leaf, as uint32; such that leaves of one shape have one program."""
+    if len(shapes) - len(set(shapes)) < TWINS:
+        return [np.uint32(x) for x in numbers]
+    word = _word(key)
+    once = jnp.where(_always(word), 1, 0)
+
+    def body(carry):
+        return carry[0] + 1, tuple(jnp.uint32(x) for x in numbers)
+
+    # A loop that runs once, for all that the compiler knows, sets them.
+    zeros = tuple(word & np.uint32(0) for _ in numbers)
+    return list(jax.lax.while_loop(lambda carry: carry[0] < once, body, (once * 0, zeros))[1])
+
+
+def _word(key: jax.Array) -> jax.Array:
+    return jax.random.key_data(key).reshape(-1)[0]
+
+
+def _any_word(x: jax.Array) -> jax.Array:
+    first = x.reshape(-1)[0]
+    if first.dtype == bool:
+        return first.astype(jnp.uint32)
+    return jax.lax.bitcast_convert_type(first, jnp.uint8).reshape(-1)[0].astype(jnp.uint32)
+
+
+def _always(word: jax.Array) -> jax.Array:
+    """True, which no compiler has found out yet."""
+    return word | np.uint32(1) > 0

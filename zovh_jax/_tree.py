@@ -223,6 +223,12 @@ def is_split(x: jax.Array) -> bool:
     return _explicit_sharding(x) is not None
 
 
+def on_mesh_of(x: jax.Array, other: jax.Array) -> jax.Array:
+    """The array on the Explicit mesh of another one, on every device; as it is without one."""
+    mesh, wanted = (jax.typeof(a).sharding.mesh for a in (x, other))
+    return varying_with(x, other) if mesh.empty and not wanted.empty else x
+
+
 def varying_with(tree: PyTree, *others: PyTree) -> PyTree:
     """The tree, varying over the axes of ``jax.shard_map`` that the others vary over.
 
@@ -233,7 +239,9 @@ def varying_with(tree: PyTree, *others: PyTree) -> PyTree:
     def zero(x):
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             x = jax.random.key_data(x)
-        return jnp.zeros_like(x[(0,) * x.ndim]) if x.size else jnp.zeros((), x.dtype)
+        elif jnp.issubdtype(x.dtype, jnp.floating):
+            x = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
+        return jnp.sum(x.astype(jnp.uint32) & np.uint32(0))
 
     zeros = [zero(x) for x in jax.tree.leaves(others)]
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks
-from zovh_jax._tree import layout_of, scalar_dtype
+from zovh_jax._tree import layout_of, on_mesh_of, scalar_dtype
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.directions import Directions, Explicit, gaussian
 from zovh_jax.directions.families import as_family
@@ -161,7 +161,10 @@ class History:
         slot = self.num_pushed % self.size
         written = [
             jax.lax.dynamic_update_slice_in_dim(
-                r, x if x.dtype == r.dtype else x.astype(r.dtype), slot * x.shape[0], 0
+                r,
+                on_mesh_of(x if x.dtype == r.dtype else x.astype(r.dtype), r),
+                slot * x.shape[0],
+                0,
             )
             for r, x in zip(ring, new, strict=True)
         ]

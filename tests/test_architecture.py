@@ -16,6 +16,7 @@ import zovh_jax as zo
 PACKAGE = pathlib.Path(zo.__file__).parent
 LAYERS = [
     "_types",
+    "_mesh",
     "_tree",
     "_checks",
     "_trig",

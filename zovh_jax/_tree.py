@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.experimental.shard_alike import shard_alike
 
+from zovh_jax._mesh import explicit_sharding, spread
 from zovh_jax._types import Leaves, PyTree
 
 
@@ -127,14 +127,6 @@ class Layout:
         return self.filled()
 
 
-def spread(sharding: Any, num_axes: int) -> Any:
-    """The sharding with as many more leading axes, over which nothing is split."""
-    if sharding is None or not num_axes:
-        return sharding
-    spec = jax.sharding.PartitionSpec(*[None] * num_axes, *sharding.spec)
-    return jax.sharding.NamedSharding(sharding.mesh, spec)
-
-
 def layout_of(
     params: PyTree, active: Callable[[Any], tuple[bool, ...]] | None = None, name: str = "params"
 ) -> Layout:
@@ -176,83 +168,12 @@ def layout_of(
             )
         shapes.append(tuple(np.shape(leaf)))
         dtypes.append(dtype)
-        shardings.append(_explicit_sharding(leaf))
+        shardings.append(explicit_sharding(leaf))
     return Layout(treedef, tuple(on), tuple(shapes), tuple(dtypes), tuple(shardings), tuple(frozen))
 
 
 def _canonical(dtype: Any) -> jnp.dtype:
     return jnp.dtype(jax.dtypes.canonicalize_dtype(dtype))
-
-
-def _explicit_sharding(leaf: Any) -> Any:
-    """The sharding that is part of an array's type; None where there is none."""
-    if not isinstance(leaf, jax.Array) or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
-        return None
-    sharding = jax.typeof(leaf).sharding
-    return None if sharding.mesh.empty or all(axis is None for axis in sharding.spec) else sharding
-
-
-def alike(tree: PyTree, like: PyTree) -> PyTree:
-    """The tree, laid out over the devices as another one is; numbers don't change.
-
-    Nothing ties random numbers to the parameters that they are for: unless told, XLA may give each
-    device all of them. (Arrays on an Explicit mesh have their layout in their type.)
-    """
-    if jax.device_count() == 1:
-        return tree
-
-    def tie(x, y):
-        mesh = jax.typeof(y).sharding.mesh
-        automatic = mesh.empty or mesh.are_all_axes_auto
-        return shard_alike(y, x)[1] if automatic and x.shape == y.shape else x
-
-    return jax.tree.map(tie, tree, like)
-
-
-def placed_with(state: PyTree, params: PyTree) -> PyTree:
-    """The state on the Explicit mesh of params, if they are on one: its type must not change later.
-
-    What is not split like params is on every device.
-    """
-    split = [x for x in jax.tree.leaves(params) if isinstance(x, jax.Array) and is_split(x)]
-    return varying_with(state, split[0]) if split else state
-
-
-def is_split(x: jax.Array) -> bool:
-    """Whether an array's type says that it is split over an Explicit mesh."""
-    return _explicit_sharding(x) is not None
-
-
-def on_mesh_of(x: jax.Array, other: jax.Array) -> jax.Array:
-    """The array on the Explicit mesh of another one, on every device; as it is without one."""
-    mesh, wanted = (jax.typeof(a).sharding.mesh for a in (x, other))
-    return varying_with(x, other) if mesh.empty and not wanted.empty else x
-
-
-def varying_with(tree: PyTree, *others: PyTree) -> PyTree:
-    """The tree, varying over the axes of ``jax.shard_map`` that the others vary over.
-
-    Loops and branches want the same of what they carry before and after. Outside it changes
-    nothing: what is added are zeros.
-    """
-
-    def zero(x):
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x = jax.random.key_data(x)
-        elif jnp.issubdtype(x.dtype, jnp.floating):
-            x = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
-        return jnp.sum(x.astype(jnp.uint32) & np.uint32(0))
-
-    zeros = [zero(x) for x in jax.tree.leaves(others)]
-
-    def add(x):
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(
-                add(jax.random.key_data(x)), impl=jax.random.key_impl(x)
-            )
-        return sum((z.astype(x.dtype) for z in zeros), x)
-
-    return jax.tree.map(add, tree)
 
 
 def widen(tree: PyTree) -> PyTree:

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks
-from zovh_jax._tree import layout_of, on_mesh_of, scalar_dtype
+from zovh_jax._mesh import on_mesh_of
+from zovh_jax._tree import layout_of, scalar_dtype
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.directions import Directions, Explicit, gaussian
 from zovh_jax.directions.families import as_family

@@ -14,7 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zovh_jax._tree import Layout, is_split, layout_of, scalar_dtype, varying_with
+from zovh_jax._mesh import is_split, varying_with
+from zovh_jax._tree import Layout, layout_of, scalar_dtype
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.directions import Directions, Explicit
 

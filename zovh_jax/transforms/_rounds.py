@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from zovh_jax import _checks
+from zovh_jax._mesh import alike, placed_with
 from zovh_jax._program import written
-from zovh_jax._tree import Layout, alike, layout_of, placed_with, scalar_dtype
+from zovh_jax._tree import Layout, layout_of, scalar_dtype
 from zovh_jax._types import PyTree, Schedule, ValueFn
 from zovh_jax.baselines import Baseline, mean
 from zovh_jax.directions import Directions, gaussian

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import speed, speed_others, speed_pieces, timing
+from benchmarks import speed
+from benchmarks.speed import compilation, encoder, experiment, others, pieces, tables, timing
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
@@ -54,7 +55,7 @@ def test_contenders_take_turns_of_about_the_same_length(monkeypatch):
 
 
 def test_a_drawing_step_draws_a_new_round():
-    step, carry = speed_pieces.draw_step(speed.GENERATORS[GENERATOR], 3, 5000)
+    step, carry = pieces.draw_step(experiment.GENERATORS[GENERATOR], 3, 5000)
     first = step(carry)
     second = step(first)
     assert second[0] == 2
@@ -63,8 +64,8 @@ def test_a_drawing_step_draws_a_new_round():
 
 def test_ks_distance_tells_normal_from_uniform():
     normal = np.asarray(jax.random.normal(jax.random.key(0), 20_000))
-    assert speed_pieces.ks_distance(normal) < 0.02
-    assert speed_pieces.ks_distance(np.linspace(-1, 1, 20_000)) > 0.1
+    assert pieces.ks_distance(normal) < 0.02
+    assert pieces.ks_distance(np.linspace(-1, 1, 20_000)) > 0.1
 
 
 def rivals(library, d=20):
@@ -74,8 +75,8 @@ def rivals(library, d=20):
         jax.debug.callback(lambda x: asked.append(np.asarray(x)), x)
         return quadratic(x)
 
-    make = getattr(speed_others, library)
-    contenders = make("quadratic", f, jnp.full(d, 0.5), speed.SETTING)
+    make = getattr(others, library)
+    contenders = make("quadratic", f, jnp.full(d, 0.5), experiment.SETTING)
     jax.effects_barrier()
     return contenders, asked
 
@@ -84,7 +85,7 @@ def rivals(library, d=20):
 def test_other_libraries_spend_the_queries_that_they_are_charged(library):
     pytest.importorskip(library)
     contenders, asked = rivals(library)
-    labels = set(speed.optimizers(speed.GENERATORS[GENERATOR]))
+    labels = set(experiment.optimizers(experiment.GENERATORS[GENERATOR]))
     for contender in contenders:
         asked.clear()
         contender.run(3)
@@ -132,20 +133,20 @@ def fake_reference(tmp_path, monkeypatch):
     file = tmp_path / "synthetic_and_adversarial" / "optimizer" / "zo_hess.py"
     file.parent.mkdir(parents=True)
     file.touch()
-    monkeypatch.setattr(speed_others.metadata, "version", lambda name: "1.0")
+    monkeypatch.setattr(others.metadata, "version", lambda name: "1.0")
     return steps
 
 
 def test_the_authors_optimisers_get_our_setting(tmp_path, monkeypatch):
     steps = fake_reference(tmp_path, monkeypatch)
     path = list(sys.path)
-    make = speed_others.available(tmp_path)["torch"]
-    contenders = make("quadratic", quadratic, jnp.full(20, 0.5), speed.SETTING)
+    make = others.available(tmp_path)["torch"]
+    contenders = make("quadratic", quadratic, jnp.full(20, 0.5), experiment.SETTING)
     assert sys.path == path
     for contender in contenders:
         contender.run(2)
         assert contender.queries == 4
-    shared = {"num_queries": 3, "mu": 0.1, "lr": speed_others.RATE}
+    shared = {"num_queries": 3, "mu": 0.1, "lr": others.RATE}
     gradient, damped = {"update_rule": "sgd"}, {"lambda_hess": 0.1}
     wanted = [
         shared | gradient | {"num_histories": 0},
@@ -158,18 +159,18 @@ def test_the_authors_optimisers_get_our_setting(tmp_path, monkeypatch):
 
 def test_their_function_has_to_be_ours(tmp_path, monkeypatch):
     fake_reference(tmp_path, monkeypatch)
-    make = speed_others.available(tmp_path)["torch"]
+    make = others.available(tmp_path)["torch"]
     with pytest.raises(AssertionError):
-        make("quadratic", lambda x: 2 * quadratic(x), jnp.full(20, 0.5), speed.SETTING)
+        make("quadratic", lambda x: 2 * quadratic(x), jnp.full(20, 0.5), experiment.SETTING)
 
 
 def missing(name):
-    raise speed_others.metadata.PackageNotFoundError(name)
+    raise others.metadata.PackageNotFoundError(name)
 
 
 def test_what_is_not_installed_is_skipped_with_a_word(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(speed_others.metadata, "version", missing)
-    assert speed_others.available(None) == {}
+    monkeypatch.setattr(others.metadata, "version", missing)
+    assert others.available(None) == {}
     printed = capsys.readouterr().out
     for library in ("evosax", "nevergrad", "scipy"):
         assert f"{library} is not installed" in printed
@@ -178,11 +179,11 @@ def test_what_is_not_installed_is_skipped_with_a_word(tmp_path, monkeypatch, cap
 
 def test_a_reference_that_cannot_be_used_says_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="clone of https"):
-        speed_others.available(tmp_path)
+        others.available(tmp_path)
     fake_reference(tmp_path, monkeypatch)
-    monkeypatch.setattr(speed_others.metadata, "version", missing)
+    monkeypatch.setattr(others.metadata, "version", missing)
     with pytest.raises(ValueError, match="pip install torch"):
-        speed_others.available(tmp_path)
+        others.available(tmp_path)
 
 
 def small(generator):
@@ -202,7 +203,7 @@ def small(generator):
 
 
 def test_targets_are_judged_by_their_worst_case():
-    floor, authors, evosax = speed.targets(small(GENERATOR))
+    floor, authors, evosax = tables.targets(small(GENERATOR))
     assert (floor["value"], floor["met"]) == (1.5, False)
     assert (authors["value"], authors["met"]) == (4.0, True)
     assert (evosax["value"], evosax["met"]) == (0.9, False)
@@ -211,17 +212,17 @@ def test_targets_are_judged_by_their_worst_case():
 
 def test_run(tmp_path, monkeypatch, capsys):
     kept = ("zoar N=1", "zovh N=1")
-    optimizers = speed.optimizers
+    optimizers = experiment.optimizers
     few = lambda *a, **k: {n: tx for n, tx in optimizers(*a, **k).items() if n in kept}  # noqa: E731
-    rival = speed_others.Contender("evosax", "ES", "zoar N=1", 4, lambda n: time.sleep(1e-4 * n))
-    monkeypatch.setattr(speed, "DIMENSION", 50)
-    monkeypatch.setattr(speed, "FUNCTIONS", {"quadratic": speed.FUNCTIONS["quadratic"]})
-    monkeypatch.setattr(speed, "GENERATORS", {GENERATOR: speed.GENERATORS[GENERATOR]})
-    monkeypatch.setattr(speed, "optimizers", few)
-    monkeypatch.setattr(speed_others, "available", lambda reference: {"evosax": lambda *a: [rival]})
-    monkeypatch.setattr(speed_others, "versions", lambda found: {"evosax": "1"})
-    monkeypatch.setattr(speed_pieces, "time_generators", lambda *arguments: [GENERATOR_ROW])
-    monkeypatch.setattr(speed_pieces, "memory", lambda steps: [])  # compiled in test_memory.py
+    rival = others.Contender("evosax", "ES", "zoar N=1", 4, lambda n: time.sleep(1e-4 * n))
+    monkeypatch.setattr(experiment, "DIMENSION", 50)
+    monkeypatch.setattr(experiment, "FUNCTIONS", {"quadratic": experiment.FUNCTIONS["quadratic"]})
+    monkeypatch.setattr(experiment, "GENERATORS", {GENERATOR: experiment.GENERATORS[GENERATOR]})
+    monkeypatch.setattr(experiment, "optimizers", few)
+    monkeypatch.setattr(others, "available", lambda reference: {"evosax": lambda *a: [rival]})
+    monkeypatch.setattr(others, "versions", lambda found: {"evosax": "1"})
+    monkeypatch.setattr(pieces, "time_generators", lambda *arguments: [GENERATOR_ROW])
+    monkeypatch.setattr(pieces, "memory", lambda steps: [])  # compiled in test_memory.py
     speed.run(argparse.Namespace(full=False, out=tmp_path, reference=None))
     result = json.loads((tmp_path / "speed.json").read_text())
     assert (tmp_path / "speed.png").stat().st_size > 10_000

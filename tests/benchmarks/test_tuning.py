@@ -10,9 +10,9 @@ import optax
 import pytest
 
 import zovh_jax as zo
-from benchmarks import tuning
-from benchmarks.methods import METHODS, Setting
-from benchmarks.tuning import LANES, Runs, Task, Trial, each, runner, spread, tune
+from benchmarks.common import grid, tuning
+from benchmarks.common.methods import METHODS, Setting
+from benchmarks.common.tuning import LANES, Runs, Task, Trial, each, runner, spread, tune
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 D = 5
@@ -146,7 +146,7 @@ def test_a_method_that_only_gets_worse_is_left_at_the_edge():
 
     found = tune(task(), hopeless, centre=0, level=0.0, seeds=1)
     assert not found["interior"]
-    assert len(found["grid"]) <= tuning.LONGEST_GRID + 5
+    assert len(found["grid"]) <= grid.LONGEST + 5
 
 
 def test_reported_runs_have_their_own_seeds():

@@ -45,7 +45,7 @@ class Setting:
         }
 
     def history(self) -> dict[str, Any]:
-        """The arguments that keep N rounds and, cheaper on a CPU than a replay, their directions."""
+        """The arguments that keep N rounds with their directions: a replay costs more on a CPU."""
         return {"history_size": self.history_size, "store_directions": self.history_size > 1}
 
 

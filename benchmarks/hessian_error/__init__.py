@@ -43,7 +43,7 @@ import jax.numpy as jnp
 
 from benchmarks.common import cache, report, victim
 from benchmarks.hessian_error import experiment, interpolation, layers, plot
-from benchmarks.hessian_error import tables as own_tables
+from benchmarks.hessian_error.tables import tables as of_averaged
 
 NAME = "hessian-error"
 PICTURES = {
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
 
 def tables(result: dict[str, Any]) -> dict[str, str]:
     """Markdown tables of a result, by name."""
-    return own_tables.tables(result) | interpolation.tables(result["interpolation"])
+    return of_averaged(result) | interpolation.tables(result["interpolation"])
 
 
 __all__ = ["PICTURES", "add_arguments", "run", "tables"]

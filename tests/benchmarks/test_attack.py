@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import attack
 from benchmarks.__main__ import main
-from benchmarks.attack import attacker, experiment, rates
+from benchmarks.attack import attacker, experiment, plot, rates
 from benchmarks.attack.attacker import Setting
 from benchmarks.common import report, victim
 from benchmarks.common.methods import METHODS
@@ -81,6 +81,16 @@ def test_the_cache_is_used_for_the_same_settings_only(tiny, cache, monkeypatch):
     np.testing.assert_array_equal(again.predictions, tiny.predictions)
     with pytest.raises(AssertionError, match="trained"):
         victim.load(cache, dataclasses.replace(TINY, epochs=2))
+
+
+def test_a_damaged_victim_is_trained_again(cache, capsys):
+    again = victim.load(cache, dataclasses.replace(TINY, seed=1))
+    (path,) = cache.glob(f"*{again.settings.digest()}*")
+    path.write_bytes(path.read_bytes()[:-7])
+    capsys.readouterr()
+    mended = victim.load(cache, again.settings)
+    assert [str(path) in line for line in capsys.readouterr().out.splitlines()] == [True]
+    np.testing.assert_array_equal(mended.predictions, again.predictions)
 
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
@@ -191,6 +201,24 @@ def test_rates_tuned_for_other_attacks_are_refused(tiny, tuned):
         rates.tuned_rates(tuned, facts_of(tiny), ["zoar", "hizoo"])
 
 
+def test_a_bad_table_of_rates_is_named_and_made_again(tiny, tuned, capsys):
+    for bad in ("", "{", "[]", "{}"):
+        tuned.write_text(bad)
+        with pytest.raises(ValueError, match=r"tuning\.json is not a table.*--tune"):
+            rates.tuned_rates(tuned, facts_of(tiny), ["zoar"])
+        rates.keep_rates(tuned, facts_of(tiny), 2, "zoar", {"chosen": 0.1, "grid": []})
+        (line,) = capsys.readouterr().out.splitlines()
+        assert str(tuned) in line and "again" in line
+        assert rates.tuned_rates(tuned, facts_of(tiny), ["zoar"]) == {"zoar": 0.1}
+
+
+def test_an_image_comes_back_from_its_digits():
+    image = np.random.default_rng(0).random((28, 28)).astype(np.float32)
+    rows = experiment.as_hex(image)
+    assert all(len(row) == 56 for row in rows)
+    np.testing.assert_allclose(plot.from_hex(rows), image, atol=0.5 / 255 + 1e-6)
+
+
 def test_rates_are_kept_beside_those_of_the_same_attacks_only(tiny, tuned):
     table = lambda: json.loads(tuned.read_text())["epsilon"]["0.3"]["methods"]  # noqa: E731
     assert set(table()) == {*attack.QUICK, "zo_sah"}
@@ -267,7 +295,16 @@ def test_the_command_writes_its_files(tiny, tuned, tmp_path, monkeypatch, capsys
     options = ["--images", "3", "--budget", "48", "--tuning", str(tuned), "--out", str(tmp_path)]
     main(["attack", *options])
     content = json.loads((tmp_path / "attack.json").read_text())
-    assert set(content) == {"environment", "setting", "victim", "images", "seeds", "methods"}
+    assert set(content) == {
+        *("environment", "setting", "victim", "images", "seeds", "picture", "methods")
+    }
+    picture = content["picture"]
+    assert sorted(drawn["method"] for drawn in picture["attacks"]) == sorted(attack.QUICK)
+    row = content["methods"][0]["image"].index(picture["image"])
+    for drawn in picture["attacks"]:
+        (entry,) = [e for e in content["methods"][:5] if e["method"] == drawn["method"]]
+        assert drawn["queries"] == entry["queries_spent"][row]
+        assert all(key in attack.__doc__ for key in drawn)
     assert set(report.environment()) == set(content["environment"])
     shown = [(entry["method"], entry["control"]) for entry in content["methods"]]
     controls = [("zoar_1", True), ("zoar", True)]

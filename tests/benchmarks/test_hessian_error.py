@@ -12,7 +12,6 @@ import pytest
 import zovh_jax as zo
 from benchmarks import hessian_error, readme
 from benchmarks.common import report, victim
-from benchmarks.common.functions import FUNCTIONS
 from benchmarks.hessian_error import experiment, interpolation, layers, measure
 from benchmarks.hessian_error.interpolation import errors, newton
 from benchmarks.hessian_error.interpolation import experiment as interpolating

@@ -37,7 +37,7 @@ def result(fast_compilation):
         patch.setattr(experiment, "BASELINES", {"origin": BASELINES["origin"]})
         patch.setattr(experiment, "OF_RADIUS", ("zo_sgd",))
         patch.setattr(
-            synthetic, "curved", lambda conditions: dict([*curved(conditions).items()][:1])
+            experiment, "curved", lambda conditions: dict([*curved(conditions).items()][:1])
         )
         return experiment.measure(TINY)
 

@@ -119,8 +119,7 @@ def draw_baselines(figure, part):
             ax.plot(where[kept], finals[kept], "o", color=PAIR[i], label=kind, markersize=8)
             ax.plot(where[~kept], np.full(np.sum(~kept), top), "x", color=PAIR[i], markersize=8)
         ax.axhline(part["start"][problem], color="black", linewidth=0.8, linestyle="--")
-        at_right = {"ha": "right", "va": "bottom", "transform": ax.get_yaxis_transform()}
-        ax.text(1, part["start"][problem], "start", fontsize=8, **at_right)
+        ax.text((len(names) - 1) / 2, part["start"][problem], "start", fontsize=8, va="bottom")
         ax.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=9)
         ax.set(title=f"baselines: {problem}")
         ax.set_ylim(0, None)

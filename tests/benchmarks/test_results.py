@@ -9,6 +9,7 @@ import pytest
 from benchmarks import readme
 from benchmarks.__main__ import CASES, package
 from benchmarks.attack import experiment, rates
+from benchmarks.attack.plot import from_hex
 
 RESULTS = {
     path.stem: json.loads(path.read_text()) for path in sorted(readme.RESULTS.glob("*.json"))
@@ -99,6 +100,22 @@ def test_the_attacks_summaries_follow_from_the_attacks():
         assert {key: entry[key] for key in summary} == summary
         assert len(queries) == result["images"] * len(result["seeds"])
         assert queries.max() <= result["setting"]["budget"]
+
+
+def test_the_attacks_picture_is_of_one_of_them():
+    result = RESULTS["attack"]
+    entries = {entry["method"]: entry for entry in result["methods"] if not entry["control"]}
+    picture = result["picture"]
+    original = from_hex(picture["pixels"])
+    for attack in picture["attacks"]:
+        entry, adversarial = entries[attack["method"]], from_hex(attack["adversarial"])
+        at = entry["image"].index(picture["image"])
+        assert entry["queries_spent"][at] == attack["queries"]
+        assert entry["label_true"][at] == picture["label_true"]
+        if entry["success"][at]:
+            assert attack["predicted"] == (picture["label_true"] + 1) % 10
+        # A level of grey is 1/255, and both images are rounded to it.
+        assert np.abs(adversarial - original).max() <= result["setting"]["epsilon"] + 2 / 255
 
 
 def test_the_attacks_used_the_tuned_rates():

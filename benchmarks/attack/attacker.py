@@ -140,13 +140,13 @@ def margin(logits: jax.Array, target: jax.Array) -> jax.Array:
 def objective(
     logits: LogitsFn, image: jax.Array, target: jax.Array, epsilon: float
 ) -> Callable[[jax.Array], jax.Array]:
-    """δ → margin."""
+    """The function from δ to the margin."""
     return lambda delta: margin(logits(perturbed(image, delta, epsilon)), target)
 
 
 @functools.cache
 def compiled(method: str, logits: LogitsFn, setting: Setting):
-    """``start(jobs)`` and ``advance(attacks, jobs, rows)``, which runs some of them a chunk on."""
+    """Compiled ``start(jobs)`` and ``advance(attacks, jobs, rows)``: some attacks, a chunk on."""
     make = methods.METHODS[method].make
 
     def start(job):
@@ -187,6 +187,7 @@ def ended(attack: Attack, enough: int) -> jax.Array:
 
 
 def where(condition: jax.Array, attack: Attack, other: Attack) -> Attack:
+    """One attack or the other."""
     return jax.tree.map(functools.partial(jnp.where, condition), attack, other)
 
 

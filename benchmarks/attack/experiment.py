@@ -49,7 +49,7 @@ def compare(
     images: int,
     seeds: Sequence[int],
 ) -> dict[str, Any]:
-    """Runs every method and control: the parts of the result that are not known before."""
+    """Runs every method and control; returns what the result holds besides the circumstances."""
     digits = attackable(victim, slice(TUNING_DIGITS, None), images)
     rows, seed_of = np.tile(digits, len(seeds)), np.repeat(seeds, len(digits))
     entries: list[dict[str, Any]] = []

@@ -41,7 +41,7 @@ def figure_of(result: dict[str, Any]) -> Any:
 
 
 def draw_images(part, picture, epsilon, labels, colours):
-    """A row for each method: the digit, what was added to it, the sum."""
+    """Draws a row for each method: the digit, what was added to it, the sum."""
     grid = part.subplots(len(picture["attacks"]), 3, squeeze=False)
     titles = ("original", f"perturbation, ±{epsilon:g}", "adversarial")
     for ax, title in zip(grid[0], titles, strict=True):

@@ -92,7 +92,7 @@ def of_problem(problem: zo.problems.Problem, dimension: int, **facts) -> Task:
 
 @dataclasses.dataclass
 class Runs:
-    """What came of some runs.
+    """Outcomes of some runs.
 
     Attributes:
       values: what was noted, [runs, checkpoints + 1].
@@ -106,7 +106,7 @@ class Runs:
 
 
 def runner(method: Method, setting: Setting, task: Task) -> Callable[..., Runs]:
-    """A function of (seeds, rates, level) that makes one run for each pair, `LANES` at a time.
+    """A function of (seeds, rates, level) that makes a run for each pair, `LANES` at a time.
 
     ``level`` is passed on to the task: of noise, of speed.
     """
@@ -140,24 +140,30 @@ def runner(method: Method, setting: Setting, task: Task) -> Callable[..., Runs]:
     lanes = jax.jit(jax.vmap(run, in_axes=(0, 0, None)))
 
     def runs(seeds: Sequence[int], rates: Sequence[float], level: float = 0.0) -> Runs:
-        pairs = list(zip(seeds, rates, strict=True))
-        pairs += pairs[-1:] * (-len(pairs) % LANES)
-        seed, rate = np.asarray(pairs).T
-        blocks = [
-            lanes(
-                jnp.asarray(seed[i : i + LANES], jnp.uint32),
-                jnp.asarray(rate[i : i + LANES], jnp.float32),
-                jnp.asarray(level, jnp.float32),
-            )
-            for i in range(0, len(pairs), LANES)
-        ]
-        values, spent = (
-            np.concatenate([np.asarray(b[j]) for b in blocks])[: len(seeds)] for j in range(2)
-        )
+        values, spent = in_blocks(lanes, seeds, rates, level)
         good = values[:, -1] <= task.worst(values[:, 0], level)
         return Runs(values.astype(float), spent, ~(good & np.isfinite(values[:, -1])))
 
     return runs
+
+
+def in_blocks(
+    lanes: Callable, seeds: Sequence[int], rates: Sequence[float], level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What ``lanes`` returns for these seeds and rates, of which it takes `LANES` at a time."""
+    pairs = list(zip(seeds, rates, strict=True))
+    pairs += pairs[-1:] * (-len(pairs) % LANES)
+    seed, rate = np.asarray(pairs).T
+    blocks = [
+        lanes(
+            jnp.asarray(seed[i : i + LANES], jnp.uint32),
+            jnp.asarray(rate[i : i + LANES], jnp.float32),
+            jnp.asarray(level, jnp.float32),
+        )
+        for i in range(0, len(pairs), LANES)
+    ]
+    values, spent = zip(*blocks, strict=True)
+    return np.concatenate(values)[: len(seeds)], np.concatenate(spent)[: len(seeds)]
 
 
 def tune(
@@ -250,7 +256,7 @@ class Trial:
 def spread(values: np.ndarray) -> dict[str, np.ndarray]:
     """Median, least and most along the last axis; a run that is not a number counts as infinite."""
     values = np.where(np.isnan(values), np.inf, values)
-    # The middle one, or the upper of two: a mean with infinity would say nothing.
+    # Of two middle ones the upper: their mean says nothing where it is infinite.
     middle = np.sort(values, axis=-1)[..., values.shape[-1] // 2]
     return {"median": middle, "least": values.min(-1), "most": values.max(-1)}
 
@@ -267,5 +273,5 @@ def finite(value: Any) -> float | None:
 
 
 def tidy(value: float) -> float:
-    """Six significant digits: 10^(−2.5) to be read."""
+    """The number to six significant digits."""
     return float(f"{value:.6g}")

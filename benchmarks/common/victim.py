@@ -53,7 +53,7 @@ class Settings:
 
 
 class CNN(nn.Module):
-    """conv 3×3, relu, conv 3×3, relu, max-pool 2×2, dense, relu, dense 10; no padding."""
+    """Two layers of conv 3×3 and relu, max-pool 2×2, dense, relu, dense 10; no padding."""
 
     channels: tuple[int, int]
     hidden: int
@@ -94,7 +94,7 @@ class Victim:
 
 
 def values_only(fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """``fn``, except that differentiating it raises a TypeError."""
+    """The same function, except that differentiating it raises a TypeError."""
     guarded = jax.custom_jvp(fn)
 
     @guarded.defjvp
@@ -114,7 +114,7 @@ def load_digits(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def train(settings: Settings, images: np.ndarray, labels: np.ndarray) -> Any:
-    """Adam on the cross-entropy; the network's parameters."""
+    """Trains by Adam on the cross-entropy; returns the network's parameters."""
     model = CNN(settings.channels, settings.hidden)
     params = model.init(jax.random.key(settings.seed), jnp.zeros((1, 28, 28)))
     steps = len(images) // settings.batch_size

@@ -25,7 +25,7 @@ DIMENSION = 100
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much of everything is run."""
+    """Amounts of everything that is run."""
 
     budget: int
     speeds: tuple[float, ...]

@@ -17,7 +17,7 @@ DIMENSION = 10
 
 
 class Kink(zo.problems.Problem):
-    """Σ ½x² + |x|³/6: its Hessian I + diag|x| is Lipschitz and no more; the worst case at 0."""
+    """The sum of ½x² + |x|³/6: its Hessian I + diag|x| is Lipschitz and no more, worst at 0."""
 
     def _value(self, x):
         return jnp.sum(jnp.square(x) / 2 + jnp.abs(x) ** 3 / 6)
@@ -34,7 +34,7 @@ def rows(problems: Mapping[str, Any], num_directions: int) -> list[dict[str, Any
     d = DIMENSION
     x = in_the_ball(d)(jax.random.key(1))
     rosenbrock, styblinski = problems["rosenbrock"], problems["styblinski_tang"]
-    # ∇²F_μ − ∇²f in closed form: ½μ² times the Laplacian of ∇²f for quartics.
+    # The bias ∇²F_μ − ∇²f of a quartic is ½μ² times the Laplacian of ∇²f.
     cases = {
         "styblinski_tang": (styblinski, x, lambda mu: 6 * mu**2 * np.sqrt(d)),
         "rosenbrock": (rosenbrock, x, lambda mu: 12 * rosenbrock.valley * mu**2 * np.sqrt(d - 1)),

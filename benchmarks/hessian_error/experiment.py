@@ -40,7 +40,7 @@ LAYER_RADII = (0.5, 0.01)
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much of everything."""
+    """Amounts of everything."""
 
     functions: tuple[str, ...]
     dimension: int
@@ -178,6 +178,7 @@ def alike(num_directions: int) -> dict[str, int]:
 
 
 def synthetic_errors(size: Size) -> list[dict[str, Any]]:
+    """The rows of the functions: at equal directions and queries, then one thing varied."""
     few, d = size.sweep_seeds, size.dimension
     both = {"directions": alike(NUM_DIRECTIONS), "queries": paid_by(NUM_DIRECTIONS)}
     rows = []
@@ -186,7 +187,7 @@ def synthetic_errors(size: Size) -> list[dict[str, Any]]:
         place = Averaged(name, problem, in_the_ball(d))
 
         def vary(sweep, place=place, count=NUM_DIRECTIONS, **options):
-            # With both of the others, though only this is kept: all in one compilation.
+            # The other sweeps come along and are dropped: then one compilation serves all.
             others = both if count == NUM_DIRECTIONS else {}
             return pick(place.rows({**others, sweep: alike(count)}, few, **options), sweep=sweep)
 
@@ -204,6 +205,7 @@ def synthetic_errors(size: Size) -> list[dict[str, Any]]:
 
 
 def layer_errors(size: Size, losses: dict[str, layers.LayerLoss]) -> list[dict[str, Any]]:
+    """The rows of the network\'s layers."""
     both = {"directions": alike(NUM_DIRECTIONS), "queries": paid_by(NUM_DIRECTIONS)}
     rows = []
     for name, loss in tqdm(losses.items(), desc="layers of the network"):
@@ -221,6 +223,7 @@ def paid_by(queries: int) -> dict[str, int]:
 
 
 def measure_inverses(size: Size) -> list[dict[str, Any]]:
+    """Distances between two inverses, medians over seeds, by dimension and directions."""
     problem = PROBLEMS["quadratic"]
     rows = []
     for d in tqdm(size.inverse_dimensions, desc="inverses"):

@@ -24,7 +24,7 @@ LAYERS = {"conv1": "Conv_0", "conv2": "Conv_1", "fc2": "Dense_1"}
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Factored:
-    """VᵀV for ``factor`` V, [r, d]."""
+    """The matrix VᵀV for ``factor`` V, [r, d]."""
 
     factor: jax.Array
 

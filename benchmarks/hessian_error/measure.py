@@ -31,7 +31,7 @@ class Method:
     control: bool = False
 
     def directions(self, queries: int) -> int:
-        """How many directions a number of queries pays."""
+        """The number of directions that a number of queries pays."""
         each, fixed = self.queries
         return (queries - fixed) // each
 
@@ -98,7 +98,7 @@ def errors(
     counts: Sequence[tuple[str, int]],
     evaluate: Any = zo.evaluators.vmapped(),
 ) -> dict[tuple[str, int], jax.Array]:
-    """‖Ĥ − H‖/‖H‖ of methods at the end of a path.
+    """Errors ‖Ĥ − H‖/‖H‖ of methods at the end of a path.
 
     Args:
       objective: the values.
@@ -114,40 +114,22 @@ def errors(
     """
     rounds, d = path.shape
     k = max(count for _, count in counts)
-    options = {"num_directions": k, "radius": radius, "evaluate": evaluate}
+    options: dict[str, Any] = {"num_directions": k, "radius": radius, "evaluate": evaluate}
     options["store_directions"] = True
-
-    def ask(history, x):
-        point, index = x
-        queries = zo.query(objective, point, jax.random.fold_in(key, index), **options)
-        return history.push(queries), None
-
-    history = zo.History.init(
-        path[-1], size=rounds, num_directions=k, store_directions=True, block_size=k
-    )
-    history, _ = jax.lax.scan(ask, history, (path, jnp.arange(rounds)))
-    kept = history.queries()
+    kept = ask_along(objective, path, key, options)
     last = jax.random.fold_in(key, rounds - 1)
     pairs = zo.query(objective, path[-1], last, stencil=PAIRS, **options)
-
-    rows = kept.plan.stored
+    rows: Any = kept.plan.stored
     yardstick = Yardstick.of(rows, exact)
 
-    def error(method, count):
+    def error(method: Method, count: int) -> jax.Array:
+        queries: Any
         if method.reuse:
             among, queries = slice(0, rounds * k), kept
             assert count == k
         else:
-            start = (rounds - 1) * k
-            among = slice(start, start + count)
-            paired = method.stencil.paired
-            queries = zo.Queries.from_values(
-                pairs.values[:count] if paired else pairs.values[:count, 0],
-                directions=zo.directions.explicit(rows[among]),
-                radius=radius,
-                stencil=method.stencil,
-                origin=pairs.origin,
-            )
+            among = slice((rounds - 1) * k, (rounds - 1) * k + count)
+            queries = part_of(pairs, method, rows[among], radius)
         if method.control:
             # E[F] − f0 = ½μ² tr H, but for O(μ⁴).
             scale = 2 * (jnp.mean(queries.even) - queries.origin) / radius**2 / d
@@ -164,14 +146,44 @@ def errors(
     }
 
 
+def ask_along(
+    objective: Any, path: jax.Array, key: jax.Array, options: dict[str, Any]
+) -> zo.Queries:
+    """A round of forward queries from each point of a path, with the values as they were there."""
+
+    def ask(history, x):
+        point, index = x
+        queries = zo.query(objective, point, jax.random.fold_in(key, index), **options)
+        return history.push(queries), None
+
+    k = options["num_directions"]
+    history = zo.History.init(
+        path[-1], size=len(path), num_directions=k, store_directions=True, block_size=k
+    )
+    history, _ = jax.lax.scan(ask, history, (path, jnp.arange(len(path))))
+    return history.queries()
+
+
+def part_of(pairs: zo.Queries, method: Method, rows: jax.Array, radius: Any) -> zo.Queries:
+    """What a method asks of a round of pairs: its first directions, and one or both points."""
+    values = pairs.values[: len(rows)]
+    return zo.Queries.from_values(
+        values if method.stencil.paired else values[:, 0],
+        directions=zo.directions.explicit(rows),
+        radius=radius,
+        stencil=method.stencil,
+        origin=pairs.origin,
+    )
+
+
 def directions(operator: zo.LowRankPlusScaled) -> jax.Array:
-    """u_k of an estimate for one vector, [n, d]."""
+    """Directions of an estimate for one vector, [n, d]."""
     (rows,) = operator.plan.materialise(operator.structure)
     return rows
 
 
 def inner(a: zo.LowRankPlusScaled, b: zo.LowRankPlusScaled) -> jax.Array:
-    """⟨A, B⟩ of two estimates."""
+    """The inner product ⟨A, B⟩ of two estimates."""
     u, v = directions(a), directions(b)
     traces = [jnp.sum(x.weights * jnp.sum(jnp.square(w), 1)) for x, w in ((a, u), (b, v))]
     gram = jnp.einsum("jd,kd->jk", u, v, precision="highest")
@@ -183,7 +195,7 @@ def inner(a: zo.LowRankPlusScaled, b: zo.LowRankPlusScaled) -> jax.Array:
 def bias(
     objective: Any, theta: jax.Array, key: jax.Array, radius: Any, *, num_directions: int
 ) -> jax.Array:
-    """‖E Ĥ − H‖/‖H‖, which all unbiased estimators of ∇²F_μ share.
+    """The bias ‖E Ĥ − H‖/‖H‖, which all unbiased estimators of ∇²F_μ share.
 
     Estimators are linear in the values and exact on average on quadratics, so the bias is the
     mean estimate of what second-order Taylor expansion leaves: the noise of the quadratic part
@@ -225,7 +237,7 @@ def inverse_gap(
     *,
     num_directions: int,
 ) -> dict[str, jax.Array]:
-    """How far the Gram-diagonal inverse (E17) is from the exact one (E16), in Frobenius norm.
+    """The distance between the Gram-diagonal inverse and the exact one, in Frobenius norm.
 
     Both are I/λ outside the span of the directions: a basis of it is all that need be multiplied.
 
@@ -255,5 +267,6 @@ def inverse_gap(
 
 
 def quartiles(values: Sequence[float]) -> dict[str, float]:
+    """Median and quartiles."""
     q25, median, q75 = np.percentile(values, (25, 50, 75))
     return {"median": float(median), "q25": float(q25), "q75": float(q75)}

@@ -28,7 +28,7 @@ class Place:
         self.constant = isinstance(objective, zo.problems.Problem)
 
     def compiled(self, function: Callable, **options: Any) -> Callable:
-        """``function``, compiled; its first argument is the objective."""
+        """The compiled ``function``, whose first argument is the objective."""
         return jax.jit(function, static_argnums=0 if self.constant else None, **options)
 
     @property

@@ -10,7 +10,7 @@ from benchmarks.hessian_error.measure import METHODS
 
 
 def slopes(rows: list[dict], biases: list[dict], inverses: list[dict]) -> list[dict[str, Any]]:
-    """Every slope that the paper has, and those of the methods."""
+    """The slopes that the paper has, and those of the methods."""
     fitted = []
 
     def fit(of, problem, against, points, claimed=None):

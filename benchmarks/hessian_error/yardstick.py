@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True)
 class Yardstick:
-    """All that ‖Ĥ − H‖/‖H‖ takes to know of directions and of H; made by `of`.
+    """What the relative error needs to know of directions and of H; made by `of`.
 
     Attributes:
       gram: (u_j·u_k)², [n, n].
@@ -41,18 +41,18 @@ class Yardstick:
         return cls(gram, norms, curvatures, exact.trace(), exact.squared_norm(), rows.shape[1])
 
     def error(self, scale: jax.Array, weights: jax.Array, among: slice = slice(None)) -> jax.Array:
-        """‖Ĥ − H‖/‖H‖ of scale·I + Σ_k w_k u_k u_kᵀ over these directions."""
+        """The error ‖Ĥ − H‖/‖H‖ of scale·I + Σ_k w_k u_k u_kᵀ over these directions."""
         own = self._square(scale, weights, among)
         mixed = scale * self.trace + weights @ self.curvatures[among]
         return self._relative(own - 2 * mixed + self.squared_norm)
 
     def error_of_identity(self, scale: jax.Array) -> jax.Array:
-        """‖scale·I − H‖/‖H‖."""
+        """The error ‖scale·I − H‖/‖H‖."""
         own = scale**2 * self.dimension
         return self._relative(own - 2 * scale * self.trace + self.squared_norm)
 
     def size(self, scale: jax.Array, weights: jax.Array) -> jax.Array:
-        """‖Ĥ‖/‖H‖."""
+        """The norm of an estimate over H's, ‖Ĥ‖/‖H‖."""
         return self._relative(self._square(scale, weights, slice(None)))
 
     def _square(self, scale, weights, among):

@@ -1,4 +1,4 @@
-"""Steps without a learning rate: are they ever far from the best tuned ones, and do they diverge?
+"""Optimisers without a learning rate beside the best tuned ones: their distance, their safety.
 
 Three experiments; peers are tuned for each problem (`benchmarks.common.tuning`), the Newton
 optimisers have no learning rate and run with one set of defaults:

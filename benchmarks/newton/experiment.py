@@ -27,7 +27,7 @@ NUM_SPIKES = 10
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much of everything is run."""
+    """Amounts of everything that is run."""
 
     gap_dimension: int
     gap_budget: int

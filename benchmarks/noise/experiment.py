@@ -22,7 +22,7 @@ COMPARED = ("zo_sgd", "mezo", "radazo_reuse", "zoar_1", "zoar", "zovh", "hizoo")
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much of everything is run."""
+    """Amounts of everything that is run."""
 
     dimension: int
     budget: int

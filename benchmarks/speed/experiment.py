@@ -33,7 +33,7 @@ CALLED = ("zovh N=1", "zovh N=4 stored")
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How often everything is timed and compiled."""
+    """Numbers of turns, and their length."""
 
     turns: int
     seconds: float

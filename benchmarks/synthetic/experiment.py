@@ -30,7 +30,7 @@ LATER = (
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much of everything is run."""
+    """Amounts of everything that is run."""
 
     dimension: int
     budget: int

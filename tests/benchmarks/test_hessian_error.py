@@ -58,7 +58,7 @@ def cache(tmp_path_factory):
 
 @pytest.mark.usefixtures("x64")
 def test_errors_are_those_of_dense_matrices():
-    """Every estimator again by its formula, from the same directions, in numpy."""
+    """Compares with every estimator's formula in numpy, along the same directions."""
     f, d, k, rounds, mu = zo.problems.rosenbrock(), 6, 4, 3, 0.2
     path, exact = measure.locate(f, jnp.linspace(-1, 1, d), 0.05, count=rounds)
     np.testing.assert_allclose(np.linalg.norm(np.diff(path, axis=0), axis=1), 0.05, rtol=1e-9)
@@ -109,7 +109,7 @@ def test_errors_are_those_of_dense_matrices():
 
 @pytest.mark.usefixtures("x64")
 def test_interpolated_errors_are_those_of_dense_matrices():
-    """Again in numpy, from the same queries, at 3 pairs of 4."""
+    """Compares with the same in numpy, from the same queries, at 3 pairs of 4."""
     f, d, n, mu, level = zo.problems.rosenbrock(), 5, 3, 0.2, 0.7
     x = jnp.linspace(-1, 1, d)
     truth, value = np.asarray(jax.jit(jax.hessian(f))(x)), jax.jit(f)
@@ -236,7 +236,7 @@ def test_the_bias_is_the_closed_form():
 
 @pytest.mark.usefixtures("x64")
 def test_a_layers_hessian_is_that_of_its_loss(cache):
-    """The Gauss–Newton form against forward-over-reverse differentiation of the loss."""
+    """Compares the Gauss–Newton form with forward-over-reverse differentiation of the loss."""
     for loss in layers.load(cache, TINY, 4, jnp.float64).values():
         weights = loss.weights
         exact = loss.hessian(weights)

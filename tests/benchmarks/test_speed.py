@@ -11,18 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import zovh_jax as zo
 from benchmarks import speed
 from benchmarks.speed import compilation, encoder, experiment, others, pieces, timing
 from benchmarks.speed.tables import targets
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
+quadratic = zo.problems.quadratic()
 
 GENERATOR = "fast"
 """The one that compiles faster."""
-
-
-def quadratic(x):
-    return 0.5 * jnp.sum(jnp.square(x))
 
 
 def test_a_loop_takes_the_steps_it_is_told_to():

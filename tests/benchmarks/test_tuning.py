@@ -16,10 +16,7 @@ from benchmarks.common.tuning import LANES, Runs, Task, Trial, each, runner, spr
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 D = 5
-
-
-def bowl(x):
-    return 0.5 * jnp.sum(jnp.square(x))
+bowl = zo.problems.quadratic()
 
 
 def task(budget=50, checkpoints=4, **changes):
@@ -68,7 +65,7 @@ def test_pairs_keep_their_order_whatever_the_lanes():
 
 
 def test_steps_see_the_level_the_queries_spent_and_new_keys():
-    """The objective leaks what it gets into a value that moves the parameters measurably."""
+    # The objective leaks what it gets into a value that moves the parameters measurably.
     told = task(
         budget=12,
         checkpoints=3,
@@ -91,7 +88,7 @@ def test_steps_see_the_level_the_queries_spent_and_new_keys():
 
 
 def as_runs(finals):
-    """From a start at 99."""
+    """Runs from a start at 99 to these values."""
     values = np.stack([np.full(len(finals), 99.0), finals], 1)
     return Runs(values, np.zeros(len(finals)), ~(finals <= 99))
 

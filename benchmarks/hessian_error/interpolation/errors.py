@@ -102,7 +102,7 @@ def errors(
     size: int,
     evaluate: Any = zo.evaluators.vmapped(),
 ) -> dict[str, jax.Array]:
-    """‖Ĥ − H‖_F/‖H‖_F of every method of `LABELS`; of the papers' without the noise.
+    """Errors ‖Ĥ − H‖_F/‖H‖_F of every method of `LABELS`; the papers' have no noise.
 
     Args:
       objective, theta, exact: the values, the place and the Hessian there.
@@ -162,7 +162,7 @@ def pure_noise(queries: zo.Queries, key: jax.Array) -> zo.Queries:
 
 
 def add(queries: zo.Queries, noise: zo.Queries, level: Any, keep: float = 1.0) -> zo.Queries:
-    """keep·values + level·noise."""
+    """The queries with values keep·values + level·noise."""
     return dataclasses.replace(
         queries,
         values=keep * queries.values + level * noise.values,
@@ -171,7 +171,7 @@ def add(queries: zo.Queries, noise: zo.Queries, level: Any, keep: float = 1.0) -
 
 
 def first(queries: zo.Queries, count: Any) -> zo.Queries:
-    """The first directions only: the others are marked as failed, which is as if never asked."""
+    """The queries with all but the first directions marked as failed, as if never asked."""
     kept = jnp.arange(len(queries.values)) < count
     kept = kept[:, None] if queries.stencil.paired else kept
     return dataclasses.replace(queries, values=jnp.where(kept, queries.values, jnp.nan))

@@ -24,7 +24,7 @@ QUADRATICS = {
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much of everything; ``counts`` are numbers of pairs, by dimension."""
+    """Amounts of everything; ``counts`` are numbers of pairs, by dimension."""
 
     functions: tuple[str, ...]
     counts: Mapping[int, tuple[int, ...]]
@@ -79,7 +79,7 @@ FULL = Size(
 def measure(
     size: Size, problems: Mapping[str, Any], layers: Mapping[str, Any], radius: float
 ) -> dict[str, Any]:
-    """This part of the case's result.
+    """The content of ``interpolation`` in the JSON file.
 
     Args:
       size: how much.

@@ -1,4 +1,4 @@
-"""How close interpolation comes to Newton's direction, beside ZoVH's product, at equal queries.
+"""Newton's direction by interpolation, beside ZoVH's product, at equal queries.
 
 Objectives are ½ xᵀHx with eigenvalues spaced evenly in logarithms, and a random rotation for each
 seed. All directions are from n pairs and the centre, ZoVH's from 2n + 1 forward queries. Noise is
@@ -25,7 +25,7 @@ LABELS = {
     "newton": "interpolated, solved",
     "newton_auto": 'interpolated, ridge="auto", solved',
     "newton_damped": 'interpolated, ridge="auto", solved with λ = τ',
-    "zovh": "ZoVH's product (E18)",
+    "zovh": "ZoVH's product",
     "zovh_exact": "ZoVH's, exact inverse",
 }
 
@@ -105,7 +105,7 @@ def cosines(key: jax.Array, cases: jax.Array, *, radius: float, size: int) -> di
             "zovh": product(),
             "zovh_exact": product(solver=zo.solvers.woodbury()),
         }
-        # H⁻¹∇f is θ itself.
+        # The least value is at 0, so H⁻¹∇f is θ itself.
         return {
             name: v @ theta / (jnp.linalg.norm(v) * jnp.linalg.norm(theta))
             for name, v in found.items()

@@ -8,7 +8,7 @@ from benchmarks.hessian_error.tables import number, pick
 
 
 def tables(part: dict[str, Any]) -> dict[str, str]:
-    """By name; ``part`` is what `benchmarks.hessian_error.interpolation.measure` returns."""
+    """Markdown tables of what `benchmarks.hessian_error.interpolation.measure` returns, by name."""
     return {
         "interpolation": errors(part),
         "interpolation_worst": worst(part),
@@ -143,8 +143,10 @@ def newton_noise(part: dict[str, Any]) -> str:
 
 
 def cosine(row: dict[str, Any]) -> str:
+    """Median and least."""
     return f"{row['median']:.3f} ({row['least']:.3f})"
 
 
 def places(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """The functions and layers with their dimensions."""
     return list(dict.fromkeys((row["problem"], row["dimension"]) for row in rows))

@@ -16,8 +16,8 @@ https://github.com/Qjbtiger/ZoVH. ``speed.json`` holds
   ``loop`` is "compiled" or "called", and the floor that of as many queries, of the same generator
   and function;
 - ``others``: [{library, method, function, queries, microseconds, against, step_ratios,
-  query_ratios}]: how many times as long as the step ``against`` of ours, for each generator, a step
-  and a query take;
+  query_ratios}]: how many times as long as the step ``against`` of ours a step and a query take,
+  for each generator that ours takes;
 - ``compile``: CPU seconds of lowering and compiling a step, medians of a few turns: ``steps``,
   [{generator, one_leaf, many_leaves, ratio}], of 40 000 parameters in one leaf and in a hundred;
   ``model``, {leaves, parameters, step, forwards, ratio}, of MeZO on a transformer encoder and of

@@ -28,6 +28,8 @@ GENERATORS: dict[str, zo.directions.Directions] = {
     "hadamard": zo.directions.hadamard(),
 }
 """What directions are drawn with; the last is what we recommend."""
+GRADIENTS_ONLY = ("hadamard",)
+"""Signs do not see the Hessian's diagonal: ZoVH does not take them."""
 CALLED = ("zovh N=1", "zovh N=4 stored")
 
 
@@ -72,29 +74,29 @@ def measure(reference: Path | None, size: Size) -> dict[str, Any]:
     result["compile"] = compilation.measure(size.compilations)
     result["targets"] = targets(result)
     chunked = {
-        (method.split()[0], name): optimizers(directions, evaluate=zo.evaluators.chunked(1))[method]
-        for name, directions in GENERATORS.items()
-        for method in ("zoar N=1", "zovh N=1")
+        (label.split()[0], generator): optimizer
+        for generator in GENERATORS
+        for label, optimizer in optimizers(generator, evaluate=zo.evaluators.chunked(1)).items()
+        if label in ("zoar N=1", "zovh N=1")
     }
     result["memory"] = pieces.memory(chunked)
     return result
 
 
-def optimizers(
-    directions: zo.directions.Directions, **options: Any
-) -> dict[str, optax.GradientTransformationExtraArgs]:
+def optimizers(generator: str, **options: Any) -> dict[str, optax.GradientTransformationExtraArgs]:
     """Our steps by label; the averaged baseline, so that all but the central one spend K."""
-    options = SETTING.options(jax.random.key(0)) | {"directions": directions} | options
-    damped = options | {"damping": SETTING.damping}
+    options = SETTING.options(jax.random.key(0)) | {"directions": GENERATORS[generator]} | options
     size = SETTING.history_size
-    steps = {
-        "zoar N=1": zo.zoar(RATE, history_size=1, **options),
-        "zovh N=1": zo.zovh(RATE, **damped),
+    histories: dict[str, dict[str, Any]] = {
+        "N=1": {"history_size": 1},
+        f"N={size} stored": {"history_size": size, "store_directions": True},
+        f"N={size} replay": {"history_size": size, "store_directions": False},
     }
-    for kept, store in (("stored", True), ("replay", False)):
-        reuse: dict[str, Any] = {"history_size": size, "store_directions": store}
-        steps[f"zoar N={size} {kept}"] = zo.zoar(RATE, **options, **reuse)
-        steps[f"zovh N={size} {kept}"] = zo.zovh(RATE, **damped, **reuse)
+    steps = {}
+    for kept, reuse in histories.items():
+        steps[f"zoar {kept}"] = zo.zoar(RATE, **options, **reuse)
+        if generator not in GRADIENTS_ONLY:
+            steps[f"zovh {kept}"] = zo.zovh(RATE, damping=SETTING.damping, **options, **reuse)
     return steps | {"zo_sgd central": zo.zo_sgd(RATE, stencil=zo.stencils.central(), **options)}
 
 
@@ -136,7 +138,7 @@ def contenders(f: zo.problems.Problem, x: jax.Array) -> dict[Hashable, Turn]:
     }
     for generator, directions in GENERATORS.items():
         found[generator, "random"] = looped(*pieces.draw_step(directions, k, DIMENSION))
-        for label, optimizer in optimizers(directions).items():
+        for label, optimizer in optimizers(generator).items():
             step, start = stepping(optimizer, f), (x, optimizer.init(x))
             found[generator, label, "compiled"] = looped(step, start)
             if label in CALLED:
@@ -168,8 +170,9 @@ def step_rows(
 
 
 def other_row(rival: Contender, microseconds: float, times: dict[Any, float]) -> dict[str, Any]:
-    """The row of another library's step, beside ours with each generator."""
-    steps = {g: microseconds / times[g, rival.against, "compiled"] for g in GENERATORS}
+    """The row of another library's step, beside ours with each generator that ours takes."""
+    ours = {g: times.get((g, rival.against, "compiled")) for g in GENERATORS}
+    steps = {g: microseconds / mine for g, mine in ours.items() if mine is not None}
     per_query = queries_of(rival.against) / rival.queries
     return {
         "library": rival.library,

@@ -29,7 +29,9 @@ def targets(result: dict[str, Any]) -> list[dict[str, Any]]:
             ratios = {
                 f"{row['against']}, {row['function']}": row["step_ratios"][generator]
                 for row in result["others"]
-                if row["library"] == "reference" and f"N={size}" in row["against"]
+                if row["library"] == "reference"
+                and f"N={size}" in row["against"]
+                and generator in row["step_ratios"]
             }
             target = f"ZoVH authors' step over ours, N = {size}"
             rows += verdict(generator, target, ratios, least=REFERENCE)
@@ -169,27 +171,35 @@ def steps(result: dict[str, Any], generator: str) -> str:
 
 
 def reference(result: dict[str, Any]) -> str:
-    """The ZoVH authors' steps beside ours."""
-    lines: dict[str, list[str]] = {}
+    """The ZoVH authors' steps beside ours; a dash where ours does not take those directions."""
+    names, lines = generators(result), dict[str, list[str]]()
     for row in result["others"]:
         if row["library"] == "reference":
-            theirs, ratios = row["microseconds"], row["step_ratios"].values()
-            ours = ", ".join(f"{theirs / ratio:.0f}" for ratio in ratios)
-            times = ", ".join(f"{ratio:.1f}×" for ratio in ratios)
-            lines.setdefault(row["method"], []).append(f"{theirs:.0f} : {ours} ({times})")
-    names = ", ".join(generator.split()[0] for generator in generators(result))
-    header = [f"μs a step, theirs : ours ({names})", *functions(result)]
+            theirs, ratios = row["microseconds"], [row["step_ratios"].get(g) for g in names]
+            ours = ", ".join("-" if ratio is None else f"{theirs / ratio:.0f}" for ratio in ratios)
+            cell = f"{theirs:.0f} : {ours} ({times(ratios)})"
+            lines.setdefault(row["method"], []).append(cell)
+    header = [f"μs a step, theirs : ours ({in_short(names)})", *functions(result)]
     return table(header, [[label, *cells] for label, cells in lines.items()])
 
 
 def others(result: dict[str, Any]) -> str:
     """Microseconds a query of other libraries, and how many times as long as ours."""
-    lines: dict[tuple[str, str], list[str]] = {}
+    names, lines = generators(result), dict[tuple[str, str], list[str]]()
     for row in result["others"]:
         library = "ZoVH authors" if row["library"] == "reference" else row["library"]
-        times = ", ".join(f"{ratio:.1f}×" for ratio in row["query_ratios"].values())
-        cell = f"{row['microseconds'] / row['queries']:.0f} ({times})"
+        ratios = [row["query_ratios"].get(g) for g in names]
+        cell = f"{row['microseconds'] / row['queries']:.0f} ({times(ratios)})"
         lines.setdefault((f"{library}: {row['method']}", row["against"]), []).append(cell)
-    names = ", ".join(generator.split()[0] for generator in generators(result))
-    header = [f"μs a query (over ours: {names})", "ours", *functions(result)]
+    header = [f"μs a query (over ours: {in_short(names)})", "ours", *functions(result)]
     return table(header, [[*labels, *cells] for labels, cells in lines.items()])
+
+
+def times(ratios: list[float | None]) -> str:
+    """The ratios with a sign; a dash for None."""
+    return ", ".join("-" if ratio is None else f"{ratio:.1f}×" for ratio in ratios)
+
+
+def in_short(names: list[str]) -> str:
+    """The first words of the generators' names."""
+    return ", ".join(name.split()[0] for name in names)

@@ -61,6 +61,14 @@ def test_a_drawing_step_draws_a_new_round():
     assert abs(np.corrcoef(np.ravel(first[1]), np.ravel(second[1]))[0, 1]) < 0.03
 
 
+@pytest.mark.parametrize("generator", experiment.GENERATORS)
+def test_every_generator_has_the_steps_that_it_can_take(generator):
+    kept = ("N=1", "N=4 stored", "N=4 replay")
+    methods = ("zoar",) if generator == "hadamard" else ("zoar", "zovh")
+    steps = {f"{method} {history}" for method in methods for history in kept}
+    assert set(experiment.optimizers(generator)) == steps | {"zo_sgd central"}
+
+
 def test_ks_distance_tells_normal_from_uniform():
     normal = np.asarray(jax.random.normal(jax.random.key(0), 20_000))
     assert pieces.ks_distance(normal) < 0.02
@@ -84,7 +92,7 @@ def rivals(library, d=20):
 def test_other_libraries_spend_the_queries_that_they_are_charged(library):
     pytest.importorskip(library)
     contenders, asked = rivals(library)
-    labels = set(experiment.optimizers(experiment.GENERATORS[GENERATOR]))
+    labels = set(experiment.optimizers(GENERATOR))
     for contender in contenders:
         asked.clear()
         contender.run(3)

@@ -1,1 +1,1 @@
-"""The papers' experiments, rerun: ``python -m benchmarks CASE``; one module a case."""
+"""The papers' experiments, rerun: ``python -m benchmarks CASE``; a package a case."""

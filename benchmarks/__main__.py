@@ -1,7 +1,8 @@
-"""``python -m benchmarks CASE [--quick | --full] [--out DIR]``.
+"""``python -m benchmarks CASE [--quick | --full | --redraw] [--out DIR]``.
 
-A case is a module with ``add_arguments(parser)`` and ``run(args)``; only the one asked for is
-imported. ``args`` always has ``full`` (a bool) and ``out`` (a directory).
+A case is a package with ``add_arguments(parser)``, ``run(args)``, ``tables(result)`` and
+``PICTURES``; only the one asked for is imported. ``args`` always has ``full`` (a bool) and ``out``
+(a folder).
 """
 
 import argparse
@@ -9,6 +10,9 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+
+from benchmarks.common import report
 
 CASES = {
     "attack": "black-box attacks on a digit classifier: queries until it is fooled",
@@ -22,6 +26,7 @@ CASES = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the case that the arguments name, or redraws its pictures."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Benchmarks.")
     cases = parser.add_subparsers(metavar="CASE", required=True)
@@ -30,13 +35,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         size = case.add_mutually_exclusive_group()
         size.add_argument("--quick", action="store_true", help="a few minutes (the default)")
         size.add_argument("--full", action="store_true", help="more of everything")
+        size.add_argument("--redraw", action="store_true", help="the pictures of an earlier run")
         case.add_argument("--out", type=Path, default=Path("results"), help="default: results/")
         if name in argv[:1]:
-            module = importlib.import_module(f"benchmarks.{name.replace('-', '_')}")
-            module.add_arguments(case)
-            case.set_defaults(run=module.run)
+            package(name).add_arguments(case)
+            case.set_defaults(case=name)
     args = parser.parse_args(argv)
-    args.run(args)
+    if args.redraw:
+        report.redraw(args.case, package(args.case).PICTURES, args.out)
+    else:
+        package(args.case).run(args)
+
+
+def package(case: str) -> ModuleType:
+    """The package of a case."""
+    return importlib.import_module(f"benchmarks.{case.replace('-', '_')}")
 
 
 if __name__ == "__main__":

@@ -7,15 +7,16 @@ A page holds blocks such as
     <!-- end -->
 
 where "speed" is a case, whose committed result is ``benchmarks/results/speed.json``, and "others" a
-table that the case's module renders: ``tables(result)["others"]``. What lies between the two lines
+table that the case's package renders: ``tables(result)["others"]``. What lies between the two lines
 is replaced. `tests/benchmarks/test_results.py` fails where a page and the results disagree.
 """
 
 import functools
 import importlib
-import json
 import re
 from pathlib import Path
+
+from benchmarks.common import report
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -26,8 +27,8 @@ BLOCK = re.compile(r"<!-- results: (\S+) (.+?) -->\n(.*?)<!-- end -->", re.DOTAL
 @functools.cache
 def tables(case: str) -> dict[str, str]:
     """The tables of a case, rendered from its committed result."""
-    module = importlib.import_module(f"benchmarks.{case.replace('-', '_')}")
-    return module.tables(json.loads((RESULTS / f"{case}.json").read_text()))
+    package = importlib.import_module(f"benchmarks.{case.replace('-', '_')}")
+    return package.tables(report.read(case, RESULTS))
 
 
 def filled(page: str) -> str:
@@ -52,6 +53,7 @@ def filled(page: str) -> str:
 
 
 def main() -> None:
+    """Rewrites the pages that disagree with the results."""
     for path in PAGES:
         page = path.read_text()
         new = filled(page)

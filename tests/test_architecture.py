@@ -18,6 +18,7 @@ LAYERS = [
     "_types",
     "_mesh",
     "_tree",
+    "_rows",
     "_checks",
     "_trig",
     "_random",

@@ -14,16 +14,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zovh_jax._mesh import is_split, varying_with
+from zovh_jax._mesh import varying_with
+from zovh_jax._rows import gram_of, row_products, row_sum
 from zovh_jax._tree import Layout, layout_of, scalar_dtype
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.directions import Directions, Explicit
 
 # Compiled once for a layout, so that calls outside jit do not trace and compile anew.
 _compiled = functools.partial(jax.jit, static_argnames="layout")
-
-FEW_ROWS = 8
-"""Up to so many rows are summed by an elementwise loop, which XLA compiles once for many leaves."""
 
 
 @jax.tree_util.register_dataclass
@@ -213,32 +211,4 @@ def _add_rows(sums: Leaves, coefficients: jax.Array, block: Leaves) -> Leaves:
     return [s + row_sum(c, u) for s, c, u in zip(sums, columns, block, strict=True)]
 
 
-def row_sum(coefficients: jax.Array, rows: jax.Array) -> jax.Array:
-    """Σ_b c_b rows[b], on the rows' own shape, so that it stays split over devices as they are."""
-    c = coefficients.astype(rows.dtype)
-    if len(c) <= FEW_ROWS:
-        return functools.reduce(jnp.add, [c[i] * rows[i] for i in range(len(c))])
-    # A matrix product is several times faster than a reduction over the rows.
-    return jnp.tensordot(c, rows, 1, precision="highest")
-
-
-def row_products(rows: jax.Array, others: jax.Array) -> jax.Array:
-    """rows[b] · others[b] over all other axes, as scalars [b]; one row of others is for all."""
-    axes = tuple(range(1, rows.ndim))
-    if others.shape[0] == 1 < rows.shape[0] and not is_split(rows):
-        product = jnp.tensordot(rows, others[0], rows.ndim - 1, precision="highest")
-    else:
-        product = jnp.sum(rows * others, axes)
-    return product.astype(scalar_dtype())
-
-
-def gram_of(rows: jax.Array, others: jax.Array) -> jax.Array:
-    """Inner products of rows [m, *leaf] and [n, *leaf], as scalars [m, n]."""
-    if is_split(rows) or is_split(others):
-        product = jax.lax.map(lambda row: jnp.sum(row * others, tuple(range(1, rows.ndim))), rows)
-    else:
-        product = jnp.einsum("j...,k...->jk", rows, others, precision="highest")
-    return product.astype(scalar_dtype())
-
-
-__all__ = ["Plan", "gram_of", "row_products", "row_sum"]
+__all__ = ["Plan"]

@@ -23,11 +23,11 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks
+from zovh_jax._rows import row_products
 from zovh_jax._tree import scalar_dtype
 from zovh_jax._types import PyTree
 from zovh_jax.directions import Directions
 from zovh_jax.history import History
-from zovh_jax.plan import row_products
 from zovh_jax.queries import Queries
 from zovh_jax.stencils import Stencil
 

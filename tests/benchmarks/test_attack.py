@@ -2,21 +2,21 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import attack, attacker, report, victim
+from benchmarks import attack
 from benchmarks.__main__ import main
-from benchmarks.attacker import Setting
-from benchmarks.methods import METHODS
+from benchmarks.attack import attacker, experiment, plot, rates
+from benchmarks.attack.attacker import Setting
+from benchmarks.common import report, victim
+from benchmarks.common.methods import METHODS
 
 TINY = victim.Settings(channels=(2, 4), hidden=8, epochs=1, train_size=640)
-TUNING = Path(attack.__file__).parent / "results" / "attack_tuning.json"
-TABLES = json.loads(TUNING.read_text())
+TABLES = json.loads(attack.TUNING.read_text())
 EVERY_METHOD = [name for name in (*attack.GUESSES, "zoar_1") if "sah" not in name]
 ROUNDS = {"hizoo": 3, "zoar_hadamard_8": 9, "scalar_newton_16": 17}
 """Queries of a round, the check included; otherwise 4."""
@@ -33,8 +33,8 @@ def tiny(cache):
 
 
 def jobs_for(tiny, count, rate=0.1):
-    rows = attack.attackable(tiny, slice(None), count)
-    return attack.make_jobs(tiny, rows, np.zeros(count, int), np.full(count, rate))
+    rows = attacker.attackable(tiny, slice(None), count)
+    return attacker.make_jobs(tiny, rows, np.zeros(count, int), np.full(count, rate))
 
 
 def test_the_margin_is_negative_exactly_where_the_target_wins():
@@ -81,6 +81,16 @@ def test_the_cache_is_used_for_the_same_settings_only(tiny, cache, monkeypatch):
     np.testing.assert_array_equal(again.predictions, tiny.predictions)
     with pytest.raises(AssertionError, match="trained"):
         victim.load(cache, dataclasses.replace(TINY, epochs=2))
+
+
+def test_a_damaged_victim_is_trained_again(cache, capsys):
+    again = victim.load(cache, dataclasses.replace(TINY, seed=1))
+    (path,) = cache.glob(f"*{again.settings.digest()}*")
+    path.write_bytes(path.read_bytes()[:-7])
+    capsys.readouterr()
+    mended = victim.load(cache, again.settings)
+    assert [str(path) in line for line in capsys.readouterr().out.splitlines()] == [True]
+    np.testing.assert_array_equal(mended.predictions, again.predictions)
 
 
 @pytest.mark.parametrize("method", EVERY_METHOD)
@@ -163,7 +173,7 @@ def test_every_method_has_a_rate_for_the_default_attack():
         "setting": dataclasses.asdict(Setting()),
         "victim": TABLES["epsilon"]["0.3"]["victim"],
     }
-    assert list(attack.tuned_rates(TUNING, default, attack.GUESSES)) == list(attack.GUESSES)
+    assert list(rates.tuned_rates(attack.TUNING, default, attack.GUESSES)) == list(attack.GUESSES)
 
 
 @pytest.fixture
@@ -172,39 +182,57 @@ def tuned(tiny, tmp_path):
     path = tmp_path / "tuning.json"
     for name in (*attack.QUICK, "zo_sah"):
         entry = {"chosen": 0.01 if "zovh" in name else 0.1, "grid": []}
-        attack.keep_rates(path, facts_of(tiny), 2, name, entry)
+        rates.keep_rates(path, facts_of(tiny), 2, name, entry)
     return path
 
 
 def test_rates_tuned_for_other_attacks_are_refused(tiny, tuned):
-    rates = attack.tuned_rates(tuned, facts_of(tiny, budget=100), ["zoar"])  # budgets may differ
-    assert rates == {"zoar": 0.1}
+    found = rates.tuned_rates(tuned, facts_of(tiny, budget=100), ["zoar"])  # budgets may differ
+    assert found == {"zoar": 0.1}
     for change in ({"radius": 0.2}, {"num_directions": 5}):
         (name,) = change
         with pytest.raises(ValueError, match=f"other attacks .*{name}.*--tune"):
-            attack.tuned_rates(tuned, facts_of(tiny, **change), ["zoar"])
+            rates.tuned_rates(tuned, facts_of(tiny, **change), ["zoar"])
     other = facts_of(tiny)
     other["victim"] = dataclasses.asdict(dataclasses.replace(tiny.settings, hidden=9))
     with pytest.raises(ValueError, match=r"other attacks \(hidden=8, now 9\).*--tune"):
-        attack.tuned_rates(tuned, other, ["zoar"])
+        rates.tuned_rates(tuned, other, ["zoar"])
     with pytest.raises(ValueError, match="no learning rates for hizoo"):
-        attack.tuned_rates(tuned, facts_of(tiny), ["zoar", "hizoo"])
+        rates.tuned_rates(tuned, facts_of(tiny), ["zoar", "hizoo"])
+
+
+def test_a_bad_table_of_rates_is_named_and_made_again(tiny, tuned, capsys):
+    for bad in ("", "{", "[]", "{}"):
+        tuned.write_text(bad)
+        with pytest.raises(ValueError, match=r"tuning\.json is not a table.*--tune"):
+            rates.tuned_rates(tuned, facts_of(tiny), ["zoar"])
+        rates.keep_rates(tuned, facts_of(tiny), 2, "zoar", {"chosen": 0.1, "grid": []})
+        (line,) = capsys.readouterr().out.splitlines()
+        assert str(tuned) in line and "again" in line
+        assert rates.tuned_rates(tuned, facts_of(tiny), ["zoar"]) == {"zoar": 0.1}
+
+
+def test_an_image_comes_back_from_its_digits():
+    image = np.random.default_rng(0).random((28, 28)).astype(np.float32)
+    rows = experiment.as_hex(image)
+    assert all(len(row) == 56 for row in rows)
+    np.testing.assert_allclose(plot.from_hex(rows), image, atol=0.5 / 255 + 1e-6)
 
 
 def test_rates_are_kept_beside_those_of_the_same_attacks_only(tiny, tuned):
     table = lambda: json.loads(tuned.read_text())["epsilon"]["0.3"]["methods"]  # noqa: E731
     assert set(table()) == {*attack.QUICK, "zo_sah"}
-    attack.keep_rates(tuned, facts_of(tiny), 2, "hizoo", {})
+    rates.keep_rates(tuned, facts_of(tiny), 2, "hizoo", {})
     assert set(table()) == {*attack.QUICK, "zo_sah", "hizoo"}
-    attack.keep_rates(tuned, facts_of(tiny, radius=0.2), 2, "hizoo", {})
+    rates.keep_rates(tuned, facts_of(tiny, radius=0.2), 2, "hizoo", {})
     assert set(table()) == {"hizoo"}
 
 
 def test_tuning_and_reports_share_neither_images_nor_seeds(tiny):
-    tuned_on = attack.attackable(tiny, slice(0, attack.TUNING_DIGITS), 40)
-    reported = attack.attackable(tiny, slice(attack.TUNING_DIGITS, None), 100)
+    tuned_on = attacker.attackable(tiny, slice(0, rates.TUNING_DIGITS), 40)
+    reported = attacker.attackable(tiny, slice(rates.TUNING_DIGITS, None), 100)
     assert max(tuned_on) < min(reported)
-    assert all(table["seed"] == attack.TUNING_SEED > 100 for table in TABLES["epsilon"].values())
+    assert all(table["seed"] == rates.TUNING_SEED > 100 for table in TABLES["epsilon"].values())
 
 
 def test_tuning_extends_a_grid_until_the_best_is_inside(tiny, tmp_path, monkeypatch):
@@ -212,9 +240,9 @@ def test_tuning_extends_a_grid_until_the_best_is_inside(tiny, tmp_path, monkeypa
         queries = (100 + 100 * np.abs(np.log10(np.asarray(jobs.rate) / 30))).astype(int)
         return attacker.Outcome(None, queries, queries > 0, None, None)
 
-    monkeypatch.setattr(attack, "run_attacks", best_at_30)
+    monkeypatch.setattr(rates, "run_attacks", best_at_30)
     path = tmp_path / "tuning.json"
-    attack.tune(tiny, Setting(), facts_of(tiny), path, 2, ["zoar", "zovh"])
+    rates.tune(tiny, Setting(), facts_of(tiny), path, 2, ["zoar", "zovh"])
     methods = json.loads(path.read_text())["epsilon"]["0.3"]["methods"]
     assert list(methods) == ["zoar", "zovh"]
     assert {entry["chosen"] for entry in methods.values()} == {30.0}
@@ -225,7 +253,7 @@ def test_the_margin_curve_holds_the_last_check():
     margins = np.array([[3.0, 2.0, -1.0], [5.0, 4.0, 4.0]])
     checked = np.array([[1, 10, 20], [1, 100, 100]])
     outcome = attacker.Outcome(None, None, None, margins, checked)
-    curve = attack.margin_curve(outcome, Setting(budget=200))
+    curve = experiment.margin_curve(outcome, Setting(budget=200))
     at = dict(zip(curve["queries"], curve["median"], strict=True))
     for queries, values in {1: (3, 5), 9: (3, 5), 10: (2, 5), 22: (-1, 5), 200: (-1, 4)}.items():
         nearest = max(q for q in at if q <= queries)
@@ -236,7 +264,7 @@ def test_the_margin_curve_holds_the_last_check():
 def test_a_summary_counts_by_run_and_by_queries():
     queries = np.array([400, 600, 4000, 900, 4000, 4000])
     success = np.array([True, True, False, True, False, False])
-    made = attack.summary(queries, success, np.array([0, 0, 0, 1, 1, 1]))
+    made = experiment.summary(queries, success, np.array([0, 0, 0, 1, 1, 1]))
     assert (made["attacks"], made["successes"]) == (6, 3)
     assert [row["share"] for row in made["fooled"]] == [1 / 6, 0.5, 0.5, 0.5]
     assert made["runs"] == [
@@ -247,7 +275,7 @@ def test_a_summary_counts_by_run_and_by_queries():
 
 def test_quartiles_among_failed_attacks_are_not_numbers():
     queries = np.array([10, 20, 400, 400])
-    assert attack.quartiles(queries, queries < 400) == [10, 20, None]
+    assert rates.quartiles(queries, queries < 400) == [10, 20, None]
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1.5])
@@ -267,7 +295,16 @@ def test_the_command_writes_its_files(tiny, tuned, tmp_path, monkeypatch, capsys
     options = ["--images", "3", "--budget", "48", "--tuning", str(tuned), "--out", str(tmp_path)]
     main(["attack", *options])
     content = json.loads((tmp_path / "attack.json").read_text())
-    assert set(content) == {"environment", "setting", "victim", "images", "seeds", "methods"}
+    assert set(content) == {
+        *("environment", "setting", "victim", "images", "seeds", "picture", "methods")
+    }
+    picture = content["picture"]
+    assert sorted(drawn["method"] for drawn in picture["attacks"]) == sorted(attack.QUICK)
+    row = content["methods"][0]["image"].index(picture["image"])
+    for drawn in picture["attacks"]:
+        (entry,) = [e for e in content["methods"][:5] if e["method"] == drawn["method"]]
+        assert drawn["queries"] == entry["queries_spent"][row]
+        assert all(key in attack.__doc__ for key in drawn)
     assert set(report.environment()) == set(content["environment"])
     shown = [(entry["method"], entry["control"]) for entry in content["methods"]]
     controls = [("zoar_1", True), ("zoar", True)]

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from benchmarks import drift
+from benchmarks.drift import experiment
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
-TINY = drift.Size(60, (1e-3,), (2,), ("adaptive",))
+TINY = experiment.Size(60, (1e-3,), (2,), ("adaptive",))
 
 
 def test_the_bowl_moves_with_the_queries_and_is_measured_by_distance():
-    task = drift.task_of(100)
+    task = experiment.task_of(100)
     x = task.start(jax.random.key(0))
     first, later = (float(task.measure(x, spent, 0.5)) for spent in (0, 40))
     assert first == pytest.approx(float(jnp.linalg.norm(x)), rel=1e-5)
@@ -27,20 +28,20 @@ def test_the_bowl_moves_with_the_queries_and_is_measured_by_distance():
 
 
 def test_contenders():
-    names = [(c.name, c.rule, c.history_size) for c in drift.contenders(TINY)]
+    names = [(c.name, c.rule, c.history_size) for c in experiment.contenders(TINY)]
     assert ("zoar_1", None, 1) in names
     assert ("zoar", "adaptive", 2) in names
     assert len(names) == len(set(names))
 
 
 def test_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(drift, "QUICK", TINY)
-    monkeypatch.setattr(drift, "DIMENSION", 10)
+    monkeypatch.setattr(experiment, "QUICK", TINY)
+    monkeypatch.setattr(experiment, "DIMENSION", 10)
     drift.run(argparse.Namespace(full=False, out=tmp_path))
     result = json.loads((tmp_path / "drift.json").read_text())
     assert (tmp_path / "drift.png").stat().st_size > 10_000
     assert result["dimension"] == 10
-    assert len(result["rows"]) == len(drift.contenders(TINY))
+    assert len(result["rows"]) == len(experiment.contenders(TINY))
     assert "history_size" not in result["setting"]
     table = drift.tables(result)["drift"]
     assert len(table.splitlines()) == 2 + len(result["rows"])

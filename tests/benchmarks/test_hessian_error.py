@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,27 +10,20 @@ import numpy as np
 import pytest
 
 import zovh_jax as zo
-from benchmarks import (
-    hessian_error,
-    hessian_error_plot,
-    hessian_interpolation,
-    hessian_interpolation_errors,
-    hessian_interpolation_plot,
-    hessian_layers,
-    hessian_measure,
-    hessian_newton,
-    report,
-    victim,
-)
-from benchmarks.hessian_error_tables import pick
-from benchmarks.hessian_interpolation_tables import advantage
-from benchmarks.hessian_measure import METHODS
+from benchmarks import hessian_error, readme
+from benchmarks.common import report, victim
+from benchmarks.hessian_error import experiment, interpolation, layers, measure
+from benchmarks.hessian_error.interpolation import errors, newton
+from benchmarks.hessian_error.interpolation import experiment as interpolating
+from benchmarks.hessian_error.interpolation.tables import advantage
+from benchmarks.hessian_error.measure import METHODS
+from benchmarks.hessian_error.tables import pick, slopes
 
 TINY = victim.Settings(channels=(2, 3), hidden=4, epochs=1, train_size=640)
 KEY = jax.random.key(8)
 ROW = ("sweep", "problem", "dimension", "method", "num_directions", "radius", "step")
-COMMITTED = Path(hessian_error.__file__).parent / "results" / "hessian-error.json"
-SMALL = hessian_error.Size(
+COMMITTED = readme.RESULTS / "hessian-error.json"
+SMALL = experiment.Size(
     functions=("rosenbrock",),
     dimension=8,
     seeds=2,
@@ -44,7 +36,7 @@ SMALL = hessian_error.Size(
     inverse_dimensions=(20, 40),
     inverse_counts=(3,),
     interpolation=dataclasses.replace(
-        hessian_interpolation.QUICK,
+        interpolation.QUICK,
         counts={4: (3, 10)},
         seeds=2,
         noise=(0.1,),
@@ -66,12 +58,12 @@ def cache(tmp_path_factory):
 
 @pytest.mark.usefixtures("x64")
 def test_errors_are_those_of_dense_matrices():
-    """Every estimator again by its formula, from the same directions, in numpy."""
+    """Compares with every estimator's formula in numpy, along the same directions."""
     f, d, k, rounds, mu = zo.problems.rosenbrock(), 6, 4, 3, 0.2
-    path, exact = hessian_measure.locate(f, jnp.linspace(-1, 1, d), 0.05, count=rounds)
+    path, exact = measure.locate(f, jnp.linspace(-1, 1, d), 0.05, count=rounds)
     np.testing.assert_allclose(np.linalg.norm(np.diff(path, axis=0), axis=1), 0.05, rtol=1e-9)
     counts = (*((name, k) for name in METHODS), ("s2", 2), ("cd", 1))
-    found = jax.jit(hessian_measure.errors, static_argnums=0, static_argnames="counts")(
+    found = jax.jit(measure.errors, static_argnums=0, static_argnames="counts")(
         f, path, exact, KEY, mu, counts=counts
     )
 
@@ -117,12 +109,12 @@ def test_errors_are_those_of_dense_matrices():
 
 @pytest.mark.usefixtures("x64")
 def test_interpolated_errors_are_those_of_dense_matrices():
-    """Again in numpy, from the same queries, at 3 pairs of 4."""
+    """Compares with the same in numpy, from the same queries, at 3 pairs of 4."""
     f, d, n, mu, level = zo.problems.rosenbrock(), 5, 3, 0.2, 0.7
     x = jnp.linspace(-1, 1, d)
     truth, value = np.asarray(jax.jit(jax.hessian(f))(x)), jax.jit(f)
     norm = np.linalg.norm(truth)
-    found = jax.jit(hessian_interpolation_errors.errors, static_argnums=0, static_argnames="size")(
+    found = jax.jit(errors.errors, static_argnums=0, static_argnames="size")(
         f, x, f.hessian(x), KEY, mu, np.array([[n, 0.0], [n, level]]), size=4
     )
 
@@ -216,13 +208,13 @@ def test_inner_products_and_the_inverses_gap_are_those_of_dense_matrices():
         ]
         a = zo.estimators.hessian(rounds[0], x)
         b = zo.estimators.hessian(rounds[1], x, baseline=zo.baselines.origin())
-        product = hessian_measure.inner(a, b), hessian_measure.inner(b, b)
-        return product, a.as_matrix(), b.as_matrix(), a.weights, hessian_measure.directions(a)
+        product = measure.inner(a, b), measure.inner(b, b)
+        return product, a.as_matrix(), b.as_matrix(), a.weights, measure.directions(a)
 
     products, a, b, weights, u = map(np.asarray, two_estimates())
     np.testing.assert_allclose(products, [np.sum(a * b), np.sum(b * b)], rtol=1e-10)
 
-    gap = jax.jit(lambda: hessian_measure.inverse_gap(f, x, KEY, 0.1, damping, num_directions=3))()
+    gap = jax.jit(lambda: measure.inverse_gap(f, x, KEY, 0.1, damping, num_directions=3))()
     exact = np.linalg.inv(a + damping * np.eye(d))
     curvature = damping + weights * np.sum(u**2, 1)
     diagonal = np.eye(d) / damping - (u.T * (weights / (damping * curvature))) @ u
@@ -235,17 +227,17 @@ def test_inner_products_and_the_inverses_gap_are_those_of_dense_matrices():
 @pytest.mark.usefixtures("x64")
 def test_the_bias_is_the_closed_form():
     f, x, mu = zo.problems.styblinski_tang(), jnp.linspace(-1, 1, 4), 0.2
-    measured = hessian_measure.bias(f, x, KEY, mu, num_directions=4096)
+    measured = measure.bias(f, x, KEY, mu, num_directions=4096)
     want = 6 * mu**2 * 2 / np.sqrt(f.hessian(x).squared_norm())
     assert measured == pytest.approx(want, rel=0.1)
-    zero = hessian_measure.bias(zo.problems.quadratic(9.0), x, KEY, mu, num_directions=8)
+    zero = measure.bias(zo.problems.quadratic(9.0), x, KEY, mu, num_directions=8)
     assert zero < 1e-12
 
 
 @pytest.mark.usefixtures("x64")
 def test_a_layers_hessian_is_that_of_its_loss(cache):
-    """The Gauss–Newton form against forward-over-reverse differentiation of the loss."""
-    for loss in hessian_layers.load(cache, TINY, 4, jnp.float64).values():
+    """Compares the Gauss–Newton form with forward-over-reverse differentiation of the loss."""
+    for loss in layers.load(cache, TINY, 4, jnp.float64).values():
         weights = loss.weights
         exact = loss.hessian(weights)
         gradient = jax.jit(jax.grad(lambda w, loss=loss: loss(w)))
@@ -259,18 +251,18 @@ def test_a_layers_hessian_is_that_of_its_loss(cache):
 
 
 def test_starts_are_in_the_ball():
-    x = hessian_error.in_the_ball(5000)(KEY)
+    x = measure.in_the_ball(5000)(KEY)
     assert 99 < np.linalg.norm(x) <= 100.001
 
 
 def test_run(cache, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(hessian_error, "QUICK", SMALL)
-    monkeypatch.setattr(hessian_newton, "DIMENSION", 4)
-    monkeypatch.setattr(hessian_newton, "PRECISIONS", ("float64",))
+    monkeypatch.setattr(experiment, "QUICK", SMALL)
+    monkeypatch.setattr(newton, "DIMENSION", 4)
+    monkeypatch.setattr(newton, "PRECISIONS", ("float64",))
     steep = {"steep": zo.problems.quadratic(1e4)}
-    monkeypatch.setattr(hessian_interpolation, "QUADRATICS", steep)
-    measure = hessian_error.measure
-    monkeypatch.setattr(hessian_error, "measure", lambda size, path: measure(size, path, TINY))
+    monkeypatch.setattr(interpolating, "QUADRATICS", steep)
+    whole = experiment.measure
+    monkeypatch.setattr(experiment, "measure", lambda size, path: whole(size, path, TINY))
     hessian_error.run(argparse.Namespace(full=False, out=tmp_path, cache=cache, part="all"))
     result = json.loads((tmp_path / "hessian-error.json").read_text())
     for name in ("hessian-error.png", "hessian-interpolation.png"):
@@ -294,7 +286,7 @@ def test_run(cache, tmp_path, monkeypatch, capsys):
     part = result["interpolation"]
     for key in ("errors", "noise", "exact", "newton"):
         assert all(row["q25"] <= row["median"] <= row["q75"] for row in part[key])
-        assert all(name in hessian_interpolation.__doc__ for row in part[key] for name in row)
+        assert all(name in interpolation.__doc__ for row in part[key] for name in row)
     assert max(row["most"] for row in part["exact"]) < 1e-6
     solved = pick(part["newton"], direction="newton", num_directions=12, noise=0.0)
     assert len(solved) == 1 and solved[0]["least"] > 0.99
@@ -304,10 +296,9 @@ def test_one_part_can_be_renewed(cache, tmp_path, monkeypatch):
     old = json.loads(COMMITTED.read_text())
     (tmp_path / COMMITTED.name).write_text(json.dumps(old))
     new = old["interpolation"] | {"settings": old["interpolation"]["settings"] | {"seeds": 99}}
-    monkeypatch.setattr(hessian_error, "measure_interpolation", lambda size, layers: new)
-    monkeypatch.setattr(hessian_layers, "load", lambda *args: {})
-    for plot in (hessian_error_plot, hessian_interpolation_plot):
-        monkeypatch.setattr(plot, "save", lambda *args: None)
+    monkeypatch.setattr(experiment, "measure_interpolation", lambda size, layers: new)
+    monkeypatch.setattr(layers, "load", lambda *args: {})
+    monkeypatch.setattr(hessian_error, "PICTURES", {})
     hessian_error.run(
         argparse.Namespace(full=True, out=tmp_path, cache=cache, part="interpolation")
     )
@@ -316,27 +307,27 @@ def test_one_part_can_be_renewed(cache, tmp_path, monkeypatch):
 
 def test_the_committed_result_is_a_full_one():
     result = json.loads(COMMITTED.read_text())
-    full = dataclasses.asdict(hessian_error.FULL)
+    full = dataclasses.asdict(experiment.FULL)
     for name in ("dimension", "seeds", "sweep_seeds"):
         assert result["settings"][name] == full[name]
     assert hessian_error.tables(result)
-    again = hessian_error.slopes(result["errors"], result["bias"], result["inverses"])
+    again = slopes(result["errors"], result["bias"], result["inverses"])
     for line, fitted in zip(result["slopes"], again, strict=True):
         assert line == fitted | {"slope": pytest.approx(line["slope"])}
 
 
 def test_the_committed_interpolation_is_a_full_one_and_shows_what_it_should():
-    part, full = json.loads(COMMITTED.read_text())["interpolation"], hessian_interpolation.FULL
+    part, full = json.loads(COMMITTED.read_text())["interpolation"], interpolation.FULL
     for name in ("seeds", "layer_seeds", "exact_seeds", "newton_seeds"):
         assert part["settings"][name] == getattr(full, name)
     automatic = pick(part["errors"], method="interpolated_auto")
-    assert {row["problem"] for row in automatic} == {*full.functions, *hessian_layers.LAYERS}
+    assert {row["problem"] for row in automatic} == {*full.functions, *layers.LAYERS}
     # The kinks of the first layer's relus are no Hessian's curvature: the one exception.
     assert max(row["of_prior"] for row in automatic if row["problem"] != "conv1") <= 1.02
     for name in full.functions:
         assert advantage(pick(part["errors"], problem=name, dimension=5000)) >= 100
     assert max(row["most"] for row in part["exact"]) <= 1e-6
     assert max(row["of_bound"] for row in pick(part["noise"], method="interpolated_auto")) < 1
-    newton = pick(part["newton"], num_directions=250, noise=0.0)
-    assert min(row["least"] for row in pick(newton, direction="newton")) >= 0.99
-    assert max(row["most"] for row in pick(newton, direction="zovh")) < 0
+    cosines = pick(part["newton"], num_directions=250, noise=0.0)
+    assert min(row["least"] for row in pick(cosines, direction="newton")) >= 0.99
+    assert max(row["most"] for row in pick(cosines, direction="zovh")) < 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import zovh_jax as zo
-from benchmarks.methods import BASELINES, CONTROLS, METHODS, Setting, gradient, zovh
+from benchmarks.common.methods import BASELINES, CONTROLS, METHODS, Setting, gradient, zovh
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 EVERY = METHODS | {f"gradient, {name}": gradient(b, "") for name, b in BASELINES.items()}

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks import newton
+from benchmarks.newton import experiment
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
-TINY = newton.Size(
+TINY = experiment.Size(
     gap_dimension=12,
     gap_budget=400,
     conditions=(1e1,),
@@ -25,10 +26,10 @@ TINY = newton.Size(
 
 
 def test_what_it_writes_and_prints(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(newton, "QUICK", TINY)
-    monkeypatch.setattr(newton, "NEWTONS", ("scalar_newton",))
-    one = newton.quadratics((1e1,), 12)
-    monkeypatch.setattr(newton, "quadratics", lambda *_: dict(list(one.items())[:1]))
+    monkeypatch.setattr(experiment, "QUICK", TINY)
+    monkeypatch.setattr(experiment, "NEWTONS", ("scalar_newton",))
+    one = experiment.quadratics((1e1,), 12)
+    monkeypatch.setattr(experiment, "quadratics", lambda *_: dict(list(one.items())[:1]))
     newton.run(argparse.Namespace(full=False, out=tmp_path))
     result = json.loads((tmp_path / "newton.json").read_text())
     printed = capsys.readouterr().out
@@ -44,15 +45,15 @@ def test_what_it_writes_and_prints(tmp_path, monkeypatch, capsys):
 
 
 def test_score_is_the_queries_to_the_gap():
-    task = newton.reaching(lambda x: jnp.sum(x**2), TINY)
+    task = experiment.reaching(lambda x: jnp.sum(x**2), TINY)
     values = np.geomspace(1, 1e-4, len(task.queries))
-    reached = task.queries[np.argmax(values <= newton.FRACTION)]
+    reached = task.queries[np.argmax(values <= experiment.FRACTION)]
     assert task.score(values) == reached
     assert task.score(np.geomspace(1, 0.1, len(task.queries))) == pytest.approx(3 * TINY.gap_budget)
 
 
 def test_spiked_quadratic_has_the_eigenvalues_it_says(x64):
-    hessian = jax.hessian(newton.spiked(30, jax.random.key(0)))(jnp.zeros(30))
+    hessian = jax.hessian(experiment.spiked(30, jax.random.key(0)))(jnp.zeros(30))
     found = np.linalg.eigvalsh(hessian)
     np.testing.assert_allclose(found[:20], 1)
-    np.testing.assert_allclose(found[20:], np.geomspace(1e2, 1e4, newton.NUM_SPIKES))
+    np.testing.assert_allclose(found[20:], np.geomspace(1e2, 1e4, experiment.NUM_SPIKES))

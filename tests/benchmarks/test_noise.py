@@ -10,13 +10,14 @@ import pytest
 
 import zovh_jax as zo
 from benchmarks import noise
+from benchmarks.noise import experiment
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
-TINY = noise.Size(10, 60, ("rosenbrock",), (0.0, 0.1), ("zoar_1",))
+TINY = experiment.Size(10, 60, ("rosenbrock",), (0.0, 0.1), ("zoar_1",))
 
 
 def test_what_is_noisy_and_what_is_not():
-    task = noise.task_of(zo.problems.quadratic(), "additive", TINY)
+    task = experiment.task_of(zo.problems.quadratic(), "additive", TINY)
     x, key = jnp.ones(10), jax.random.key(0)
     values = np.asarray([task.query(x, jax.random.fold_in(key, i), 0, 2.0) for i in range(200)])
     assert values.mean() == pytest.approx(5.0, abs=5 * 2 / 200**0.5)
@@ -27,7 +28,7 @@ def test_what_is_noisy_and_what_is_not():
 
 
 def test_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(noise, "QUICK", TINY)
+    monkeypatch.setattr(experiment, "QUICK", TINY)
     noise.run(argparse.Namespace(full=False, out=tmp_path))
     result = json.loads((tmp_path / "noise.json").read_text())
     assert (tmp_path / "noise.png").stat().st_size > 10_000

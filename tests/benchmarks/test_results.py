@@ -1,14 +1,15 @@
 """Committed results: the pages quote them to the letter, and their summaries follow from them."""
 
-import importlib
 import json
 import re
 
 import numpy as np
 import pytest
 
-from benchmarks import attack, readme
-from benchmarks.__main__ import CASES
+from benchmarks import readme
+from benchmarks.__main__ import CASES, package
+from benchmarks.attack import experiment, rates
+from benchmarks.attack.plot import from_hex
 
 RESULTS = {
     path.stem: json.loads(path.read_text()) for path in sorted(readme.RESULTS.glob("*.json"))
@@ -50,8 +51,8 @@ def test_every_result_is_quoted_and_pictured(case):
 @pytest.mark.parametrize("case", REPORTED)
 def test_every_result_names_its_machine_and_versions(case):
     assert {"python", "jax", "zovh_jax", "cpu", "device"} <= set(RESULTS[case]["environment"])
-    module = importlib.import_module(f"benchmarks.{case.replace('-', '_')}")
-    undocumented = [key for key in RESULTS[case] if key not in module.__doc__]
+    documented = package(case).__doc__
+    undocumented = [key for key in RESULTS[case] if key not in documented]
     assert not undocumented
 
 
@@ -95,17 +96,33 @@ def test_the_attacks_summaries_follow_from_the_attacks():
     result = RESULTS["attack"]
     for entry in result["methods"]:
         queries, success = np.asarray(entry["queries_spent"]), np.asarray(entry["success"])
-        summary = attack.summary(queries, success, np.asarray(entry["seed"]))
+        summary = experiment.summary(queries, success, np.asarray(entry["seed"]))
         assert {key: entry[key] for key in summary} == summary
         assert len(queries) == result["images"] * len(result["seeds"])
         assert queries.max() <= result["setting"]["budget"]
 
 
+def test_the_attacks_picture_is_of_one_of_them():
+    result = RESULTS["attack"]
+    entries = {entry["method"]: entry for entry in result["methods"] if not entry["control"]}
+    picture = result["picture"]
+    original = from_hex(picture["pixels"])
+    for attack in picture["attacks"]:
+        entry, adversarial = entries[attack["method"]], from_hex(attack["adversarial"])
+        at = entry["image"].index(picture["image"])
+        assert entry["queries_spent"][at] == attack["queries"]
+        assert entry["label_true"][at] == picture["label_true"]
+        if entry["success"][at]:
+            assert attack["predicted"] == (picture["label_true"] + 1) % 10
+        # A level of grey is 1/255, and both images are rounded to it.
+        assert np.abs(adversarial - original).max() <= result["setting"]["epsilon"] + 2 / 255
+
+
 def test_the_attacks_used_the_tuned_rates():
     result = RESULTS["attack"]
     names = [entry["method"] for entry in result["methods"] if not entry["control"]]
-    rates = attack.tuned_rates(readme.RESULTS / "attack_tuning.json", result, names)
-    assert rates == {
+    found = rates.tuned_rates(readme.RESULTS / "attack_tuning.json", result, names)
+    assert found == {
         entry["method"]: entry["learning_rate"]
         for entry in result["methods"]
         if not entry["control"]

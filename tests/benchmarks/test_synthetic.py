@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import synthetic
-from benchmarks.methods import BASELINES, METHODS
-from benchmarks.report import number
-from benchmarks.synthetic import curved
+from benchmarks.common.methods import BASELINES, METHODS
+from benchmarks.common.report import number
+from benchmarks.synthetic import experiment
+from benchmarks.synthetic.experiment import curved
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 TINY = dataclasses.replace(
-    synthetic.QUICK,
+    experiment.QUICK,
     dimension=20,
     budget=60,
     long_budget=90,
@@ -33,12 +34,12 @@ TINY = dataclasses.replace(
 @pytest.fixture(scope="module")
 def result(fast_compilation):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "BASELINES", {"origin": BASELINES["origin"]})
-        patch.setattr(synthetic, "OF_RADIUS", ("zo_sgd",))
+        patch.setattr(experiment, "BASELINES", {"origin": BASELINES["origin"]})
+        patch.setattr(experiment, "OF_RADIUS", ("zo_sgd",))
         patch.setattr(
-            synthetic, "curved", lambda conditions: dict([*curved(conditions).items()][:1])
+            experiment, "curved", lambda conditions: dict([*curved(conditions).items()][:1])
         )
-        return synthetic.experiments(TINY)
+        return experiment.measure(TINY)
 
 
 def test_every_number_is_there(result):
@@ -102,12 +103,12 @@ def test_curved_problems_have_the_condition_they_are_named_for():
 
 
 def test_full_has_every_method():
-    assert synthetic.FULL.methods == tuple(METHODS)
-    assert set(synthetic.PAPERS) <= set(METHODS)
+    assert experiment.FULL.methods == tuple(METHODS)
+    assert set(experiment.PAPERS) <= set(METHODS)
 
 
 def test_run(tmp_path, monkeypatch, capsys, result):
-    monkeypatch.setattr(synthetic, "experiments", lambda size: result)
+    monkeypatch.setattr(experiment, "measure", lambda size: result)
     synthetic.run(argparse.Namespace(full=False, out=tmp_path))
     assert json.loads((tmp_path / "synthetic.json").read_text()) == result
     assert (tmp_path / "synthetic.png").stat().st_size > 10_000

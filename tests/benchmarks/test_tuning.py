@@ -10,16 +10,13 @@ import optax
 import pytest
 
 import zovh_jax as zo
-from benchmarks import tuning
-from benchmarks.methods import METHODS, Setting
-from benchmarks.tuning import LANES, Runs, Task, Trial, each, runner, spread, tune
+from benchmarks.common import grid, tuning
+from benchmarks.common.methods import METHODS, Setting
+from benchmarks.common.tuning import LANES, Runs, Task, Trial, each, runner, spread, tune
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 D = 5
-
-
-def bowl(x):
-    return 0.5 * jnp.sum(jnp.square(x))
+bowl = zo.problems.quadratic()
 
 
 def task(budget=50, checkpoints=4, **changes):
@@ -68,7 +65,7 @@ def test_pairs_keep_their_order_whatever_the_lanes():
 
 
 def test_steps_see_the_level_the_queries_spent_and_new_keys():
-    """The objective leaks what it gets into a value that moves the parameters measurably."""
+    # The objective leaks what it gets into a value that moves the parameters measurably.
     told = task(
         budget=12,
         checkpoints=3,
@@ -91,7 +88,7 @@ def test_steps_see_the_level_the_queries_spent_and_new_keys():
 
 
 def as_runs(finals):
-    """From a start at 99."""
+    """Runs from a start at 99 to these values."""
     values = np.stack([np.full(len(finals), 99.0), finals], 1)
     return Runs(values, np.zeros(len(finals)), ~(finals <= 99))
 
@@ -146,7 +143,7 @@ def test_a_method_that_only_gets_worse_is_left_at_the_edge():
 
     found = tune(task(), hopeless, centre=0, level=0.0, seeds=1)
     assert not found["interior"]
-    assert len(found["grid"]) <= tuning.LONGEST_GRID + 5
+    assert len(found["grid"]) <= grid.LONGEST + 5
 
 
 def test_reported_runs_have_their_own_seeds():

@@ -12,6 +12,7 @@ import numpy as np
 
 from zovh_jax import _random
 from zovh_jax._program import draw_once, uniform_programs
+from zovh_jax._rows import gram_of
 from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
 from zovh_jax._types import Leaves, PyTree
 
@@ -303,10 +304,7 @@ def _orthogonalise(rows: Leaves, size: int) -> Leaves:
     """
     k = rows[0].shape[0]
     for attempt in range(4):
-        gram = jnp.zeros((k, k), scalar_dtype())
-        for leaf in rows:
-            terms = jnp.einsum("i...,j...->ij", leaf, leaf, precision="highest")
-            gram = gram + terms.astype(gram.dtype)
+        gram = sum((gram_of(leaf, leaf) for leaf in rows), jnp.zeros((k, k), scalar_dtype()))
         eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in rows)
         shift = 10 * eps * jnp.trace(gram) if attempt < 2 else 0.0
         factor = jnp.linalg.cholesky(gram + shift * jnp.eye(k, dtype=gram.dtype))
@@ -314,8 +312,7 @@ def _orthogonalise(rows: Leaves, size: int) -> Leaves:
             factor, jnp.eye(k, dtype=gram.dtype), lower=True
         )
         rows = [
-            jnp.einsum("ij,j...->i...", inverse.astype(leaf.dtype), leaf, precision="highest")
-            for leaf in rows
+            jnp.tensordot(inverse.astype(leaf.dtype), leaf, 1, precision="highest") for leaf in rows
         ]
     return [leaf * jnp.asarray(math.sqrt(size), leaf.dtype) for leaf in rows]
 

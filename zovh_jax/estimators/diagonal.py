@@ -5,10 +5,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from zovh_jax._rows import gram_of, row_products, row_sum
 from zovh_jax._types import PyTree
 from zovh_jax.estimators.least_change import Ridge, check_pairs, check_ridge, fit, mean_curvature
 from zovh_jax.estimators.weights import curvatures
-from zovh_jax.plan import gram_of, row_products, row_sum
 from zovh_jax.queries import Queries, check_params
 
 

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from zovh_jax._rows import row_sum
 from zovh_jax._types import Schedule
 from zovh_jax.baselines import Baseline, origin
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators.gradient import gradient_coefficients
 from zovh_jax.evaluators import Evaluator, vmapped
-from zovh_jax.plan import row_sum
 from zovh_jax.queries import Queries, check_params
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._rounds import Rounds, finite_or_zero, transformation

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from zovh_jax._rows import row_products
 from zovh_jax._tree import Layout, norm, scale
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.baselines import origin
@@ -22,7 +23,7 @@ from zovh_jax.directions import Directions, Explicit, Masked, Scaled, hadamard, 
 from zovh_jax.directions.families import as_family
 from zovh_jax.estimators.weights import usable
 from zovh_jax.evaluators import Evaluator, vmapped
-from zovh_jax.plan import Plan, row_products
+from zovh_jax.plan import Plan
 from zovh_jax.stencils import forward
 from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero, transformation
 from zovh_jax.transforms.newton.halves import Either, Halves

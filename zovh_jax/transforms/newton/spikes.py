@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from zovh_jax._rows import gram_of
 from zovh_jax._tree import Layout, scalar_dtype
 from zovh_jax._types import Leaves
 from zovh_jax.directions import Directions, Wrapper
-from zovh_jax.plan import gram_of
 from zovh_jax.queries import Queries
 
 KEPT = 0.9

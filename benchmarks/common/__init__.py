@@ -1,0 +1,1 @@
+"""What several cases share: methods, learning rates, reports, pictures, the cache, the victim."""

@@ -1,0 +1,277 @@
+"""Runs of a method for a number of queries, and the search for its learning rate.
+
+A run takes steps until the next one might exceed the queries allowed, whatever a step costs, and
+notes the value at the parameters on the way; noting is free, as it tells the method nothing.
+
+Learning rates are tried on a grid of half decades that grows until the best is inside it, then at
+the quarter decades on both sides of the best. The score is the mean over the tuning seeds of what
+`Task.score` makes of a run, infinite if any of the runs diverged, there or at a smaller rate.
+Reported runs have other seeds.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import zovh_jax as zo
+from benchmarks.common import report
+from benchmarks.common.grid import Grid
+from benchmarks.common.methods import Method, Setting
+from benchmarks.common.steps import stepping
+
+SEEDS = (0, 1, 2)
+"""Seeds of the reported runs."""
+LANES = 3
+"""Runs that are compiled together."""
+
+
+def tuning_seeds(count: int = 1) -> list[int]:
+    """Seeds that no reported run has."""
+    return list(range(1000, 1000 + count))
+
+
+def facts(setting: Setting, num_tuning_seeds: int = 1) -> dict[str, Any]:
+    """What the JSON file says about the circumstances of tuned and reported runs."""
+    return {
+        "environment": report.environment(),
+        "setting": dataclasses.asdict(setting),
+        "seeds": list(SEEDS),
+        "tuning_seeds": tuning_seeds(num_tuning_seeds),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a run is about.
+
+    Attributes:
+      query: value at (params, key, queries spent before this step, level): what the method gets.
+      measure: value at (params, queries spent, level): what is noted, without noise.
+      start: parameters from a key.
+      dimension: d.
+      curvature: a typical eigenvalue of the Hessian, to start the grid of learning rates.
+      budget: queries a run may spend.
+      checkpoints: how many times a run notes the value, the start not counted.
+      score: of the noted values, [checkpoints + 1]; smaller is better.
+      worst: from the first value and the level: a run that ends above this has diverged.
+    """
+
+    query: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+    measure: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    start: Callable[[jax.Array], jax.Array]
+    dimension: int
+    curvature: float
+    budget: int
+    checkpoints: int = 50
+    score: Callable[[np.ndarray], float] = lambda values: float(values[-1])
+    worst: Callable[[Any, float], Any] = lambda first, level: first
+
+    @property
+    def queries(self) -> np.ndarray:
+        """Queries at the checkpoints, the start included."""
+        return np.round(np.linspace(0, self.budget, self.checkpoints + 1)).astype(int)
+
+
+def of_problem(problem: zo.problems.Problem, dimension: int, **facts) -> Task:
+    """The task of minimising a test function from its papers' start."""
+    at_start = problem.hessian(problem.start(dimension))
+    return Task(
+        lambda x, key, spent, level: problem(x),
+        lambda x, spent, level: problem(x),
+        lambda key: problem.start(dimension, key),
+        dimension=dimension,
+        curvature=float(jnp.abs(at_start.trace())) / dimension,
+        **facts,
+    )
+
+
+@dataclasses.dataclass
+class Runs:
+    """Outcomes of some runs.
+
+    Attributes:
+      values: what was noted, [runs, checkpoints + 1].
+      spent: queries spent at the end, [runs].
+      diverged: which runs ended above the worst that the task allows, or on no number, [runs].
+    """
+
+    values: np.ndarray
+    spent: np.ndarray
+    diverged: np.ndarray
+
+
+def runner(method: Method, setting: Setting, task: Task) -> Callable[..., Runs]:
+    """A function of (seeds, rates, level) that makes a run for each pair, `LANES` at a time.
+
+    ``level`` is passed on to the task: of noise, of speed.
+    """
+    most = method.queries(setting)
+
+    def run(seed, rate, level):
+        key = jax.random.key(seed)
+        start_key, method_key, noise_key = jax.random.split(key, 3)
+        optimizer = method.make(rate, method_key, setting)
+        params = task.start(start_key)
+
+        def affordable(carry, allowed):
+            _, state = carry
+            return zo.num_queries(state) + most <= allowed
+
+        def step(carry):
+            spent = zo.num_queries(carry[1])
+            key = jax.random.fold_in(noise_key, spent)
+            return stepping(optimizer, lambda x: task.query(x, key, spent, level))(carry)
+
+        def until(carry, allowed):
+            carry = jax.lax.while_loop(lambda c: affordable(c, allowed), step, carry)
+            answer = method.output(*carry)
+            return carry, task.measure(answer, zo.num_queries(carry[1]), level)
+
+        first = task.measure(params, jnp.zeros((), jnp.int32), level)
+        carry = params, optimizer.init(params)
+        (_, state), values = jax.lax.scan(until, carry, jnp.asarray(task.queries[1:]))
+        return jnp.append(first, values), zo.num_queries(state)
+
+    lanes = jax.jit(jax.vmap(run, in_axes=(0, 0, None)))
+
+    def runs(seeds: Sequence[int], rates: Sequence[float], level: float = 0.0) -> Runs:
+        values, spent = in_blocks(lanes, seeds, rates, level)
+        good = values[:, -1] <= task.worst(values[:, 0], level)
+        return Runs(values.astype(float), spent, ~(good & np.isfinite(values[:, -1])))
+
+    return runs
+
+
+def in_blocks(
+    lanes: Callable, seeds: Sequence[int], rates: Sequence[float], level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What ``lanes`` returns for these seeds and rates, of which it takes `LANES` at a time."""
+    pairs = list(zip(seeds, rates, strict=True))
+    pairs += pairs[-1:] * (-len(pairs) % LANES)
+    seed, rate = np.asarray(pairs).T
+    blocks = [
+        lanes(
+            jnp.asarray(seed[i : i + LANES], jnp.uint32),
+            jnp.asarray(rate[i : i + LANES], jnp.float32),
+            jnp.asarray(level, jnp.float32),
+        )
+        for i in range(0, len(pairs), LANES)
+    ]
+    values, spent = zip(*blocks, strict=True)
+    return np.concatenate(values)[: len(seeds)], np.concatenate(spent)[: len(seeds)]
+
+
+def tune(
+    task: Task, run: Callable[..., Runs], centre: int, level: float, seeds: int
+) -> dict[str, Any]:
+    """The learning rate that does best, from a grid that starts at a half decade.
+
+    Returns:
+      ``learning_rate``; ``interior``, whether rates on both sides of it were tried and are worse;
+      ``grid``, a list of {rate, score, diverged} with a score of None where a run diverged.
+    """
+
+    def attempt(quarters: list[int]) -> dict[int, dict[str, Any]]:
+        rates = [10 ** (i / 4) for i in quarters]
+        of_seeds = np.tile(tuning_seeds(seeds), len(quarters))
+        outcome = run(of_seeds, np.repeat(rates, seeds), level)
+        values = np.split(outcome.values, len(quarters))
+        diverged = np.split(outcome.diverged, len(quarters))
+        return {
+            i: {
+                "rate": tidy(rate),
+                "score": math.inf if bad.any() else float(np.mean([task.score(c) for c in curves])),
+                "diverged": int(bad.sum()),
+            }
+            for i, rate, curves, bad in zip(quarters, rates, values, diverged, strict=True)
+        }
+
+    grid = Grid(attempt, "score")
+    # Three rates at a time, as so many runs are compiled together.
+    grid.grow(2 * centre, spacing=2, ahead=LANES)
+    best = grid.best
+    grid.add([best - 1, best + 1])
+    return {
+        "learning_rate": grid.rows[grid.best]["rate"],
+        "interior": grid.interior,
+        "grid": [{**row, "score": finite(row["score"])} for row in grid.in_order],
+    }
+
+
+class Trial:
+    """A method on a task: compiled once, tuned and run at any level.
+
+    Args:
+      method, setting, task: what to run.
+    """
+
+    def __init__(self, method: Method, setting: Setting, task: Task):
+        self.task = task
+        self.run = runner(method, setting, task)
+        self.tuned = method.tuned
+        self.centre = method.centre(setting, task.dimension, task.curvature)
+        self.facts = {"label": method.label, "queries_per_step": method.queries(setting)}
+
+    def measure(
+        self,
+        seeds: Sequence[int],
+        *,
+        level: float = 0.0,
+        learning_rate: float | None = None,
+        num_tuning_seeds: int = 1,
+        curve: bool = True,
+    ) -> dict[str, Any]:
+        """Tunes, unless told a rate or there is none; runs on these seeds, and sums up.
+
+        Returns:
+          ``label``; ``queries_per_step``, at most; what `tune` returns (``learning_rate`` alone,
+          if given, null if there is none); of the runs ``queries_spent`` at most, ``diverged``, how
+          many; ``score`` and ``final``, {median, least, most, each} over the seeds (null for a run
+          that is not a number); ``curve``, {queries, median, least, most}.
+        """
+        entry: dict[str, Any] = {"learning_rate": learning_rate}
+        if learning_rate is None and self.tuned:
+            entry = tune(self.task, self.run, self.centre, level, num_tuning_seeds)
+        outcome = self.run(list(seeds), [entry["learning_rate"] or 1.0] * len(seeds), level)
+        scores = np.asarray([self.task.score(values) for values in outcome.values])
+        entry |= {
+            "queries_spent": int(outcome.spent.max()),
+            "diverged": int(outcome.diverged.sum()),
+            "score": each(scores),
+            "final": each(outcome.values[:, -1]),
+        }
+        if curve:
+            bands = spread(outcome.values.T)
+            entry["curve"] = {"queries": self.task.queries.tolist()} | {
+                name: [finite(v) for v in values] for name, values in bands.items()
+            }
+        return self.facts | entry
+
+
+def spread(values: np.ndarray) -> dict[str, np.ndarray]:
+    """Median, least and most along the last axis; a run that is not a number counts as infinite."""
+    values = np.where(np.isnan(values), np.inf, values)
+    # Of two middle ones the upper: their mean says nothing where it is infinite.
+    middle = np.sort(values, axis=-1)[..., values.shape[-1] // 2]
+    return {"median": middle, "least": values.min(-1), "most": values.max(-1)}
+
+
+def each(values: np.ndarray) -> dict[str, Any]:
+    """The spread of one number a run, and the numbers."""
+    summary = {name: finite(value) for name, value in spread(values).items()}
+    return {**summary, "each": [finite(v) for v in values]}
+
+
+def finite(value: Any) -> float | None:
+    """A number that JSON can hold, to six digits, or None."""
+    return tidy(float(value)) if np.isfinite(value) else None
+
+
+def tidy(value: float) -> float:
+    """The number to six significant digits."""
+    return float(f"{value:.6g}")

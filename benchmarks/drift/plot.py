@@ -1,0 +1,73 @@
+"""The picture of the drift case."""
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common.plots import legend_beside, plt
+
+COLOURS = ("#4477aa", "#228833", "#cc3311", "#ddaa33")
+DASHES = ("--", ":", "-.")
+
+
+def figure_of(result: dict[str, Any]) -> Any:
+    """Tracking error over the number of rounds, a panel for each speed, a line for each rule."""
+    rows = result["rows"]
+    speeds = list(dict.fromkeys(row["speed"] for row in rows))
+    across = min(2, len(speeds))
+    down = -(-len(speeds) // across)
+    figure, panels = plt.subplots(
+        down,
+        across,
+        figsize=(5 * across + 2, 3.6 * down),
+        dpi=110,
+        layout="constrained",
+        squeeze=False,
+    )
+    for ax, speed in zip(panels.ravel(), speeds, strict=False):
+        draw(ax, [row for row in rows if row["speed"] == speed])
+        ax.set_title(f"the minimiser moves {speed:g} a query", fontsize=10)
+    for ax in panels[-1]:
+        ax.set_xlabel("rounds N")
+    for ax in panels[:, 0]:
+        ax.set_ylabel("tracking error: mean ‖θ − θ*‖")
+    legend_beside(figure, panels[0, 0])
+    return figure
+
+
+def draw(ax, rows):
+    """Draws one speed: rules of reuse as lines over N, from ZoAR without reuse; others as points.
+
+    Methods that reuse nothing are levels; a cross at the top marks runs that diverged.
+    """
+    reused = [row for row in rows if row["method"] == "zoar"]
+    (alone,) = [row for row in rows if row["method"] == "zoar_1"]
+    top = 1.25 * max(row["score"]["median"] for row in rows if not row["diverged"])
+    labels = list(dict.fromkeys(row["label"] for row in reused))
+    for i, (label, colour) in enumerate(zip(labels, COLOURS, strict=False)):
+        line = [alone, *(row for row in reused if row["label"] == label)]
+        lost = np.asarray([row["diverged"] > 0 for row in line])
+        middle, low, high = (
+            np.asarray([np.nan if row["diverged"] else row["score"][key] for row in line])
+            for key in ("median", "least", "most")
+        )
+        # Shifted a little, so that they do not hide each other.
+        where = np.asarray([row["history_size"] for row in line]) * 1.05 ** (i - 1.5)
+        mark = {"color": colour, "marker": "os^D"[i], "capsize": 2}
+        ax.errorbar(where, middle, (middle - low, high - middle), label=label, **mark)
+        ax.plot(where[lost], np.full(lost.sum(), 0.97 * top), "x", color=colour, markersize=8)
+    for row, marker in zip((r for r in rows if r["method"] == "zovh"), ("*", "P"), strict=False):
+        place = 0.97 * top if row["diverged"] else row["score"]["median"]
+        shape = {"marker": "x" if row["diverged"] else marker, "markersize": 9}
+        where = 1.13 * row["history_size"]
+        ax.plot(where, place, color="#aa3377", linestyle="", **shape)
+        ax.plot([], [], marker, color="#aa3377", markersize=9, label=row["label"])
+    others = [row for row in rows if row["method"] not in ("zoar", "zoar_1", "zovh")]
+    for row, dashes in zip(others, DASHES, strict=False):
+        height = top if row["diverged"] else row["score"]["median"]
+        ax.axhline(height, color="#888888", linestyle=dashes, label=row["label"])
+    ax.plot([], [], "kx", markersize=8, linestyle="", label="diverged")
+    sizes = sorted({1, *(row["history_size"] for row in reused)})
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(sizes, sizes)
+    ax.set_ylim(0, top)

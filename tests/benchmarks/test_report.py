@@ -1,0 +1,56 @@
+"""What every case ends with: tables, a JSON file, pictures; and pictures drawn anew."""
+
+import json
+import shutil
+
+import pytest
+
+from benchmarks import readme
+from benchmarks.__main__ import CASES, main, package
+from benchmarks.common import plots, report
+
+
+def figure_of(result):
+    figure, ax = plots.plt.subplots()
+    ax.plot(result["numbers"])
+    return figure
+
+
+def test_finish_writes_prints_and_draws(tmp_path, capsys):
+    result = {"numbers": [1, 2]}
+    report.finish("case", result, lambda r: {"a_b": str(r)}, {"drawn": figure_of}, tmp_path / "new")
+    assert json.loads((tmp_path / "new" / "case.json").read_text()) == result
+    assert (tmp_path / "new" / "drawn.png").read_bytes()[:4] == b"\x89PNG"
+    printed = capsys.readouterr().out
+    for text in ("a b", str(result), "case.json", "drawn.png"):
+        assert text in printed
+    assert not plots.plt.get_fignums()
+
+
+def test_numbers_outlive_a_picture_that_fails(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        report.finish("case", {"a": 1}, lambda r: {}, {"bad": lambda r: 1 / 0}, tmp_path)
+    assert report.read("case", tmp_path) == {"a": 1}
+
+
+def test_a_result_that_json_cannot_hold_leaves_the_old_one(tmp_path):
+    report.write_json(tmp_path / "case.json", {"a": 1})
+    with pytest.raises(ValueError):
+        report.write_json(tmp_path / "case.json", {"a": float("nan")})
+    assert report.read("case", tmp_path) == {"a": 1}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_case_redraws_its_committed_pictures(case, tmp_path, capsys):
+    shutil.copy(readme.RESULTS / f"{case}.json", tmp_path)
+    main([case, "--redraw", "--out", str(tmp_path)])
+    names = {f"{name}.png" for name in package(case).PICTURES}
+    assert {path.name for path in tmp_path.glob("*.png")} == names
+    assert all((readme.RESULTS / name).exists() for name in names)
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in names)
+
+
+def test_redrawing_without_a_result_says_what_to_do(tmp_path):
+    with pytest.raises(ValueError, match=r"folder with drift\.json.*run the case first"):
+        main(["drift", "--redraw", "--out", str(tmp_path)])

@@ -1,0 +1,115 @@
+"""How arrays are laid out over devices: by XLA (Auto meshes), by type (Explicit), by shard_map."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.shard_alike import shard_alike
+
+from zovh_jax._types import PyTree
+
+
+def explicit_sharding(leaf: Any) -> Any:
+    """The sharding that is part of an array's type; None where there is none."""
+    if not isinstance(leaf, jax.Array) or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+        return None
+    sharding = jax.typeof(leaf).sharding
+    if sharding.mesh.empty or all(axis is None for axis in sharding.spec):
+        return None
+    # An array that is not traced has its devices too, without which nothing can be made like it.
+    return leaf.sharding if hasattr(leaf, "sharding") else sharding
+
+
+def is_split(x: jax.Array) -> bool:
+    """Whether an array's type says that it is split over an Explicit mesh."""
+    return explicit_sharding(x) is not None
+
+
+def spread(sharding: Any, num_axes: int) -> Any:
+    """The sharding with as many more leading axes, over which nothing is split."""
+    if sharding is None or not num_axes:
+        return sharding
+    spec = jax.sharding.PartitionSpec(*[None] * num_axes, *sharding.spec)
+    return jax.sharding.NamedSharding(sharding.mesh, spec)
+
+
+def alike(tree: PyTree, like: PyTree) -> PyTree:
+    """The tree, laid out over the devices as another one is; numbers don't change.
+
+    Nothing ties random numbers to the parameters that they are for: unless told, XLA may give each
+    device all of them.
+    """
+    return tree if jax.device_count() == 1 else jax.tree.map(_tied, tree, like)
+
+
+def _tied(x: jax.Array, like: jax.Array) -> jax.Array:
+    """The array, laid out as another one is; on an Explicit mesh its type says so already."""
+    mesh = jax.typeof(like).sharding.mesh
+    automatic = mesh.empty or mesh.are_all_axes_auto
+    return shard_alike(like, x)[1] if automatic and x.shape == jnp.shape(like) else x
+
+
+def placed_with(state: PyTree, params: PyTree) -> PyTree:
+    """A new state, on the devices of params: what is like a parameter is laid out as it is.
+
+    A leaf of the state is like a parameter if it has its shape, perhaps after leading axes. Of
+    several such parameters the one at the same place in its tree counts. On an Explicit mesh all
+    else is put on every device, as an array's type, which includes the mesh, must not change later.
+    """
+    if jax.device_count() == 1:
+        return state
+    arrays = [x for x in jax.tree_util.tree_leaves_with_path(params) if isinstance(x[1], jax.Array)]
+
+    def place(path, leaf):
+        suffix = jax.tree_util.keystr(path)
+        same = [
+            (suffix.endswith(jax.tree_util.keystr(at)), x)
+            for at, x in arrays
+            if x.ndim and jnp.shape(leaf)[-x.ndim :] == x.shape
+        ]
+        if not same:
+            return leaf
+        like = max(same, key=lambda pair: pair[0])[1]
+        tie = lambda row: _tied(row, like)  # noqa: E731
+        for _ in range(leaf.ndim - like.ndim):
+            tie = jax.vmap(tie)
+        return tie(leaf)
+
+    state = jax.tree_util.tree_map_with_path(place, state)
+    split = [x for _, x in arrays if is_split(x)]
+    if not split:
+        return state
+    return jax.tree.map(lambda x: on_mesh_of(x, split[0]), state)
+
+
+def on_mesh_of(x: jax.Array, other: jax.Array) -> jax.Array:
+    """The array on the Explicit mesh of another one, on every device; as it is without one."""
+    mesh, wanted = (jax.typeof(a).sharding.mesh for a in (x, other))
+    return varying_with(x, other) if mesh.empty and not wanted.empty else x
+
+
+def varying_with(tree: PyTree, *others: PyTree) -> PyTree:
+    """The tree, varying over the axes of ``jax.shard_map`` that the others vary over.
+
+    Loops and branches want the same of what they carry before and after. Outside it changes
+    nothing: what is added are zeros.
+    """
+
+    def zero(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x = jax.random.key_data(x)
+        elif jnp.issubdtype(x.dtype, jnp.floating):
+            x = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
+        return jnp.sum(x.astype(jnp.uint32) & np.uint32(0))
+
+    zeros = [zero(x) for x in jax.tree.leaves(others)]
+
+    def add(x):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(
+                add(jax.random.key_data(x)), impl=jax.random.key_impl(x)
+            )
+        return sum((z.astype(x.dtype) for z in zeros), x)
+
+    return jax.tree.map(add, tree)

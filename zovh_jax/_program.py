@@ -7,15 +7,15 @@ conditional, whose condition here is always true. Accelerators would have to wai
 they get the barrier.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-TWINS = 8
-"""Leaves of the same shape as another, from which on their programs are made identical."""
+FEW = 8
+"""Up to so many leaves of one shape have programs of their own."""
 
 
 def draw_once(draw: Callable[[], Any], key: jax.Array) -> Any:
@@ -57,18 +57,16 @@ def written(x: jax.Array) -> jax.Array:
     )
 
 
-def uniform_programs(numbers: Sequence[int], shapes: Sequence[Any], key: jax.Array) -> list[Any]:
-    """A number for each leaf, as uint32; such that leaves of one shape have one program."""
-    if len(shapes) - len(set(shapes)) < TWINS:
-        return [np.uint32(x) for x in numbers]
+def hidden_places(num: int, key: jax.Array) -> list[jax.Array]:
+    """0, 1, … as uint32 indices that the compiler doesn't know: what uses one is one program."""
     word = _word(key)
     once = jnp.where(_always(word), 1, 0)
 
     def body(carry):
-        return carry[0] + 1, tuple(jnp.uint32(x) for x in numbers)
+        return carry[0] + 1, tuple(jnp.uint32(i) for i in range(num))
 
     # A loop that runs once, for all that the compiler knows, sets them.
-    zeros = tuple(word & np.uint32(0) for _ in numbers)
+    zeros = tuple(word & np.uint32(0) for _ in range(num))
     return list(jax.lax.while_loop(lambda carry: carry[0] < once, body, (once * 0, zeros))[1])
 
 

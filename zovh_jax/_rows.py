@@ -16,15 +16,18 @@ FEW_ROWS = 8
 """Up to so many rows are summed by an elementwise loop, which XLA compiles once for many leaves."""
 
 
+@jax.jit
 def row_sum(coefficients: jax.Array, rows: jax.Array) -> jax.Array:
     """Σ_b c_b rows[b], on the rows' own shape, so that it stays split over devices as they are."""
     c = coefficients.astype(rows.dtype)
     if len(c) <= FEW_ROWS:
-        return functools.reduce(jnp.add, [c[i] * rows[i] for i in range(len(c))])
+        terms = [jax.lax.index_in_dim(rows, i, keepdims=False) * c[i] for i in range(len(c))]
+        return functools.reduce(jnp.add, terms)
     # A matrix product is several times faster than a reduction over the rows.
     return jnp.tensordot(c, rows, 1, precision="highest")
 
 
+@jax.jit
 def row_products(rows: jax.Array, others: jax.Array) -> jax.Array:
     """rows[b] · others[b] over all other axes, as scalars [b]; one row of others is for all."""
     axes = tuple(range(1, rows.ndim))

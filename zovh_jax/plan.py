@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax._mesh import varying_with
+from zovh_jax._program import FEW, written
 from zovh_jax._rows import gram_of, row_products, row_sum
 from zovh_jax._tree import Layout, layout_of, scalar_dtype
 from zovh_jax._types import Leaves, PyTree
@@ -201,6 +202,8 @@ class Plan:
         def step(sums, block, c):
             return _add_rows(sums, c, [transform(u) for u in block]), ()
 
+        if layout.num_leaves > FEW:
+            coefficients = written(coefficients)
         return self.fold(layout, step, layout.zeros(), coefficients)[0]
 
 

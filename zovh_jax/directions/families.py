@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zovh_jax import _random
-from zovh_jax._program import draw_once, uniform_programs
+from zovh_jax._program import FEW, draw_once, hidden_places
 from zovh_jax._rows import gram_of
 from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
 from zovh_jax._types import Leaves, PyTree
@@ -146,8 +146,8 @@ def draw_leaves(
 ) -> Leaves:
     """``element(row, number, shape, dtype, sharding)`` for every row and leaf: [rows, *shape].
 
-    Leaves are written to memory a few at a time, so that no more than the largest one, or a
-    sixteenth of all, is there before its first use.
+    Leaves of one shape are drawn together, by one program, and written to memory a few at a time:
+    no more than the largest leaf, or a sixteenth of all, is there before its first use.
 
     Args:
       element: an elementwise function; hashable, as it is traced once for leaves of one shape.
@@ -156,20 +156,37 @@ def draw_leaves(
       layout: of the leaves.
       key: any key that the rows depend on.
     """
-    leaves: Leaves = []
-    wide, numbers = layout.wide(), uniform_programs(numbers, layout.wide(), key)
-    for batch in _batches(layout):
+    wide, twins = layout.wide(), _twins(layout)
+    num_places = max(map(len, twins), default=0)
+    many = layout.num_leaves - len(twins) > FEW
+    places = hidden_places(num_places, key) if many else list(map(np.uint32, range(num_places)))
+    leaves: Leaves = [None] * layout.num_leaves
+    for batch in _batches(twins, layout):
 
         def draw(batch=batch):
-            return [_rows_of(element, rows, numbers[i], *wide[i]) for i in batch]
+            return [
+                _rows_of(element, rows, np.array([numbers[i] for i in group], np.uint32), *wide[i0])
+                for group in batch
+                for i0 in group[:1]
+            ]
 
-        leaves += draw_once(draw, key)
+        for group, stack in zip(batch, draw_once(draw, key), strict=True):
+            if len(group) == 1:
+                leaves[group[0]] = jax.lax.squeeze(stack, [1])
+                continue
+            for place, i in zip(places, group, strict=False):
+                leaves[i] = _picked(stack, place)
     return leaves
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))
-def _rows_of(element, rows, number, shape, dtype, sharding):
-    return jax.vmap(lambda row: element(row, number, shape, dtype, sharding))(rows)
+def _rows_of(element, rows, numbers, shape, dtype, sharding):
+    """[rows, leaves, *shape]."""
+
+    def one(row, number):
+        return element(row, number, shape, dtype, sharding)
+
+    return jax.vmap(lambda row: jax.vmap(lambda number: one(row, number))(numbers))(rows)
 
 
 def draw_independent(
@@ -180,17 +197,42 @@ def draw_independent(
     return draw_leaves(element, words, range(layout.num_leaves), layout, key)
 
 
-def _batches(layout: Layout) -> list[list[int]]:
-    """Consecutive leaves, as many together as have the size of the largest, or a sixteenth."""
-    sizes = [math.prod(shape) for shape in layout.shapes]
-    most = max([*sizes, layout.size // 16])
-    batches: list[list[int]] = []
-    total = most + 1
-    for i, size in enumerate(sizes):
-        if total + size > most:
+@jax.jit
+def _picked(stack, place):
+    """The leaf at a place of [rows, leaves, *shape]."""
+    starts = [place if axis == 1 else np.uint32(0) for axis in range(stack.ndim)]
+    sizes = [1 if axis == 1 else size for axis, size in enumerate(stack.shape)]
+    return jax.lax.squeeze(jax.lax.dynamic_slice(stack, starts, sizes), [1])
+
+
+def _most(layout: Layout) -> int:
+    """How many parameters are drawn before they are used: the largest leaf, or a sixteenth."""
+    return max([*(math.prod(shape) for shape in layout.shapes), layout.size // 16])
+
+
+def _twins(layout: Layout) -> list[list[int]]:
+    """The numbers of leaves of one shape, dtype and sharding, no more than `_most` together."""
+    kinds: dict[Any, list[int]] = {}
+    for i, kind in enumerate(layout.wide()):
+        kinds.setdefault(kind, []).append(i)
+    groups = []
+    for (shape, *_), leaves in kinds.items():
+        num_parts = -(-len(leaves) * math.prod(shape) // max(_most(layout), 1))
+        part = -(-len(leaves) // max(num_parts, 1))
+        groups += [leaves[i : i + part] for i in range(0, len(leaves), part)]
+    return groups
+
+
+def _batches(groups: list[list[int]], layout: Layout) -> list[list[list[int]]]:
+    """Groups that are drawn together, no more than `_most`."""
+    batches: list[list[list[int]]] = []
+    total = most = _most(layout)
+    for group in groups:
+        size = len(group) * math.prod(layout.shapes[group[0]])
+        if not batches or total + size > most:
             batches.append([])
             total = 0
-        batches[-1].append(i)
+        batches[-1].append(group)
         total += size
     return batches
 

@@ -35,6 +35,7 @@ class Evaluator:
         raise NotImplementedError  # pragma: no cover - abstract
 
 
+@jax.jit
 def perturb(x: jax.Array, step: jax.Array, u: jax.Array) -> jax.Array:
     """x + step·u, computed in the direction's precision and rounded once to x's dtype."""
     wide = direction_dtype(x.dtype)

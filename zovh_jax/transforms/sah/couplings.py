@@ -80,6 +80,7 @@ class _Places(NamedTuple):
         return self.coordinates == coordinate
 
     def claims(self, coordinate: jax.Array) -> jax.Array:
+        """Whether the coordinate is there because of a pair."""
         return jnp.any(self.of(coordinate) & self.claimed)
 
 

@@ -18,7 +18,7 @@ WIDER = 10
 """How many times the radius the curvature radius is at most, by default."""
 
 SMALL_RIDGE = 1e-6
-"""The largest ridge towards a prior that nothing speaks for."""
+"""The largest ridge towards a prior that is no earlier fit of the same subspaces."""
 
 
 class Now(NamedTuple):
@@ -74,6 +74,7 @@ class Settings:
 
     @property
     def num_coordinates(self) -> int:
+        """J·q, how many parameters move."""
         return self.num_subspaces * self.dimension
 
     @property
@@ -83,6 +84,7 @@ class Settings:
 
     @property
     def tests_isotropy(self) -> bool:
+        """Whether a switch may find that curvature is the same everywhere."""
         return self.isotropy_tolerance is not None
 
     @property

@@ -146,7 +146,7 @@ def asking_curvature(
     radius: jax.Array,
     evaluate: Evaluator,
 ) -> Ask:
-    """What queries the curvature points of groups around params, whose value is known."""
+    """A function that queries curvature points of groups around params, whose value is known."""
     points = curvature_points(groups.shape[1])
 
     def ask(which: slice) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -19,6 +19,7 @@ class Moments(NamedTuple):
 
     @property
     def mean(self) -> jax.Array:
+        """Mean of |λ|; 0 before any value."""
         return self.total / jnp.maximum(self.weight, 1)
 
     @property
@@ -30,10 +31,11 @@ class Moments(NamedTuple):
         return jnp.where(self.total > 0, spread, jnp.inf)
 
     def halved(self) -> "Moments":
+        """The moments with half their weight."""
         return Moments(self.weight / 2, self.total / 2, self.squares / 2)
 
     def add(self, hessians: jax.Array, usable: jax.Array) -> "Moments":
-        """With the eigenvalues of the Hessians [J, q, q] that are ``usable`` [J]."""
+        """The moments with the eigenvalues of the Hessians [J, q, q] that are ``usable`` [J]."""
         values = jnp.where(usable[:, None], jnp.abs(jnp.linalg.eigvalsh(hessians)), 0)
         count = jnp.sum(usable) * hessians.shape[1]
         return Moments(
@@ -44,6 +46,7 @@ class Moments(NamedTuple):
 
 
 def no_moments() -> Moments:
+    """The moments of nothing."""
     return Moments(*(jnp.zeros((), scalar_dtype()) for _ in range(3)))
 
 

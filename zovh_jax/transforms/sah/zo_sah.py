@@ -20,9 +20,10 @@ def zo_sah(
     num_subspaces: int,
     radius: Schedule,
     key: jax.Array,
+    curvature_radius: Schedule | None = None,
     switch_every: int = 20,
     clip: Schedule = 0.1,
-    ridge: Schedule = 1e-6,
+    ridge: Schedule = 0.3,
     ridge_towards: Literal["previous", "zero"] = "previous",
     subspace_dimension: int = 2,
     isotropy_tolerance: Schedule | None = None,
@@ -34,9 +35,11 @@ def zo_sah(
 
     Args:
       learning_rate: η, or a schedule; 1 is Newton's step in each subspace, which is right where
-        subspaces do not interact and too long where they do.
-      num_subspaces, radius, key, switch_every, clip, ridge, ridge_towards, subspace_dimension,
-        isotropy_tolerance, num_probes, pairing, evaluate: as for `zo_sah_direction`.
+        the function is quadratic and subspaces do not interact; they are divided by how much
+        their steps add up, see `zo_sah_direction`.
+      num_subspaces, radius, key, curvature_radius, switch_every, clip, ridge, ridge_towards,
+        subspace_dimension, isotropy_tolerance, num_probes, pairing, evaluate: as for
+        `zo_sah_direction`.
 
     Returns:
       An optimiser; 1 + 2·num_subspaces queries a step, 1 + 5·num_subspaces in every 20th.
@@ -62,6 +65,7 @@ def zo_sah(
             num_subspaces,
             radius,
             key=key,
+            curvature_radius=curvature_radius,
             switch_every=switch_every,
             clip=clip,
             ridge=ridge,

@@ -5,21 +5,20 @@ J·q(q+1)/2 more in the steps that switch subspaces (the first, then every 20th 
 
 Choices of this implementation: a subspace is q parameters, not q random orthogonal vectors. The
 points queried beyond the forward ones are −μe_a and μ(e_a + e_b), the fewest that determine a
-quadratic. Each step's values are fitted up to a constant of its own, since in between the other
-subspaces moved too. The ridge pulls to the previous fit, as otherwise ``clip`` decides about what
-the reused values don't determine.
+quadratic. Each step's values are fitted up to a constant of its own. Gradients are central
+differences where −μe_a is asked, and elsewhere forward differences less μ/2 times the fitted
+curvature. The fit knows that the other subspaces move too, see `fit_hessians`.
 """
 
 import dataclasses
+import functools
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from zovh_jax import _checks
-from zovh_jax._tree import Layout, layout_of, scalar_dtype
+from zovh_jax._tree import Layout, scalar_dtype
 from zovh_jax._types import PyTree, Schedule, ValueFn
 from zovh_jax.baselines import origin
 from zovh_jax.evaluators import Evaluator, vmapped
@@ -31,14 +30,13 @@ from zovh_jax.transforms._rounds import (
     scheduled,
     transformation,
 )
-from zovh_jax.transforms.sah.couplings import couple, no_couplings, remember
-from zovh_jax.transforms.sah.fit import Steps, clipped_solve, fit_hessians
+from zovh_jax.transforms.sah.couplings import no_couplings, remember
+from zovh_jax.transforms.sah.fit import Seen, clipped_solve, fit_hessians, gradients_of
 from zovh_jax.transforms.sah.groups import (
+    Ask,
     asking_curvature,
-    curvature_points,
     forward_points,
     points_around,
-    random_groups,
     read,
     slopes_of,
     write,
@@ -46,9 +44,12 @@ from zovh_jax.transforms.sah.groups import (
 from zovh_jax.transforms.sah.isotropy import (
     Isotropy,
     Measured,
+    Moments,
     measure_unless_isotropic,
     no_moments,
 )
+from zovh_jax.transforms.sah.joint import shortening
+from zovh_jax.transforms.sah.settings import Now, Settings, precision_of
 
 REUSED = 2
 """Preceding steps in the same subspaces whose values a fit uses again."""
@@ -62,16 +63,20 @@ class SAHState(NamedTuple):
       coordinates: [J, q], the present subspaces: flat indices over all leaves.
       past: the two preceding steps in them.
       hessians: [J, q, q], the last fits.
+      priors: [J, q, q], what the next fits pull to while the subspaces stay.
       isotropy: what is known of the spread of curvature; empty without ``isotropy_tolerance``.
       couplings: the strongest couplings met so far; empty for ``pairing="random"``.
+      shortening: how many times shorter the last step was than the subspaces' Newton steps.
     """
 
     rounds: ZerothOrderState
     coordinates: jax.Array
-    past: Steps
+    past: Seen
     hessians: jax.Array
+    priors: jax.Array
     isotropy: Any
     couplings: Any
+    shortening: jax.Array
 
 
 def zo_sah_direction(
@@ -79,9 +84,10 @@ def zo_sah_direction(
     radius: Schedule,
     *,
     key: jax.Array,
+    curvature_radius: Schedule | None = None,
     switch_every: int = 20,
     clip: Schedule = 0.1,
-    ridge: Schedule = 1e-6,
+    ridge: Schedule = 0.3,
     ridge_towards: Literal["previous", "zero"] = "previous",
     subspace_dimension: int = 2,
     isotropy_tolerance: Schedule | None = None,
@@ -92,25 +98,43 @@ def zo_sah_direction(
     """Replaces the incoming updates by Σ_j P_jᵀ |H_j|⁻¹ g_j over disjoint coordinate subspaces.
 
     Each of J subspaces is q parameters, drawn at random and kept for ``switch_every`` steps.
-    g_j: forward differences along its axes. H_j: second-order coefficients of a quadratic, fitted
-    by regularised least squares to the values of this step and of the two preceding ones in the
-    same subspaces; after a switch, when there are none, it also queries −μe_a and μ(e_a + e_b),
-    which makes as many values as the quadratic has coefficients. |H_j| has H_j's eigenvectors and
-    eigenvalues max(|λ|, clip). The other parameters' updates are zero.
+    A step that draws new ones queries θ ± μe_a and θ + μ(e_a + e_b) in each of them, as many
+    values as a quadratic has coefficients: H_j is that quadratic's, and g_j are central
+    differences. The other steps query θ + μe_a only. Their H_j is fitted, by regularised least
+    squares, to their values and to those of the two preceding steps in the same subspaces. Their
+    g_j is the forward differences less μ/2 times the fitted curvatures, which is their bias.
+    |H_j| has H_j's eigenvectors and eigenvalues max(|λ|, clip). The updates of parameters in no
+    subspace are zero.
+
+    Between switches, other subspaces move too, and what this changes in g_j looks like curvature
+    of subspace j. So the fit has unknowns for it. With one subspace there are none, and H_j
+    follows the function as it changes. With many, the values tell little of H_j, which stays near
+    that of the last switch: on a convex quadratic, its error is at most ‖H_j‖. How much the
+    subspaces' moves add up is seen in the gradients of two steps: if the curvature along the last
+    move is c > 1 times what all H_j say, the step is divided by c (at most 4·J).
 
     Args:
       num_subspaces: J (m/2 in the paper, m being the number of parameters that move); J·q must
         not be above the number of parameters.
-      radius: μ, or a schedule. Curvatures are differences of values over μ²: in float32 take it
-        large enough, 1e-2 or more for values and parameters around 1.
+      radius: μ, or a schedule.
       key: ``jax.random.key(seed)``.
+      curvature_radius: μ in the steps that draw new subspaces, or a schedule. Curvatures are
+        differences of values over μ², which rounding spoils at radii where slopes are still good.
+        None takes the fourth root of the rounding error ε of the coarsest dtype of the
+        parameters, halved (0.009 for float32, 6e-5 for float64), but not less than the radius and
+        not more than ten times that. This suits values and parameters around 1.
       switch_every: T, steps between switches.
       clip: κ, the least curvature that is believed, or a schedule. Steps are at most g/κ.
-      ridge: weight of ‖H_j − prior‖² in the fit, relative to that of a slope's squared error when
-        distances are in units of the largest one fitted; or a schedule. What the values don't
-        determine, as curvature across steps that went along a line, is left at the prior.
-      ridge_towards: the prior between switches: the "previous" fit, or "zero", which with ``clip``
-        means a step g/κ along what is not determined. After a switch it is zero.
+      ridge: weight of ‖H_j − prior‖² in the fits between switches, relative to that of a slope's
+        squared error when distances are in units of the largest one fitted; or a schedule. The
+        default takes three quarters of a change along the last step, and little of what nearly
+        parallel steps or steps much shorter than μ say. Fits whose prior is no earlier one of the
+        same subspaces, as at switches, have at most 1e-6.
+      ridge_towards: "previous": the prior is the previous fit for one subspace, and the fit of the
+        last switch for several; at a switch, the mean curvature of the subspaces before, for what
+        values that are not finite leave open. "zero": the prior is zero, which with ``clip``
+        means a step g/κ along what is not determined, and the fit takes other subspaces' moves
+        for curvature. This is nearer to the paper.
       subspace_dimension: q; the paper's is 2.
       isotropy_tolerance: None, or the spread (standard deviation over mean of |λ| over all
         subspaces) up to which curvature counts as the same everywhere. A switch then measures
@@ -144,19 +168,21 @@ def zo_sah_direction(
       >>> newton = zo.zo_sah_direction(1, 0.1, key=jax.random.key(0))
       >>> update = jax.jit(lambda state, x: newton.update(None, state, x, value_fn=f))
       >>> direction, _ = update(newton.init(x), x)
-      >>> bool(jnp.allclose(direction, x, atol=0.1))  # H⁻¹∇f = x, up to forward differences
+      >>> bool(jnp.allclose(direction, x, atol=1e-3))  # H⁻¹∇f = x
       True
     """
-    settings = _Settings(
-        num_subspaces,
-        switch_every,
-        clip,
-        ridge,
-        ridge_towards,
-        subspace_dimension,
-        isotropy_tolerance,
-        num_probes,
-        pairing,
+    settings = Settings(
+        num_subspaces=num_subspaces,
+        dimension=subspace_dimension,
+        radius=radius,
+        curvature_radius=curvature_radius,
+        switch_every=switch_every,
+        clip=clip,
+        ridge=ridge,
+        ridge_towards=ridge_towards,
+        isotropy_tolerance=isotropy_tolerance,
+        num_probes=num_probes,
+        pairing=pairing,
     )
     rounds = Rounds(
         num_directions=settings.num_coordinates,
@@ -168,7 +194,7 @@ def zo_sah_direction(
     )
 
     def init(params):
-        return settings.init(params, rounds.init(params))
+        return _init(settings, rounds.init(params), rounds.layout(params))
 
     def step(updates, state, params, value_fn, value):
         del updates
@@ -178,166 +204,171 @@ def zo_sah_direction(
     return transformation("zo_sah_direction", init, step)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Settings:
-    """The settings that `Rounds` does not know; checked when it is made."""
-
-    num_subspaces: int
-    switch_every: int
-    clip: Schedule
-    ridge: Schedule
-    ridge_towards: str
-    dimension: int
-    isotropy_tolerance: Schedule | None
-    num_probes: int
-    pairing: str
-
-    def __post_init__(self):
-        _checks.positive_int("num_subspaces", self.num_subspaces)
-        _checks.positive_int("switch_every", self.switch_every)
-        _checks.positive_int("subspace_dimension", self.dimension)
-        _checks.positive_int("num_probes", self.num_probes)
-        _checks.positive("clip", self.clip, schedule=True)
-        _checks.positive("ridge", self.ridge, schedule=True)
-        if self.isotropy_tolerance is not None:
-            _checks.positive("isotropy_tolerance", self.isotropy_tolerance, schedule=True)
-        for name, allowed in (
-            ("ridge_towards", ("previous", "zero")),
-            ("pairing", ("random", "coupled")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}.")
-
-    @property
-    def num_coordinates(self) -> int:
-        return self.num_subspaces * self.dimension
-
-    @property
-    def points(self) -> np.ndarray:
-        """What a step after a switch queries in each subspace; other steps, the first q only."""
-        return np.concatenate([forward_points(self.dimension), curvature_points(self.dimension)])
-
-    def init(self, params: PyTree, rounds: ZerothOrderState) -> SAHState:
-        j, q, dtype = self.num_subspaces, self.dimension, scalar_dtype()
-        layout = layout_of(params)
-        if 0 < layout.size < self.num_coordinates:  # optax looks at init with an empty tree
-            raise ValueError(
-                f"num_subspaces={j} disjoint subspaces of subspace_dimension={q} need {j * q} "
-                f"parameters, and params has {layout.size}: lower either."
-            )
-        past = Steps(
-            jnp.full((REUSED, j, len(self.points)), jnp.nan, dtype),
-            jnp.zeros((REUSED, j, q), dtype),
-            jnp.zeros(REUSED, dtype),
-        )
-        tests = self.isotropy_tolerance is not None
-        return SAHState(
-            rounds,
-            jnp.zeros((j, q), jnp.int32),
-            past,
-            jnp.zeros((j, q, q), dtype),
-            Isotropy(no_moments(), jnp.zeros((), bool)) if tests else (),
-            no_couplings(4 * j) if self.pairing == "coupled" else (),
-        )
-
-    def switch(self, key: jax.Array, layout: Layout, couplings: Any) -> jax.Array:
-        """New subspaces."""
-        draw_key, couple_key = jax.random.split(key)
-        groups = random_groups(draw_key, layout.size, self.num_subspaces, self.dimension)
-        return couple(couple_key, groups, couplings) if self.pairing == "coupled" else groups
+def _init(settings: Settings, rounds: ZerothOrderState, layout: Layout) -> SAHState:
+    settings.check(layout)
+    j, q, dtype = settings.num_subspaces, settings.dimension, scalar_dtype()
+    past = Seen(
+        jnp.full((REUSED, j, len(settings.points)), jnp.nan, dtype),
+        jnp.zeros((REUSED, j, q), dtype),
+        jnp.zeros(REUSED, dtype),
+    )
+    return SAHState(
+        rounds,
+        jnp.zeros((j, q), jnp.int32),
+        past,
+        jnp.zeros((j, q, q), dtype),
+        jnp.zeros((j, q, q), dtype),
+        Isotropy(no_moments(), jnp.zeros((), bool)) if settings.tests_isotropy else (),
+        no_couplings(4 * j) if settings.pairs else (),
+        jnp.ones((), dtype),
+    )
 
 
 def _step(
-    settings: _Settings,
+    settings: Settings,
     rounds: Rounds,
     state: SAHState,
     params: PyTree,
     value_fn: ValueFn,
     value: Any,
 ) -> tuple[PyTree, SAHState]:
-    layout, count = layout_of(params), state.rounds.count
-    clip, ridge = scheduled(settings.clip, count), scheduled(settings.ridge, count)
+    layout, count = rounds.layout(params), state.rounds.count
+    precision = precision_of(layout)
+    now = settings.at(count, precision)
     key = jax.random.fold_in(state.rounds.key, count)
-    switches = count % settings.switch_every == 0
-    coordinates = jax.lax.cond(
-        switches,
-        lambda: settings.switch(key, layout, state.couplings),
-        lambda: state.coordinates,
-    )
+    coordinates = settings.subspaces(now, key, layout.size, state.coordinates, state.couplings)
     # The curvature queries are further calls, in branches of their own: traced at the first only.
     traced_once = jax.jit(value_fn)
 
     directions = points_around(coordinates, forward_points(settings.dimension))
-    queries, _, counts = dataclasses.replace(rounds, directions=directions).step(
+    queries, _, counts = dataclasses.replace(rounds, directions=directions, radius=now.radius).step(
         state.rounds, params, traced_once, value
     )
-    radius, f0 = queries.radius, queries.origin
+    f0 = queries.origin
     assert f0 is not None
-    gradients = slopes_of(queries.values, f0, radius, settings.num_subspaces)
-    centres = read(jax.tree.leaves(params), layout, coordinates)
-
-    ask_curvature = asking_curvature(
+    forward_slopes = slopes_of(queries.values, f0, now.radius, settings.num_subspaces)
+    ask = asking_curvature(
         traced_once,
         params,
         key,
         coordinates,
         origin=f0,
-        radius=radius,
+        radius=now.radius,
         evaluate=rounds.evaluate,
     )
+    measured = _measured(settings, now, count, state.isotropy, forward_slopes, ask)
 
-    def measure() -> Measured:
-        if settings.isotropy_tolerance is None:
-            slopes, spent, bad = ask_curvature(slice(None))
-            return Measured(slopes, (), spent, bad)
-        return measure_unless_isotropic(
-            ask_curvature,
-            with_moments_of,
-            state.isotropy,
-            scheduled(settings.isotropy_tolerance, count),
-            settings.num_subspaces,
-            settings.num_probes,
-        )
-
-    def with_moments_of(moments, slopes, which):
-        """With the fits of what this step alone measured."""
-        slopes = jnp.concatenate([gradients[which], slopes], -1)
-        step = Steps(slopes[None], centres[which][None], radius[None])
-        fits = fit_hessians(step, settings.points, ridge, jnp.zeros_like(state.hessians[which]))
-        return moments.add(fits, jnp.all(jnp.isfinite(slopes), -1))
-
-    def go_without() -> Measured:
-        none = jnp.full_like(state.past.slopes[0, :, settings.dimension :], jnp.nan)
-        return Measured(none, state.isotropy, *(jnp.zeros((), jnp.int32) for _ in range(2)))
-
-    measured = jax.lax.cond(switches, measure, go_without)
-    slopes = jnp.concatenate([gradients, measured.slopes], -1)
-    past = state.past._replace(slopes=jnp.where(switches, jnp.nan, state.past.slopes))
-    now = Steps(slopes, centres, radius)
-    steps = Steps(*(jnp.concatenate([x[None], xs]) for x, xs in zip(now, past, strict=True)))
-    fresh = switches | (settings.ridge_towards == "zero")
-    prior = jnp.where(fresh, 0, state.hessians)
-    hessians = fit_hessians(steps, settings.points, ridge, prior)
+    slopes = jnp.concatenate([forward_slopes, measured.slopes], -1)
+    centres = read(layout.leaves(params, "params"), layout, coordinates)
+    seen = _seen(Seen(slopes, centres, now.radius), state.past, now.switches)
+    rounding = precision * jnp.abs(f0) / now.radius
+    hessians = _fitted(settings, now, seen, state.priors, rounding)
     couplings = state.couplings
-    if settings.pairing == "coupled":  # from fresh values: reused ones see other subspaces' moves
+    if settings.pairs:  # from fresh values only
         couplings = jax.lax.cond(
-            switches,
-            lambda: remember(state.couplings, coordinates, hessians, clip),
+            now.switches,
+            lambda: remember(state.couplings, coordinates, hessians, now.clip),
             lambda: state.couplings,
         )
-    if settings.isotropy_tolerance is not None:
+    if settings.tests_isotropy:
         mean = measured.isotropy.moments.mean * jnp.eye(settings.dimension, dtype=hessians.dtype)
         hessians = jnp.where(measured.isotropy.holds, mean[None], hessians)
 
-    usable = jnp.all(jnp.isfinite(gradients), -1, keepdims=True)
-    direction = clipped_solve(hessians, jnp.where(usable, gradients, 0), clip)
+    usable = jnp.all(jnp.isfinite(forward_slopes), -1, keepdims=True)
+    gradients = jnp.where(usable, gradients_of(slopes, hessians, now.radius), 0)
+    shorter = shortening(seen, hessians, now.clip, rounding, state.shortening)
+    direction = clipped_solve(hessians, gradients, now.clip) / shorter
     counts = counts._replace(
         num_queries=saturating_add(counts.num_queries, measured.spent),
         num_nonfinite=saturating_add(counts.num_nonfinite, measured.nonfinite),
     )
-    remembered = Steps(*(xs[:REUSED] for xs in steps))
+    follows = settings.num_subspaces == 1 or now.switches
     return layout.updates(write(direction, layout, coordinates)), SAHState(
-        counts, coordinates, remembered, hessians, measured.isotropy, couplings
+        counts,
+        coordinates,
+        Seen(*(steps[:REUSED] for steps in seen)),
+        hessians,
+        jnp.where(follows, hessians, state.priors),
+        measured.isotropy,
+        couplings,
+        shorter,
+    )
+
+
+def _measured(
+    settings: Settings,
+    now: Now,
+    count: jax.Array,
+    isotropy: Any,
+    forward_slopes: jax.Array,
+    ask: Ask,
+) -> Measured:
+    """The slopes at the curvature points, asked for where the step switches."""
+    num_points = len(settings.points) - settings.dimension
+
+    def measure():
+        if not settings.tests_isotropy:
+            slopes, spent, bad = ask(slice(None))
+            return Measured(slopes, (), spent, bad)
+        tolerance = scheduled(settings.isotropy_tolerance, count)
+        add = functools.partial(_with_moments, settings, now, forward_slopes)
+        sizes = settings.num_subspaces, settings.num_probes
+        return measure_unless_isotropic(ask, add, isotropy, tolerance, *sizes)
+
+    def go_without():
+        none = jnp.full((settings.num_subspaces, num_points), jnp.nan, forward_slopes.dtype)
+        return Measured(none, isotropy, *(jnp.zeros((), jnp.int32) for _ in range(2)))
+
+    return jax.lax.cond(now.switches, measure, go_without)
+
+
+def _with_moments(
+    settings: Settings,
+    now: Now,
+    forward_slopes: jax.Array,
+    moments: Moments,
+    slopes: jax.Array,
+    which: slice,
+) -> Moments:
+    """The moments with those of the subspaces ``which``, fitted to this step's slopes alone."""
+    slopes = jnp.concatenate([forward_slopes[which], slopes], -1)
+    num_groups, q = len(slopes), settings.dimension
+    centres = jnp.zeros((1, num_groups, q), slopes.dtype)  # a single step's don't matter
+    seen = Seen(slopes[None], centres, now.radius[None])
+    prior = jnp.zeros((num_groups, q, q), slopes.dtype)
+    fits = fit_hessians(seen, settings.points, prior, ridge=now.small_ridge)
+    return moments.add(fits, jnp.all(jnp.isfinite(slopes), -1))
+
+
+def _seen(step: Seen, past: Seen, switches: jax.Array) -> Seen:
+    """This step before the past ones; after a switch, those were elsewhere and are unknown."""
+    past = Seen(
+        jnp.where(switches, jnp.nan, past.slopes),
+        jnp.where(switches, step.centres, past.centres),
+        past.radii,
+    )
+    return Seen(*(jnp.concatenate([x[None], xs]) for x, xs in zip(step, past, strict=True)))
+
+
+def _fitted(
+    settings: Settings, now: Now, seen: Seen, priors: jax.Array, rounding: jax.Array
+) -> jax.Array:
+    """The Hessians of this step."""
+    if settings.ridge_towards == "zero":
+        prior = jnp.zeros_like(priors)
+        return fit_hessians(seen, settings.points, prior, ridge=now.small_ridge)
+    size = jnp.linalg.norm(priors, axis=(1, 2))
+    typical = jnp.mean(size) / settings.dimension**0.5
+    isotropic = jnp.broadcast_to(
+        typical * jnp.eye(settings.dimension, dtype=priors.dtype), priors.shape
+    )
+    return fit_hessians(
+        seen,
+        settings.points,
+        jnp.where(now.switches, isotropic, priors),
+        ridge=jnp.where(now.switches, now.small_ridge, now.ridge),
+        scales=jnp.maximum(size, now.clip),
+        rounding=jnp.where(now.switches, 0, rounding),
     )
 
 

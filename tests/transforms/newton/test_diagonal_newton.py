@@ -126,15 +126,24 @@ def test_sane_where_there_is_no_minimum(f):
 
 
 def test_queries_dropped_in_a_sweep_leave_the_rest_of_it():
-    """A couple with a hole says nothing; ρ is then what the others say, and stays finite."""
+    """A couple with a hole says nothing; ρ is then what the others say, and stays finite.
+
+    Eight seeds: a hole takes 6 % of the queries, and a quarter of the couples with them.
+    """
 
     def holed(x):
         return jnp.where(jnp.sin(1e4 * jnp.sum(x)) > 0.98, jnp.nan, diagonal(x))
 
-    _, x, state = run(holed, 120)
-    assert int(state.counts.num_nonfinite) > 10
-    assert np.all(np.isfinite(x)) and diagonal(x) < 1e-2 * diagonal(START)
-    assert np.corrcoef(np.log(state.curvature), np.log(LAMBDA))[0, 1] > 0.8
+    def ends(key):
+        xs, states = walks.run(zo.diagonal_newton(K, 0.1, key=key), holed, START, 160)
+        return walks.last(xs), walks.last(states)
+
+    xs, states = jax.vmap(ends)(jax.vmap(jax.random.key)(jnp.arange(8)))
+    assert np.all(np.asarray(states.counts.num_nonfinite) > 10)
+    left = np.asarray(jax.vmap(diagonal)(xs)) / diagonal(START)
+    assert np.all(left < 2e-2) and np.median(left) < 2e-3
+    curvatures = np.log(states.curvature)
+    assert np.median([np.corrcoef(h, np.log(LAMBDA))[0, 1] for h in curvatures]) > 0.65
 
 
 def test_frozen_leaves_keep_their_curvature():

@@ -26,9 +26,9 @@ def bowl(tree):
 @every_optimizer
 def test_leaves_of_no_size_change_nothing(optimizer):
     """The walk is that of the tree without them, through sweeps and probes."""
-    full, empty = {"v": jnp.ones(16)}, {"a": jnp.zeros((0, 3)), "z": jnp.zeros((2, 0))}
+    full, empty = {"v": jnp.ones(16)}, {"w": jnp.zeros((0, 3)), "z": jnp.zeros((2, 0))}
     xs, states = walks.run(optimizer, bowl, full | empty, 40)
-    assert xs["a"].shape == (40, 0, 3) and xs["z"].shape == (40, 2, 0)
+    assert xs["w"].shape == (40, 0, 3) and xs["z"].shape == (40, 2, 0)
     alone, states_alone = walks.run(optimizer, bowl, full, 40)
     np.testing.assert_allclose(xs["v"], alone["v"], rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(states.counts.num_queries, states_alone.counts.num_queries)

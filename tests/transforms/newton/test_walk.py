@@ -60,3 +60,19 @@ def test_steps_taken_back_are_counted(optimizer):
 def test_nothing_is_undone_where_the_model_holds(optimizer):
     _, states = walks.run(optimizer, bowl, jnp.ones(24), 20)
     assert int(states.trust.num_undone[-1]) == 0
+
+
+@every_optimizer
+def test_a_walk_on_each_device_of_a_mesh(optimizer):
+    """Inside shard_map with its default checks: every branch varies as the parameters do."""
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    per_device = jax.sharding.PartitionSpec("i")
+
+    def step(xs):
+        x = xs[0]
+        updates, _ = optimizer.update(None, optimizer.init(x), x, value_fn=bowl)
+        return updates[None]
+
+    x = jnp.ones((1, 24))
+    sharded = jax.shard_map(step, mesh=mesh, in_specs=per_device, out_specs=per_device)
+    np.testing.assert_allclose(jax.jit(sharded)(x), jax.jit(step)(x), rtol=1e-6, atol=1e-6)

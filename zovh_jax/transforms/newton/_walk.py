@@ -133,11 +133,11 @@ class Walk:
         return Move(self.layout.zeros(), view.trust.without_step(), still)
 
 
-def choose(choice: jax.Array, branches: Sequence[Callable[[], Any]], like: Any) -> Any:
+def choose(choice: jax.Array, branches: Sequence[Callable[[], Any]], like: jax.Array) -> Any:
     """The result of the branch that an index or a bool says.
 
-    The results vary over the axes of ``jax.shard_map`` that the arrays ``like`` vary over, as
-    branches must do alike.
+    Inside ``jax.shard_map`` all results must vary over the same axes: those that ``like`` varies
+    over.
     """
 
     def tied(branch):

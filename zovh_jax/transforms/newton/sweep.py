@@ -117,7 +117,7 @@ class DiagonalSweeps:
         """The sweep with one more round of its own, and h, which is new where the sweep ends."""
         gathered = self.gather(sweep, h, queries, norms)
         branches = [lambda: (gathered, h), lambda: self.finish(gathered, h)]
-        return choose(self.ends(sweep), branches, like=norms)
+        return choose(self.ends(sweep), branches, like=queries.values)
 
     def gather(self, sweep: Sweep, h: PyTree, queries: Queries, norms: jax.Array) -> Sweep:
         """The sweep with a round along `Halves` over √h in it; ``norms`` are ‖z‖², [K]."""

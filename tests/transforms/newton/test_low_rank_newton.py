@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import walks
 
 import zovh_jax as zo
 from zovh_jax._tree import layout_of
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("fast_compilation")
 
 D, RANK = 16, 3
 PARAMS = {"a": jnp.zeros(4), "b": jnp.zeros((3, 4))}
-STRUCTURE = layout_of(PARAMS)
+LAYOUT = layout_of(PARAMS)
 
 
 def tree_of(rows):
@@ -59,9 +60,7 @@ def test_powers_of_the_metric(x64, exponent):
 def test_whitened_directions_have_the_inverse_metric(x64):
     spikes, _ = some_spikes()
     u = ravel(
-        Whitened(zo.directions.hadamard(), spikes).draw(
-            jax.random.key(0), STRUCTURE, D, jnp.arange(D)
-        )
+        Whitened(zo.directions.hadamard(), spikes).draw(jax.random.key(0), LAYOUT, D, jnp.arange(D))
     )
     np.testing.assert_allclose(u.T @ u / D, np.linalg.inv(metric_of(spikes)), atol=1e-6)
 
@@ -71,7 +70,7 @@ def test_as_many_probes_as_spikes_find_them_all(x64):
     """With s below the rest's curvature, every probe takes one from the rank of the error."""
     values = [400.0, 50.0, 8.0]
     hessian, basis = spiked(values)
-    spikes = Spikes.init(RANK, STRUCTURE)._replace(scale=jnp.asarray(1.0))
+    spikes = Spikes.init(RANK, LAYOUT)._replace(scale=jnp.asarray(1.0))
     rng = np.random.default_rng(3)
     for _ in range(RANK):
         metric = metric_of(spikes)
@@ -109,18 +108,6 @@ def test_nothing_is_learned_from_nothing(trace):
         np.testing.assert_array_equal(x, y)
 
 
-def run(optimizer, f, x, num_steps):
-    def body(carry, _):
-        x, state = carry
-        updates, state = optimizer.update(None, state, x, value_fn=f)
-        x = jax.tree.map(jnp.add, x, updates)
-        return (x, state), (f(x), zo.num_queries(state), state)
-
-    return jax.jit(lambda x, state: jax.lax.scan(body, (x, state), None, length=num_steps)[1])(
-        x, optimizer.init(x)
-    )
-
-
 @pytest.mark.parametrize("stencil", [zo.stencils.forward(), zo.stencils.three_point()])
 def test_the_first_epoch_measures_the_product(x64, stencil):
     """P⁻¹Hv to rounding, though θ moves on, D > d, and an epoch ends with its first rows again."""
@@ -128,7 +115,7 @@ def test_the_first_epoch_measures_the_product(x64, stencil):
     hessian, _ = spiked([30.0, 7.0], size)
     rounds = -(-16 // k)
     optimizer = zo.low_rank_newton(k, 0.1, rank=2, stencil=stencil, key=jax.random.key(1))
-    states = run(optimizer, lambda x: x @ hessian @ x / 2, jnp.ones(size), rounds)[2]
+    _, states = walks.run(optimizer, lambda x: x @ hessian @ x / 2, jnp.ones(size), rounds)
     probe = states.probe
     np.testing.assert_allclose(probe.residual[-1], hessian @ probe.direction[-1], rtol=1e-6)
     assert bool(probe.active[-1])
@@ -149,8 +136,9 @@ def test_queries_on_a_spiked_quadratic():
     spent = {}
     for name, steps in (("low_rank_newton", 600), ("scalar_newton", 2000)):
         optimizer = getattr(zo, name)(8, 0.1, key=jax.random.key(0))
-        gaps, queries, _ = run(optimizer, f, x, steps)
-        below = np.flatnonzero(np.asarray(gaps) <= 1e-3 * float(f(x)))
+        xs, states = walks.run(optimizer, f, x, steps)
+        queries = states.counts.num_queries
+        below = np.flatnonzero(np.asarray(jax.vmap(f)(xs)) <= 1e-3 * float(f(x)))
         spent[name] = int(queries[below[0]]) if len(below) else int(queries[-1])
     assert spent["low_rank_newton"] < spent["scalar_newton"] / 3, spent
 
@@ -159,7 +147,7 @@ def test_queries_on_a_spiked_quadratic():
 def test_probes_stop_where_nothing_dominates():
     optimizer = zo.low_rank_newton(8, 0.1, rank=2, key=jax.random.key(0))
     f = zo.problems.quadratic(10.0)
-    _, _, states = run(optimizer, f, jnp.ones(128), 120)
+    _, states = walks.run(optimizer, f, jnp.ones(128), 120)
     assert np.all(np.asarray(states.probe.active)[:16])
     assert np.mean(states.probe.active[16:]) < 0.2
 

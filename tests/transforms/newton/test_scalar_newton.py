@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import walks
 
 import zovh_jax as zo
 from zovh_jax._tree import layout_of
@@ -13,19 +14,10 @@ pytestmark = pytest.mark.usefixtures("fast_compilation")
 K, D = 4, 12
 
 
-def run(f, x, num_steps, num_directions=K, radius=0.1, seed=0, **options):
+def run(f, x, num_steps, num_directions=K, radius=0.1, **options):
     """(parameters after each step, states)."""
-    optimizer = zo.scalar_newton(num_directions, radius, key=jax.random.key(seed), **options)
-
-    def step(carry, _):
-        x, state = carry
-        updates, state = optimizer.update(None, state, x, value_fn=f)
-        carry = optax.apply_updates(x, updates), state
-        return carry, carry
-
-    return jax.jit(lambda x: jax.lax.scan(step, (x, optimizer.init(x)), None, length=num_steps)[1])(
-        x
-    )
+    optimizer = zo.scalar_newton(num_directions, radius, key=jax.random.key(0), **options)
+    return walks.run(optimizer, f, x, num_steps)
 
 
 def anharmonic(x):
@@ -118,18 +110,19 @@ def test_transcription(stencil, x64):
 
     x = jnp.linspace(-1, 0.7, D)
     xs, states = run(sudden, x, num_steps, radius=0.3, stencil=stencil)
-    directions, structure = zo.directions.hadamard(), layout_of(x)
+    directions, layout = zo.directions.hadamard(), layout_of(x)
     slow = Transcription(
         jax.jit(sudden), np.asarray(x), 0.3, np.exp(-K / 100), 1 / D, stencil.paired
     )
     undone = []
     for t in range(num_steps):
-        of_round = directions.round_key(jax.random.fold_in(key, 0), t, structure, K)
+        of_round = directions.round_key(jax.random.fold_in(key, 0), t, layout, K)
         u = np.asarray(zo.Plan(of_round, directions, num_directions=K).draw(x))
         undone.append(slow.step(u))
         np.testing.assert_allclose(xs[t], slow.x, rtol=1e-6, atol=1e-8, err_msg=f"step {t}")
         np.testing.assert_allclose(states.trust.radius[t], slow.mu, rtol=1e-6)
     assert any(undone) and not all(undone)
+    np.testing.assert_array_equal(states.trust.num_undone, np.cumsum(undone))
     assert float(sudden(xs[-1])) < 0.5 * float(sudden(x))
 
 

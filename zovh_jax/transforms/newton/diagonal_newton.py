@@ -1,11 +1,11 @@
 """Newton's method with a diagonal for the Hessian, learnt in sweeps: no learning rate.
 
-Queries per step: K + 1, f(θ) included. `trust` has the rules for the length of a step.
+Queries per step: K + 1, f(θ) included. The module `trust` has the rules for the length of a step.
 
-Directions are u = z/√h, h the diagonal: in that metric all curvatures are alike once h is right,
-and steps are those of `scalar_newton`. Most rounds are plain ones, forward differences along
-``hadamard`` z. Sweeps of rounds along halves of the parameters learn h: `sweep` has the
-rules. Exact for a diagonal Hessian after one sweep, 4 to 4.3 d queries.
+Directions are u = z/√h, where h is the diagonal. In that metric all curvatures are alike once h is
+right, and steps are those of `scalar_newton`. Most rounds are plain ones: forward differences along
+``hadamard`` z. h is learnt in sweeps, which are rounds along halves of the parameters; the module
+`sweep` has their rules. One sweep, 4 to 4.3 d queries, is exact for a diagonal Hessian.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from zovh_jax._rows import row_products
-from zovh_jax._tree import Layout, norm, scale
+from zovh_jax._tree import Layout, norm
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.baselines import origin
 from zovh_jax.directions import Directions, Explicit, Masked, Scaled, hadamard, scaled
@@ -26,29 +26,28 @@ from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.plan import Plan
 from zovh_jax.stencils import forward
 from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero, transformation
+from zovh_jax.transforms.newton._walk import View, Walk, beginning, choose
 from zovh_jax.transforms.newton.halves import Either, Halves
 from zovh_jax.transforms.newton.sweep import DiagonalSweeps, Sweep
-from zovh_jax.transforms.newton.trust import Steps, Trust, check, start
+from zovh_jax.transforms.newton.trust import StepRules, Trust, check
 
 
 class DiagonalNewtonState(NamedTuple):
     """State of `diagonal_newton`.
 
     Attributes:
-      rounds: the counts and the key.
+      counts: the counts and the key.
       trust: what is known about the length of a step.
       coefficients: of the last step, along the directions of its round, [K].
-      sweep: the sums of the present sweep.
+      sweep: what the present sweep has seen.
       curvature: h, a tree like params in float32 or wider, None where frozen.
-      gathered: Σ a w over the present sweep, another.
     """
 
-    rounds: ZerothOrderState
+    counts: ZerothOrderState
     trust: Trust
     coefficients: jax.Array
     sweep: Sweep
     curvature: PyTree
-    gathered: PyTree
 
 
 def diagonal_newton(
@@ -64,14 +63,14 @@ def diagonal_newton(
     """`scalar_newton` in units in which a learnt diagonal is 1; nothing to tune.
 
     It begins with 2d plain directions, which are all that an isotropic problem needs. Then sweeps
-    of 4d queries alternate with rests of as many queries, or 4 or 16 times as many where sweeps
-    said little that was new. During a sweep steps go on, along pairs: half as many slopes a query.
+    of 4d queries alternate with rests of as many queries, or of 4 or 16 times as many where sweeps
+    changed little. During a sweep steps go on, along pairs, which give half as many slopes a query.
 
     It wins where the axes of the parameters are those of the curvature, more or less: on quadratics
     of condition number 10² to 10⁴ at d = 1000 it reaches 1e-3 of the first gap in 8 d queries and
     then goes on as if the condition number were 1; `scalar_newton` takes 18 d, 47 d and 66 d. It
-    loses where the Hessian's diagonal says little (rotated quadratics: the sweeps are wasted, up to
-    half of the first 10 d queries and a tenth later) or soon is another (Rosenbrock), and below 6 d
+    loses where the Hessian's diagonal says little (on rotated quadratics the sweeps are wasted: up
+    to half of the first 10 d queries and a tenth later) or soon changes (Rosenbrock), and below 6 d
     queries it is at best `scalar_newton`. Negative curvature counts by its size.
 
     The updates must be applied as they are: the method compares what they did with what it expects.
@@ -82,7 +81,7 @@ def diagonal_newton(
       key: ``jax.random.key(seed)``.
       directions: the family of z in plain rounds, perhaps ``masked``.
       noise: standard deviation of the objective's values, where it is not deterministic.
-      memory: slopes that the averages of curvature remember; their rounds' decay is e^(−K/memory).
+      memory: slopes that the averages of curvature remember; they decay by e^(−K/memory) a round.
       evaluate: as for `zo.zo_gradient`.
 
     Returns:
@@ -128,101 +127,92 @@ def diagonal_newton(
     if isinstance(directions, Masked):
         halves = Masked(halves, directions.mask_tree)
 
-    def sweeps_of(params) -> DiagonalSweeps:
-        return DiagonalSweeps(rounds.layout(params), num_directions)
-
-    def family(state: DiagonalNewtonState, learning, count) -> tuple[Scaled, Either]:
-        base = Either(halves, directions, learning, count)
-        return scaled(base, jax.tree.map(jax.lax.rsqrt, state.curvature)), base
-
     def init(params):
-        sweeps = sweeps_of(params)
-        layout = sweeps.layout
-        trust = start(radius, layout.size)
+        counts, trust, coefficients = beginning(rounds, params)
+        layout = rounds.layout(params)
+        sweep = DiagonalSweeps(layout, num_directions).init()
         return DiagonalNewtonState(
-            rounds.init(params),
-            trust,
-            jnp.zeros(num_directions, trust.radius.dtype),
-            sweeps.init(),
-            layout.tree(layout.filled(1.0)),
-            layout.tree(layout.zeros()),
+            counts, trust, coefficients, sweep, layout.tree(layout.filled(1.0))
         )
 
     def step(updates, state, params, value_fn, value):
         del updates
-        old, sweep = state.rounds, state.sweep
-        learning = sweep.rest == 0
-        drawn, base = family(state, learning, sweep.rounds)
-        asked = dataclasses.replace(rounds, radius=state.trust.radius, directions=drawn)
-        queries, _, counts = asked.step(old, params, value_fn, value)
-        sweeps = sweeps_of(params)
-        layout = sweeps.layout
-        steps = Steps.of(layout, base, num_directions, memory=memory, noise=noise)
-        trust, failed = steps.judge(state.trust, queries.origin)
-        queries = steps.anchored(queries)
-        norms = _squared_norms(queries.plan, jax.tree.leaves(state.curvature), layout)
-        slopes, trust = steps.slopes(trust, queries, norms)
-        # Of a pair, the odd part alone; where one of the two was dropped there is no slope.
-        whole = jnp.all(usable(queries, needs_origin=True).reshape(-1, 2), -1)
-        odd = (slopes - slopes.reshape(-1, 2)[:, ::-1].reshape(-1)) / 2
-        slopes = jnp.where(learning, jnp.where(jnp.repeat(whole, 2), odd, 0), slopes)
+        layout, sweep, h = rounds.layout(params), state.sweep, state.curvature
+        sweeps, learning = DiagonalSweeps(layout, num_directions), sweep.rest == 0
+        metric = _Metric(layout, jax.tree.leaves(h))
+
+        def chosen(flag, num_others) -> tuple[Scaled, Either]:
+            """The family of u = z/√h, and that of z: halves where the flag says so."""
+            family = Either(directions, halves, flag, num_others)
+            return scaled(family, jax.tree.map(jax.lax.rsqrt, h)), family
+
+        drawn, family = chosen(learning, sweep.num_rounds)
+        rules = StepRules.of(layout, family, num_directions, memory=memory, noise=noise)
+        walk = Walk(layout, rounds, rules)
+        view = walk.look(
+            drawn, state.counts, state.trust, params, value_fn, value, norms=metric.squared_norms
+        )
 
         def go_on():
-            along = queries.plan.combine(slopes, layout)
-            length = norm(
-                [
-                    x * jnp.sqrt(h)
-                    for x, h in zip(along, jax.tree.leaves(state.curvature), strict=True)
-                ]
-            )
-            multiple, decided = steps.decide(trust, queries, slopes, length)
-
-            def plain():
-                same = state.curvature, state.gathered
-                return sweep._replace(rest=sweep.rest - 1), *same, multiple, decided
-
-            def learn():
-                seen, gathered = sweeps.gather(*state[3:], queries, norms)
-                # The last round before h changes takes no step, which could not be taken back.
-                none = trust._replace(squared_length=jnp.zeros_like(multiple))
-                return jax.lax.cond(
-                    seen.rounds % sweeps.length == 0,
-                    lambda: (*sweeps.finish(seen, state.curvature, gathered), 0 * multiple, none),
-                    lambda: (seen, state.curvature, gathered, multiple, decided),
-                )
-
-            *learnt, by, judged = jax.lax.cond(learning, learn, plain)
-            step = scale(-by, along)
-            return step, judged, -by * slopes, *learnt
+            slopes = jnp.where(learning, _slopes_of_pairs(view), view.slopes)
+            return walk.ahead(view, slopes, metric.norm)
 
         def go_back():
-            # A round that ended a sweep took no step: inside one, the last round was of it.
-            learnt = sweep.rounds % sweeps.length > 0
-            last, _ = family(state, learnt, sweep.rounds - learnt.astype(jnp.int32))
-            plan = Plan(
-                last.round_key(old.key, old.count - 1, layout, num_directions),
-                last,
-                num_directions=num_directions,
-                block_size=queries.plan.block_size,
-            )
-            back = plan.combine(-state.coefficients, layout)
-            coefficients = jnp.zeros_like(state.coefficients)
-            return back, steps.taken_back(trust), coefficients, *state[3:]
+            # The round that ends a sweep takes no step: inside a sweep, the last step was of it.
+            inside = sweeps.inside(sweep)
+            last, _ = chosen(inside, sweep.num_rounds - inside.astype(jnp.int32))
+            return walk.back(view, last, state.counts, state.coefficients)
 
-        step, *rest = jax.lax.cond(failed, go_back, go_on)
-        return finite_or_zero(layout.updates(step)), DiagonalNewtonState(counts, *rest)
+        # h changes at the end of a sweep, and a step in the old units could not be taken back.
+        ends = learning & sweeps.ends(sweep)
+        move = choose(
+            jnp.where(view.failed, 1, jnp.where(ends, 2, 0)),
+            [go_on, go_back, lambda: walk.stay(view)],
+            like=view.slopes,
+        )
+
+        def wait():
+            return sweeps.wait(sweep, ~(learning | view.failed)), h
+
+        def learn():
+            return sweeps.learn(sweep, h, view.queries, view.norms)
+
+        learnt = choose(learning & ~view.failed, [wait, learn], like=view.slopes)
+        updates = finite_or_zero(layout.updates(move.change))
+        return updates, DiagonalNewtonState(view.counts, move.trust, move.coefficients, *learnt)
 
     return transformation("diagonal_newton", init, step)
 
 
-def _squared_norms(plan: Plan, h: Leaves, layout: Layout) -> jax.Array:
-    """Σ_i h_i u_i² of each direction, [K]: the squared norm of z."""
+def _slopes_of_pairs(view: View) -> jax.Array:
+    """The slopes of a sweep's round, [K]: of each pair, half the difference of its two slopes.
 
-    def step(carry, block, _):
-        terms = [row_products(u, u * x.astype(u.dtype)) for u, x in zip(block, h, strict=True)]
-        return carry, sum(terms)
+    It is free of curvature. Where a query of the pair was dropped there is no slope.
+    """
+    whole = jnp.all(usable(view.queries, needs_origin=True).reshape(-1, 2), -1)
+    opposite = view.slopes.reshape(-1, 2)[:, ::-1].reshape(-1)
+    return jnp.where(jnp.repeat(whole, 2), (view.slopes - opposite) / 2, 0)
 
-    return plan.fold(layout, step, (), ())[1]
+
+@dataclasses.dataclass(frozen=True)
+class _Metric:
+    """The metric Σ_i h_i x_i², in which directions have the length of z."""
+
+    layout: Layout
+    h: Leaves
+
+    def norm(self, x: Leaves) -> jax.Array:
+        """The length of a list of arrays."""
+        return norm([leaf * jnp.sqrt(h) for leaf, h in zip(x, self.h, strict=True)])
+
+    def squared_norms(self, plan: Plan) -> jax.Array:
+        """The squared length of each direction of a plan, [K]."""
+
+        def of_block(carry, block, _):
+            pairs = zip(block, self.h, strict=True)
+            return carry, sum(row_products(u, u * h.astype(u.dtype)) for u, h in pairs)
+
+        return plan.fold(self.layout, of_block, (), ())[1]
 
 
 __all__ = ["DiagonalNewtonState", "diagonal_newton"]

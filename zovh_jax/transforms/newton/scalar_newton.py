@@ -1,37 +1,35 @@
 """Newton's method with a scalar for the Hessian: an optimiser without a learning rate.
 
-Queries per step: K + 1 with the forward stencil, f(θ) included; 2K + 1 with pairs. `trust` has the
-rules for the length of a step.
+Queries per step: K + 1 with the forward stencil, f(θ) included; 2K + 1 with pairs. The module
+`trust` has the rules for the length of a step.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from zovh_jax._tree import norm, scale
+from zovh_jax._tree import norm
 from zovh_jax.baselines import origin
 from zovh_jax.directions import Directions, hadamard
 from zovh_jax.directions.families import as_family
 from zovh_jax.evaluators import Evaluator, vmapped
-from zovh_jax.plan import Plan
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero, transformation
-from zovh_jax.transforms.newton.trust import Steps, Trust, check, start
+from zovh_jax.transforms.newton._walk import Walk, beginning, choose
+from zovh_jax.transforms.newton.trust import StepRules, Trust, check
 
 
 class ScalarNewtonState(NamedTuple):
     """State of `scalar_newton`.
 
     Attributes:
-      rounds: the counts and the key.
+      counts: the counts and the key.
       trust: what is known about the length of a step.
       coefficients: of the last step, along the directions of its round, [K].
     """
 
-    rounds: ZerothOrderState
+    counts: ZerothOrderState
     trust: Trust
     coefficients: jax.Array
 
@@ -49,16 +47,18 @@ def scalar_newton(
 ) -> optax.GradientTransformationExtraArgs:
     """θ ← θ − a ĝ/c: a gradient, its best shrinkage, and a curvature; nothing to tune.
 
-    - ĝ: from slopes with the trace of past rounds for a baseline, along directions without
-      replacement (`zo.directions.hadamard`): on c/2·‖x‖² each direction is done with for good.
-    - a: the shrinkage of least expected value, n/(n + d + 1) for Gaussian directions, n/d for
-      orthogonal ones: the estimate is mostly noise, and less than it is right.
-    - c: curvature as the steps themselves met it, averaged; before any step, |tr(H)|/d, or twice
-      its standard error where it is not above that. Negative curvature counts by its size.
-    - a trust region from the decrease that was had against that expected. A step after which f is
-      not finite, or went up by more than it was to go down, is taken back in the next one.
-    - μ: the length of a step in each parameter, ‖p‖/√d, but large enough that curvature is seen
-      above rounding and ``noise``: ½μ²·c·d ≥ 5·(3 noise + 10 ε|f|). It moves by a factor of 2.
+    - ĝ comes from slopes along directions without replacement (`zo.directions.hadamard`); their
+      baseline is the trace of past rounds. On c/2·‖x‖² no direction has to be looked along twice.
+    - a is the shrinkage of least expected value: n/(n + d + 1) for Gaussian directions, n/d for
+      orthogonal ones. The estimate is mostly noise, so that less than all of it is right.
+    - c is the average of the curvature along past steps. Before any step it is |tr(H)|/d, or twice
+      the standard error of that, if that is more. Negative curvature counts by its size.
+    - A trust region follows from the decrease that was had, against the one that was expected. A
+      step after which f is not finite, or rose by more than it was to fall, is taken back in the
+      next round.
+    - μ is the length of a step in each parameter, ‖p‖/√d, but large enough that curvature is seen
+      above rounding and ``noise``: ½μ²·c·d ≥ 5·(3 noise + 10 ε|f|). It changes by a factor of 2 at
+      most.
 
     The updates must be applied as they are: the method compares what they did with what it expects.
 
@@ -66,20 +66,21 @@ def scalar_newton(
       num_directions: K. f(θ) is one query of each step's K + 1, and a step is averaged over no
         more than K: from 8 up to some hundredths of d is a good choice. Below 3 the baseline is
         poor; the first step is zero for K = 1.
-      radius: μ of the first round: how far, in each parameter, a first look should go. Up to a
-        thousand times too little or too much costs some rounds; far less takes slope for curvature.
+      radius: μ of the first round: how far, in each parameter, a first look should go. A value that
+        is a thousand times too small or too large costs some rounds; one that is far smaller still
+        takes slope for curvature.
       key: ``jax.random.key(seed)``.
       directions: the family of directions.
       stencil: ``forward()``, or pairs (``three_point()``), whose slopes need no baseline, at twice
         the queries.
-      noise: standard deviation of the objective's values, where it is not deterministic: without
-        it noise is taken for curvature, and steps become too short for their own good.
-      memory: slopes that the averages of curvature remember; their rounds' decay is e^(−K/memory).
+      noise: standard deviation of the objective's values, where it is not deterministic. If it is
+        not given, noise is taken for curvature, and steps become too short.
+      memory: slopes that the averages of curvature remember; they decay by e^(−K/memory) a round.
       evaluate: as for `zo.zo_gradient`.
 
     Returns:
       An optimiser: no learning rate, and the updates are steps downhill. Queries a step: K + 1
-      (2K + 1 with pairs), one less where ``value=f(params)`` is passed. State: K + 17 scalars.
+      (2K + 1 with pairs), one less where ``value=f(params)`` is passed. State: K + 18 scalars.
       Memory for a step: that of a round, and one copy of the parameters.
 
     Raises:
@@ -115,40 +116,32 @@ def scalar_newton(
     )
 
     def init(params):
-        trust = start(radius, rounds.layout(params).size)
-        coefficients = jnp.zeros(num_directions, trust.radius.dtype)
-        return ScalarNewtonState(rounds.init(params), trust, coefficients)
+        return ScalarNewtonState(*beginning(rounds, params))
 
     def step(updates, state, params, value_fn, value):
         del updates
-        old = state.rounds
-        asked = dataclasses.replace(rounds, radius=state.trust.radius)
-        queries, _, counts = asked.step(old, params, value_fn, value)
         layout = rounds.layout(params)
-        steps = Steps.of(layout, directions, num_directions, memory=memory, noise=noise)
-        trust, failed = steps.judge(state.trust, queries.origin)
-        queries = steps.anchored(queries)
-        norms = queries.plan.squared_norms(layout)
-        slopes, trust = steps.slopes(trust, queries, norms)
+        rules = StepRules.of(layout, directions, num_directions, memory=memory, noise=noise)
+        walk = Walk(layout, rounds, rules)
+        view = walk.look(
+            directions,
+            state.counts,
+            state.trust,
+            params,
+            value_fn,
+            value,
+            norms=lambda plan: plan.squared_norms(layout),
+        )
 
         def go_on():
-            along = queries.plan.combine(slopes, layout)
-            multiple, decided = steps.decide(trust, queries, slopes, norm(along))
-            return scale(-multiple, along), decided, -multiple * slopes
+            return walk.ahead(view, view.slopes, norm)
 
         def go_back():
-            last = directions.round_key(old.key, old.count - 1, layout, num_directions)
-            plan = Plan(
-                last,
-                directions,
-                num_directions=num_directions,
-                block_size=queries.plan.block_size,
-            )
-            back = plan.combine(-state.coefficients, layout)
-            return back, steps.taken_back(trust), jnp.zeros_like(state.coefficients)
+            return walk.back(view, directions, state.counts, state.coefficients)
 
-        step, trust, coefficients = jax.lax.cond(failed, go_back, go_on)
-        return finite_or_zero(layout.updates(step)), ScalarNewtonState(counts, trust, coefficients)
+        move = choose(view.failed, [go_on, go_back], like=view.slopes)
+        updates = finite_or_zero(layout.updates(move.change))
+        return updates, ScalarNewtonState(view.counts, move.trust, move.coefficients)
 
     return transformation("scalar_newton", init, step)
 

@@ -1,23 +1,26 @@
-"""A diagonal of curvature, learnt from 4D queries: for the state of an optimiser.
+"""Sweeps: how a diagonal of curvature is learnt from 4D queries.
 
-Directions are u = z/√h, h the diagonal so far, z those of `Halves`, D the order of its Hadamard
-matrix. Of a couple z, z', half the parameters and the other half, both as pairs,
+Directions are u = z/√h: h is the diagonal so far, z are those of `Halves`, and D is the order of
+their Hadamard matrix. A couple z, z' are one half of the parameters and the other half, each asked
+as a pair ±. With the curvatures q and q' along them, q = (F⁺ − 2f0 + F⁻)/μ²,
 
-    a = (q − q')/2 = wᵀρ,   b = (q + q')/2 = Σ_i ρ_i,   ρ_i = H_ii/h_i,
+    a = (q − q')/2 = wᵀρ,   b = (q + q')/2 = Σ_i ρ_i,   ρ_i = H_ii/h_i.
 
-q and q' the curvatures (F⁺ − 2f0 + F⁻)/μ². D couples, 4D queries, have all w: ρ = Σ a w / D, exact
-for a diagonal Hessian. What is beside the diagonal, third derivatives and noise come into a and b
-alike, and b should be the same every time: so the variance v of b is that of a too, and
+A sweep is D couples, 4D queries, and has all rows w. It gives ρ = Σ a w / D, which is exact for a
+diagonal Hessian. Elements beside the diagonal, third derivatives and noise disturb a and b alike;
+and b would always be the same without them. So the variance v of b is also that of the error of a.
+With ρ̄, the mean of ρ,
 
     β = 1 − v/E[a²],   ρ ← ρ̄ + β (ρ − ρ̄),   h ← h |ρ|/mean|ρ|
 
-is the best linear guess (James and Stein's): nothing is learnt from noise. β is taken from v plus
-two standard errors, and |ρ| is kept above the error that is left, √(βv/D). While h is learnt it
-stays what it was: rows of one sweep are orthogonal, so that ρ is right at its end only.
+is the best linear guess (James and Stein's): noise alone teaches nothing. For safety β is computed
+from v plus two of its standard errors, and |ρ| stays above the error that is left, √(βv/D).
+
+h changes only when a sweep ends: the rows of a whole sweep are orthogonal, those of a part are not.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,39 +30,42 @@ from zovh_jax._types import Leaves, PyTree
 from zovh_jax.directions.hadamard import order_of
 from zovh_jax.estimators.weights import curvatures
 from zovh_jax.queries import Queries
+from zovh_jax.transforms.newton._walk import choose
 
 FLOOR = 1e-3
-"""A sweep divides no element of h by more, from its mean."""
+"""The least |ρ_i| that a sweep believes, over the mean |ρ|."""
 RANGE = 1e-6
-"""Least element of h, from its mean."""
+"""The least element of h, over the mean of h."""
 NEWS = 0.1
-"""Mean square of a relative change of h below which the next rest is longer."""
+"""The mean square of the relative change of h below which the next rest is longer."""
 LONGEST = 2
-"""Powers of 4 that a rest, in sweeps, may have."""
+"""The largest power of 4 that multiplies the length of a sweep in that of a rest."""
 
 
 class Sweep(NamedTuple):
-    """What a sweep has seen so far.
+    """What the present sweep has seen so far.
 
     Attributes:
-      rounds: of all sweeps so far.
-      rest: plain rounds until the next sweep.
-      rests: how many sweeps in a row said little that was new, at most `LONGEST`.
-      couples, total: their number, and Σ b.
-      differences, spread: of consecutive b, their number, and the sum of their squares.
-      signal: Σ a², a without what the mean of ρ makes of it.
+      num_rounds: rounds of all sweeps so far.
+      rest: plain rounds until the next sweep; 0 inside a sweep.
+      num_quiet: how many sweeps in a row changed h little, at most `LONGEST`.
+      num_couples, total: how many couples there were, and Σ b.
+      num_differences, spread: of consecutive b, how many, and the sum of their squares.
+      signal: Σ a², without what ρ̄ adds to a.
       last: the last b.
+      gathered: Σ a w, a tree like params in float32 or wider, None where frozen.
     """
 
-    rounds: jax.Array
+    num_rounds: jax.Array
     rest: jax.Array
-    rests: jax.Array
-    couples: jax.Array
+    num_quiet: jax.Array
+    num_couples: jax.Array
     total: jax.Array
-    differences: jax.Array
+    num_differences: jax.Array
     spread: jax.Array
     signal: jax.Array
     last: jax.Array
+    gathered: PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,85 +87,128 @@ class DiagonalSweeps:
 
     @property
     def length(self) -> int:
-        """Rounds of a sweep."""
+        """The number of rounds of a sweep."""
         return -(-4 * self.order // self.num_directions)
 
     def init(self) -> Sweep:
-        """Before the first round: a rest of 2D plain directions."""
-        zero = [jnp.zeros((), scalar_dtype()) for _ in range(6)]
+        """The state before the first round: a rest of 2D plain directions."""
+        zeros = [jnp.zeros((), scalar_dtype()) for _ in range(6)]
         rest = jnp.asarray(-(-2 * self.order // self.num_directions), jnp.int32)
-        return Sweep(jnp.zeros((), jnp.int32), rest, jnp.zeros((), jnp.int32), *zero)
+        num_rounds, num_quiet = (jnp.zeros((), jnp.int32) for _ in range(2))
+        gathered = self.layout.tree(self.layout.zeros())
+        fields: list[Any] = [num_rounds, rest, num_quiet, *zeros, gathered]
+        return Sweep(*fields)
 
-    def gather(
-        self, sweep: Sweep, h: PyTree, gathered: PyTree, queries: Queries, norms: jax.Array
+    def inside(self, sweep: Sweep) -> jax.Array:
+        """Whether a sweep has begun and has not ended."""
+        return sweep.num_rounds % self.length > 0
+
+    def ends(self, sweep: Sweep) -> jax.Array:
+        """Whether one more round of a sweep ends it."""
+        return (sweep.num_rounds + 1) % self.length == 0
+
+    def wait(self, sweep: Sweep, plain: jax.Array) -> Sweep:
+        """The sweep after a round that was none of its own; ``plain`` if it was one of its rest."""
+        return sweep._replace(rest=sweep.rest - plain.astype(jnp.int32))
+
+    def learn(
+        self, sweep: Sweep, h: PyTree, queries: Queries, norms: jax.Array
     ) -> tuple[Sweep, PyTree]:
-        """With a round along `Halves` over √h in it; ``norms`` are ‖z‖², [K]."""
-        n = self.num_directions // 4
-        bends, valid = curvatures(queries)
-        q = jnp.mean(bends.reshape(n, 2, 2), -1)
-        squares = norms.reshape(n, 2, 2)[:, :, 0]
-        # The last round of a sweep may end with the sweep's first rows once more.
-        place = sweep.rounds % self.length * n + jnp.arange(n)
-        new = jnp.all(valid.reshape(n, 4), -1) & (place < self.order)
-        b = jnp.where(new, jnp.mean(q, -1), 0)
-        # Of D − d columns that are missing, the mean ρ is in a.
-        some = jnp.maximum(jnp.sum(squares, -1), 1)
-        expected = b * (squares[:, 0] - squares[:, 1]) / some
-        a = jnp.where(new, (q[:, 0] - q[:, 1]) / 2 - expected, 0)
-        # Inside a round the noise of f(θ) and what changes with θ are in both; K = 4 has no choice.
-        first = (sweep.couples > 0) & (n == 1)
+        """The sweep with one more round of its own, and h, which is new where the sweep ends."""
+        gathered = self.gather(sweep, h, queries, norms)
+        branches = [lambda: (gathered, h), lambda: self.finish(gathered, h)]
+        return choose(self.ends(sweep), branches, like=queries.values)
+
+    def gather(self, sweep: Sweep, h: PyTree, queries: Queries, norms: jax.Array) -> Sweep:
+        """The sweep with a round along `Halves` over √h in it; ``norms`` are ‖z‖², [K]."""
+        a, b, new = self._couples(sweep, queries, norms)
+        # Differences of b are taken inside a round, where both b have the same f(θ). A round of
+        # K = 4 has one b, and the difference is to that of the round before.
+        first = (sweep.num_couples > 0) & (len(b) == 1)
         before = jnp.concatenate([sweep.last[None], b[:-1]])
         known = new & jnp.concatenate([first[None], new[:-1]])
-        pairs = jnp.sum(known).astype(b.dtype)
         coefficients = (a[:, None] * jnp.asarray([[1, 1, -1, -1]], a.dtype) / 4).reshape(-1)
         sums = queries.plan.combine_squares(coefficients, self.layout)  # Σ a w/h
-        leaves = (jax.tree.leaves(tree) for tree in (gathered, h))
-        new_leaves = [old + scale * x for old, scale, x in zip(*leaves, sums, strict=True)]
+        trees = (jax.tree.leaves(tree) for tree in (sweep.gathered, h))
+        gathered = [old + scale * x for old, scale, x in zip(*trees, sums, strict=True)]
         return sweep._replace(
-            rounds=sweep.rounds + 1,
-            couples=sweep.couples + jnp.sum(new).astype(b.dtype),
+            num_rounds=sweep.num_rounds + 1,
+            num_couples=sweep.num_couples + jnp.sum(new).astype(b.dtype),
             total=sweep.total + jnp.sum(b),
-            differences=sweep.differences + pairs,
+            num_differences=sweep.num_differences + jnp.sum(known).astype(b.dtype),
             spread=sweep.spread + jnp.sum(jnp.where(known, jnp.square(b - before), 0)),
             signal=sweep.signal + jnp.sum(jnp.square(a)),
             last=jnp.where(new[-1], b[-1], sweep.last),
-        ), self.layout.tree(new_leaves)
+            gathered=self.layout.tree(gathered),
+        )
 
-    def finish(self, sweep: Sweep, h: PyTree, gathered: PyTree) -> tuple[Sweep, PyTree, PyTree]:
-        """The next h, at the end of a sweep; and the sums for the next sweep."""
-        n = jnp.maximum(sweep.couples, 2)
-        d = self.layout.size
-        mean = sweep.total / n / d
-        noise, signal = sweep.spread / (2 * jnp.maximum(sweep.differences, 1)), sweep.signal / n
-        certain = noise * (1 + 2 * jnp.sqrt(2 / jnp.maximum(sweep.differences, 1)))
+    def finish(self, sweep: Sweep, h: PyTree) -> tuple[Sweep, PyTree]:
+        """The state before the next sweep, with a rest before it; and the next h."""
+        mean, noise, shrink, signal = self._statistics(sweep)
+        ratios = self._ratios(jax.tree.leaves(sweep.gathered), mean, noise, shrink)
+        following = self._multiplied(jax.tree.leaves(h), ratios)
+        news = shrink * signal / self.order > NEWS * jnp.square(mean)
+        num_quiet = jnp.where(news, 0, jnp.minimum(sweep.num_quiet + 1, LONGEST))
+        rests = jnp.asarray([min(self.length * 4**i, 2**30) for i in range(LONGEST + 1)])
+        empty = self.init()._replace(
+            num_rounds=sweep.num_rounds, rest=rests[num_quiet].astype(jnp.int32)
+        )
+        return empty._replace(num_quiet=num_quiet), self.layout.tree(following)
+
+    def _couples(self, sweep: Sweep, queries: Queries, norms: jax.Array) -> tuple[Any, Any, Any]:
+        """a and b of a round's couples, [K/4] each, zero where not new; and which are new.
+
+        A couple is not new if a value of it was dropped, or if the sweep has had its row already:
+        the last round of a sweep may end with the first rows once more.
+        """
+        n = self.num_directions // 4
+        bends, valid = curvatures(queries)
+        q = jnp.mean(bends.reshape(n, 2, 2), -1)
+        place = sweep.num_rounds % self.length * n + jnp.arange(n)
+        new = jnp.all(valid.reshape(n, 4), -1) & (place < self.order)
+        b = jnp.where(new, jnp.mean(q, -1), 0)
+        # The matrix has D columns and only d are used, so that Σ_i w_i is not zero, and a contains
+        # ρ̄ Σ_i w_i. It is taken out here: Σ_i w_i/d is the difference of ‖z‖² and ‖z'‖² over the
+        # sum, and b is d ρ̄.
+        squares = norms.reshape(n, 2, 2)[:, :, 0]
+        excess = (squares[:, 0] - squares[:, 1]) / jnp.maximum(jnp.sum(squares, -1), 1)
+        a = jnp.where(new, (q[:, 0] - q[:, 1]) / 2 - b * excess, 0)
+        return a, b, new
+
+    def _statistics(self, sweep: Sweep) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """ρ̄, v, β and E[a²] of a whole sweep."""
+        n = jnp.maximum(sweep.num_couples, 2)
+        differences = jnp.maximum(sweep.num_differences, 1)
+        mean = sweep.total / n / max(self.layout.size, 1)
+        noise, signal = sweep.spread / (2 * differences), sweep.signal / n
+        certain = noise * (1 + 2 * jnp.sqrt(2 / differences))
         shrink = jnp.where(signal > certain, 1 - certain / jnp.where(signal > 0, signal, 1), 0)
+        return mean, noise, shrink, signal
+
+    def _ratios(
+        self, gathered: Leaves, mean: jax.Array, noise: jax.Array, shrink: jax.Array
+    ) -> Leaves:
+        """|ρ|, shrunk towards ρ̄ by β, and above what is left of the error."""
         ratios = [
             jnp.abs(mean + shrink / self.order * x.astype(mean.dtype)).astype(x.dtype)
-            for x in jax.tree.leaves(gathered)
+            for x in gathered
         ]
-        average = self._mean(ratios)
-        least = jnp.maximum(FLOOR * average, jnp.sqrt(shrink * noise / self.order))
-        ratios = [jnp.maximum(x, least.astype(x.dtype)) for x in ratios]
+        least = jnp.maximum(FLOOR * self._mean(ratios), jnp.sqrt(shrink * noise / self.order))
+        return [jnp.maximum(x, least.astype(x.dtype)) for x in ratios]
+
+    def _multiplied(self, h: Leaves, ratios: Leaves) -> Leaves:
+        """h |ρ|/mean|ρ|, its least element bounded; h itself where that is not finite."""
         average = self._mean(ratios)
         good = jnp.isfinite(average) & (average > 0)
-        old = jax.tree.leaves(h)
-        new = [x * r / average.astype(x.dtype) for x, r in zip(old, ratios, strict=True)]
-        floor = RANGE * self._mean(new)
-        new = [
-            jnp.where(good, jnp.maximum(x, floor.astype(x.dtype)), was)
-            for x, was in zip(new, old, strict=True)
+        products = [x * r / average.astype(x.dtype) for x, r in zip(h, ratios, strict=True)]
+        floor = RANGE * self._mean(products)
+        return [
+            jnp.where(good, jnp.maximum(x, floor.astype(x.dtype)), old)
+            for x, old in zip(products, h, strict=True)
         ]
-        news = shrink * signal / self.order > NEWS * jnp.square(mean)
-        rests = jnp.where(news, 0, jnp.minimum(sweep.rests + 1, LONGEST))
-        rest = jnp.asarray([min(self.length * 4**i, 2**30) for i in range(LONGEST + 1)])
-        empty = self.init()._replace(
-            rounds=sweep.rounds, rest=rest[rests].astype(jnp.int32), rests=rests
-        )
-        zeros = jax.tree.map(jnp.zeros_like, gathered)
-        return empty, self.layout.tree(new), zeros
 
     def _mean(self, leaves: Leaves) -> jax.Array:
-        """Over the parameters that are perturbed."""
+        """The mean over all parameters that are perturbed."""
         total = jnp.zeros((), scalar_dtype())
         for x in leaves:
             total = total + jnp.sum(x.astype(total.dtype))

@@ -1,14 +1,20 @@
-"""How long a step is without a learning rate: what the Newton optimisers of one curvature share.
+"""The length of a step without a learning rate: rules that the three Newton optimisers share.
 
-The model of a step p = −m Σ s_k u_k, from slopes s_k along directions u_k, is s·p + ½ c ‖p‖². The
-next round's f(θ) tells what the step did, and so, slopes being known, the curvature along it:
-κ = 2 (Δf − s·p)/‖p‖². c is an exponential average of |κ|; before there is one, of the trace over d.
-Where what happened is not what the model said, steps are bounded by a trust region; a step that
-made things worse than the model had promised them better, or not finite, is taken back.
+The step is p = −m Σ_k s_k u_k, from slopes s_k along directions u_k. The model says that it changes
+f by s·p + ½ c ‖p‖², where s·p = −m Σ_k s_k². The next round's f(θ) shows the true change Δf, and so
+the curvature along the step:
 
-Slopes of forward queries are (F_k − b_k)/μ with b_k = f(θ) + ½μ² τ‖u_k‖², τ the trace over d from
-*past* rounds: independent of u_k, so unbiased, and on an isotropic quadratic without any noise.
-Those of pairs need no τ. Lengths are in the metric in which directions have E‖u‖² = d.
+    κ = 2 (Δf − s·p)/‖p‖².
+
+c is an exponential average of |κ|. Before the first step there is no κ, and c is the trace of the
+Hessian over d. A trust region bounds the length where the model was wrong. A step is taken back if
+f is not finite after it, or rose by more than the model said it would fall.
+
+Slopes of forward queries are (F_k − b_k)/μ with b_k = f(θ) + ½μ² τ‖u_k‖², where τ is the trace over
+d from *past* rounds. So τ does not depend on u_k, the slopes are unbiased, and on an isotropic
+quadratic they have no noise. Slopes of pairs need no τ.
+
+Lengths are in the metric in which directions have E‖u‖² = d.
 """
 
 import dataclasses
@@ -17,6 +23,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from zovh_jax import _checks
 from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
@@ -28,11 +35,11 @@ from zovh_jax.queries import Queries
 from zovh_jax.stencils import Stencil
 
 ROUNDING = 10
-"""Rounding errors of a value, in units of its last digit."""
+"""The rounding error of a value, in units of its last digit."""
 TINY = 1e-30
 """The least curvature."""
 LARGEST = 1e3
-"""Up to where μ grows as long as nothing is seen."""
+"""The radius at which μ stops growing, where no query has shown any curvature."""
 
 
 class Trust(NamedTuple):
@@ -40,13 +47,14 @@ class Trust(NamedTuple):
 
     Attributes:
       radius: μ of the next round.
-      limit: the longest step to be trusted.
-      trace: the average of the trace.
-      curvature, weight: Σ w |κ| and Σ w of the average of the curvature along steps.
-      origin: f(θ) where the last step started.
+      limit: the longest step that is allowed.
+      trace: the average of the Hessian's trace.
+      curvature, weight: Σ w |κ| and Σ w, whose ratio is c.
+      origin: f(θ) before the last step.
       slope: s·p of the last step, 0 or below.
-      squared_length: ‖p‖² of it; 0 where there is none to be judged.
-      slope_error: the standard error of its slope that comes from τ.
+      squared_length: ‖p‖² of the last step; 0 where there is no step to judge.
+      slope_error: the standard error of s·p that comes from τ.
+      num_undone: how many steps were taken back.
     """
 
     radius: jax.Array
@@ -58,18 +66,39 @@ class Trust(NamedTuple):
     slope: jax.Array
     squared_length: jax.Array
     slope_error: jax.Array
+    num_undone: jax.Array
+
+    @classmethod
+    def init(cls, radius: float, dimension: int) -> "Trust":
+        """The state before the first round: a step may be as long as that round looks far."""
+        mu = jnp.array(radius, scalar_dtype(), copy=True)
+        # Each array is a buffer of its own, so that the state can be donated.
+        zeros = [jnp.zeros((), mu.dtype) for _ in range(6)]
+        undone, limit = jnp.zeros((), jnp.int32), mu * math.sqrt(dimension)
+        fields: list[Any] = [mu, limit, TraceAverage.init(), *zeros, undone]
+        return cls(*fields)
+
+    @property
+    def model(self) -> jax.Array:
+        """c, or 0 where no curvature is known yet."""
+        return self.curvature / jnp.where(self.weight > 0, self.weight, 1)
+
+    def without_step(self) -> "Trust":
+        """The state after a round that took no step: the next round has none to judge."""
+        return self._replace(squared_length=jnp.zeros_like(self.squared_length))
 
 
 @dataclasses.dataclass(frozen=True)
-class Steps:
-    """The rules; d and the share of a slope that a step may take are fixed by the directions.
+class StepRules:
+    """The rules for the length of a step.
 
     Attributes:
-      dimension: d, of what is perturbed.
-      share: what the sum of slopes times directions is multiplied by where c = 1.
-      decay: of the averages, a round.
+      dimension: d, the number of parameters that are perturbed.
+      share: the multiple of Σ_k s_k u_k that is the best step where c = 1; from the directions.
+      decay: of the averages, in one round.
       noise: standard deviation of a value, beyond rounding.
-      epsilon: the relative rounding error of a value, at best: that of the parameters, or float32.
+      epsilon: the relative rounding error of a value: that of the parameters, or float32's if that
+        is less.
     """
 
     dimension: int
@@ -81,8 +110,8 @@ class Steps:
     @classmethod
     def of(
         cls, layout: Layout, directions: Directions, num_directions: int, *, memory: Any, noise: Any
-    ) -> "Steps":
-        """The rules for rounds of such directions, a memory in slopes, and values' noise."""
+    ) -> "StepRules":
+        """The rules for rounds of these directions; ``memory`` is a number of slopes."""
         epsilons = [float(jnp.finfo(direction_dtype(dtype)).eps) for dtype in layout.dtypes]
         return cls(
             layout.size,
@@ -93,28 +122,15 @@ class Steps:
         )
 
     def judge(self, trust: Trust, origin: jax.Array) -> tuple[Trust, jax.Array]:
-        """What the last step says, now that f(θ) is known; and whether it must be taken back."""
+        """What the last step taught, now that f(θ) is known; and whether it must be taken back."""
         pending, finite = trust.squared_length > 0, jnp.isfinite(origin)
         squared_length = jnp.where(pending, trust.squared_length, 1)
-        length = jnp.sqrt(squared_length)
         change = jnp.where(pending & finite, origin - trust.origin, 0)
         noise = self._noise(trust.origin, origin)
-        model = _average(trust)
-        promised = trust.slope + model * squared_length / 2
+        promised = trust.slope + trust.model * squared_length / 2
         failed = pending & (~finite | (change > jnp.abs(promised) + noise))
-        # Where rounding hides what was promised, nothing is learned.
-        clear = promised < -noise
-        ratio = jnp.where(clear, change / jnp.where(clear, promised, -1), 1)
-        limit = jnp.where(ratio > 0.5, jnp.maximum(trust.limit, 2 * length), trust.limit)
-        limit = jnp.where(ratio < 0.25, length / 2, limit)
-        limit = jnp.where(failed, length / 4, limit)
-
-        measured = jnp.abs(2 * (change - trust.slope) / squared_length)
-        error = 2 * (noise + trust.slope_error) / squared_length
-        weight = 1 / (1 + jnp.square(error / jnp.maximum(model, TINY)))
-        weight = jnp.where(jnp.isfinite(measured) & jnp.isfinite(weight), weight, 0)
-        # Where a step is too short to show curvature, half of what was believed: steps get longer.
-        measured = jnp.where(weight > 0, weight * measured, 0) + (1 - weight) * model / 2
+        limit = self._limit(trust.limit, jnp.sqrt(squared_length), change, promised, noise, failed)
+        measured = self._measured(trust, change, squared_length, noise)
         gain = jnp.where(pending & finite, 1 - self.decay, 0)
         trust = trust._replace(
             limit=jnp.where(pending, limit, trust.limit),
@@ -123,18 +139,8 @@ class Steps:
         )
         return trust, failed
 
-    def anchored(self, queries: Queries) -> Queries:
-        """With the mean of the finite values for an f(θ) that is not, so as to get away from it."""
-        assert queries.origin is not None
-        valid, n = queries.valid, jnp.sum(queries.valid)
-        mean = jnp.sum(jnp.where(valid, queries.even, 0)) / jnp.maximum(n, 1).astype(
-            queries.even.dtype
-        )
-        origin = jnp.where(jnp.isfinite(queries.origin) | (n == 0), queries.origin, mean)
-        return dataclasses.replace(queries, origin=origin)
-
     def slopes(self, trust: Trust, queries: Queries, norms: jax.Array) -> tuple[jax.Array, Trust]:
-        """s_k, [K], zero where a query was dropped; and the trace with this round in it.
+        """s_k, [K], zero where a query was dropped; and the state with this round in its trace.
 
         Args:
           queries: of this round, with f(θ).
@@ -148,7 +154,7 @@ class Steps:
         if queries.stencil.paired:
             slopes = jnp.where(valid, queries.odd, 0) / queries.radii
         else:
-            # The first round is its own past.
+            # The first round has no past and takes its own trace.
             old, new = (average.estimate.trace for average in (trust.trace, trace))
             baseline = past(jnp.where(trust.trace.weight > 0, old, new))
             rise = jnp.where(valid, baseline.rise(queries.radii, norms, d), 0)
@@ -158,88 +164,111 @@ class Steps:
     def decide(
         self, trust: Trust, queries: Queries, slopes: jax.Array, length: jax.Array
     ) -> tuple[jax.Array, Trust]:
-        """m, for the step −m Σ s_k u_k; and what there will be to judge.
+        """m of the step −m Σ_k s_k u_k; and the state with what the next round needs to judge it.
 
         Args:
           queries: of this round.
           slopes: s_k, [K].
-          length: ‖Σ s_k u_k‖ in the metric.
+          length: ‖Σ_k s_k u_k‖ in the metric.
         """
         assert queries.origin is not None
-        error = trust.trace.estimate.standard_error
-        guess = self._guess(trust)
-        bends, valid = curvatures(queries)
-        rise = jnp.max(jnp.abs(bends)) * jnp.square(queries.radius) / 2
-        visible = rise > self._noise(queries.origin, queries.origin)
-        start = (trust.weight == 0) & jnp.isfinite(guess) & (guess > 0) & visible
-        gain = 1 - self.decay
-        trust = trust._replace(
-            curvature=jnp.where(start, gain * guess, trust.curvature),
-            weight=jnp.where(start, gain, trust.weight),
-        )
-        curvature = jnp.maximum(_average(trust), TINY)
-        known = (trust.weight > 0) & jnp.isfinite(queries.origin)
-        some = jnp.where(length > 0, length, 1)
-        multiple = jnp.minimum(self.share / curvature, trust.limit / some)
-        moves = (length > 0) & jnp.isfinite(length)
-        multiple = jnp.where(known & moves, multiple, 0)
+        trust = self._with_first_curvature(trust, queries)
+        finite, some = jnp.isfinite(queries.origin), jnp.where(length > 0, length, 1)
+        best = self.share / jnp.maximum(trust.model, TINY)
+        moves = (trust.weight > 0) & finite & (length > 0) & jnp.isfinite(length)
+        multiple = jnp.where(moves, jnp.minimum(best, trust.limit / some), 0)
         squared_length = jnp.square(multiple * some)
-        radius, error_of_slope = queries.radius, jnp.zeros((), curvature.dtype)
-        if not queries.stencil.paired:
-            spread = jnp.where(jnp.isfinite(error), error, 0)
-            error_of_slope = multiple * jnp.abs(jnp.sum(slopes)) * radius / 2 * spread
-        wanted = jnp.sqrt(squared_length / self.dimension)
-        wanted = jnp.maximum(wanted, self._least_radius(trust, queries.origin))
-        wanted = jnp.clip(wanted, radius / 2, 2 * radius)
-        # Nothing to be seen at this distance: below rounding, or all of it outside the domain.
-        outside = jnp.isfinite(queries.origin) & ~jnp.any(valid)
-        below = jnp.any(valid) & ~visible & (radius < LARGEST)
-        other = jnp.where(outside, 0.5, jnp.where(below, 2.0, 1.0)).astype(radius.dtype)
         return multiple, trust._replace(
-            radius=jnp.where(squared_length > 0, wanted, radius * other),
-            origin=jnp.where(jnp.isfinite(queries.origin), queries.origin, trust.origin),
+            radius=self._next_radius(trust, queries, squared_length),
+            origin=jnp.where(finite, queries.origin, trust.origin),
             slope=-multiple * jnp.sum(jnp.square(slopes)),
             squared_length=squared_length,
-            slope_error=error_of_slope,
+            slope_error=self._slope_error(trust, queries, multiple * jnp.abs(jnp.sum(slopes))),
         )
 
     def taken_back(self, trust: Trust) -> Trust:
-        """As there is no step to be judged, and the next will be short."""
+        """The state after a round that took a step back, with a radius for shorter steps."""
         least = self._least_radius(trust, trust.origin)
         short = jnp.maximum(trust.limit / math.sqrt(self.dimension), least)
-        radius = jnp.minimum(trust.radius, short)
-        return trust._replace(radius=radius, squared_length=jnp.zeros_like(radius))
+        return trust.without_step()._replace(
+            radius=jnp.minimum(trust.radius, short),
+            num_undone=optax.safe_increment(trust.num_undone),
+        )
+
+    def _limit(self, limit, length, change, promised, noise, failed) -> jax.Array:
+        """The trust region's next radius, from the change that was had and that was promised."""
+        # Where noise hides what was promised, the two are taken for equal.
+        clear = promised < -noise
+        ratio = jnp.where(clear, change / jnp.where(clear, promised, -1), 1)
+        limit = jnp.where(ratio > 0.5, jnp.maximum(limit, 2 * length), limit)
+        limit = jnp.where(ratio < 0.25, length / 2, limit)
+        return jnp.where(failed, length / 4, limit)
+
+    def _measured(self, trust: Trust, change, squared_length, noise) -> jax.Array:
+        """|κ| of the last step, and half of c for as much of it as is hidden by errors.
+
+        A step that is too short to show its curvature so halves c, and the next ones are longer.
+        """
+        measured = jnp.abs(2 * (change - trust.slope) / squared_length)
+        error = 2 * (noise + trust.slope_error) / squared_length
+        weight = 1 / (1 + jnp.square(error / jnp.maximum(trust.model, TINY)))
+        weight = jnp.where(jnp.isfinite(measured) & jnp.isfinite(weight), weight, 0)
+        return jnp.where(weight > 0, weight * measured, 0) + (1 - weight) * trust.model / 2
+
+    def _with_first_curvature(self, trust: Trust, queries: Queries) -> Trust:
+        """The state with a c from the trace, if it has none yet and this round shows curvature."""
+        trace, error = trust.trace.estimate
+        # Twice the standard error, if that is more; infinite where the error is not known.
+        guess = jnp.maximum(jnp.abs(trace), 2 * error) / self.dimension
+        first = (trust.weight == 0) & jnp.isfinite(guess) & (guess > 0) & self._visible(queries)
+        gain = 1 - self.decay
+        return trust._replace(
+            curvature=jnp.where(first, gain * guess, trust.curvature),
+            weight=jnp.where(first, gain, trust.weight),
+        )
+
+    def _slope_error(self, trust: Trust, queries: Queries, total: jax.Array) -> jax.Array:
+        """The standard error of s·p; ``total`` is m |Σ_k s_k|."""
+        if queries.stencil.paired:
+            return jnp.zeros((), total.dtype)
+        error = trust.trace.estimate.standard_error
+        return total * queries.radius / 2 * jnp.where(jnp.isfinite(error), error, 0)
+
+    def _next_radius(self, trust: Trust, queries: Queries, squared_length: jax.Array) -> jax.Array:
+        """μ of the next round: the step's length in each parameter, changed by 2 at most.
+
+        Without a step: half, where all queries left the domain of f; twice, where all differences
+        were below rounding.
+        """
+        assert queries.origin is not None
+        radius, finite = queries.radius, jnp.isfinite(queries.origin)
+        wanted = jnp.sqrt(squared_length / self.dimension)
+        wanted = jnp.maximum(wanted, self._least_radius(trust, queries.origin))
+        wanted = jnp.clip(wanted, radius / 2, 2 * radius)
+        some = jnp.any(curvatures(queries)[1])
+        below = some & ~self._visible(queries) & (radius < LARGEST)
+        factor = jnp.where(finite & ~some, 0.5, jnp.where(below, 2.0, 1.0)).astype(radius.dtype)
+        return jnp.where(squared_length > 0, wanted, radius * factor)
+
+    def _visible(self, queries: Queries) -> jax.Array:
+        """Whether the largest difference of this round's values is above noise and rounding."""
+        bends, _ = curvatures(queries)
+        largest = jnp.max(jnp.abs(bends)) * jnp.square(queries.radius) / 2
+        return largest > self._noise(queries.origin, queries.origin)
 
     def _least_radius(self, trust: Trust, origin: jax.Array) -> jax.Array:
-        """μ with ½μ²·c·d five times what noise may be."""
-        curvature = jnp.maximum(_average(trust), TINY)
+        """The μ at which ½μ²·c·d is five times the noise."""
+        curvature = jnp.maximum(trust.model, TINY)
         return jnp.sqrt(10 * self._noise(origin, origin) / (curvature * self.dimension))
 
-    def _guess(self, trust: Trust) -> jax.Array:
-        """The curvature according to the trace, or what it may be at most; infinite if unknown."""
-        trace, error = trust.trace.estimate
-        return jnp.maximum(jnp.abs(trace), 2 * error) / self.dimension
-
-    def _noise(self, origin: jax.Array, other: jax.Array) -> jax.Array:
+    def _noise(self, origin: Any, other: Any) -> jax.Array:
         """The least difference of two values that means something."""
         largest = jnp.maximum(jnp.abs(origin), jnp.where(jnp.isfinite(other), jnp.abs(other), 0))
         return 3 * self.noise + ROUNDING * self.epsilon * largest
 
 
-def start(radius: float, dimension: int) -> Trust:
-    """Before the first round: steps no longer than the distance that it looks at."""
-    mu = jnp.array(radius, scalar_dtype(), copy=True)
-    # Each an array of its own, so that the state can be donated.
-    zeros = [jnp.zeros((), mu.dtype) for _ in range(6)]
-    return Trust(mu, mu * math.sqrt(dimension), TraceAverage.init(), *zeros)
-
-
-def _average(trust: Trust) -> jax.Array:
-    return trust.curvature / jnp.where(trust.weight > 0, trust.weight, 1)
-
-
 def check(radius: float, noise: float, memory: float, stencil: Stencil) -> None:
-    """Raises for settings that are none; also for a stencil without f(θ)."""
+    """Refuses settings out of range, and a stencil without f(θ)."""
     _checks.positive("radius", radius)
     _checks.positive("memory", memory)
     _checks.nonnegative("noise", noise)
@@ -250,4 +279,4 @@ def check(radius: float, noise: float, memory: float, stencil: Stencil) -> None:
         )
 
 
-__all__ = ["Steps", "Trust", "check", "start"]
+__all__ = ["StepRules", "Trust", "check"]

@@ -1,0 +1,78 @@
+"""What holds for all three optimisers without a learning rate."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import walks
+
+import zovh_jax as zo
+
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
+OPTIMIZERS = {
+    "scalar": zo.scalar_newton(8, 0.1, key=jax.random.key(0)),
+    "diagonal": zo.diagonal_newton(8, 0.1, key=jax.random.key(0)),
+    "low_rank": zo.low_rank_newton(8, 0.1, rank=2, key=jax.random.key(0)),
+}
+every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+
+
+def bowl(tree):
+    return sum(jnp.sum(jnp.square(x - 3)) for x in jax.tree.leaves(tree))
+
+
+@every_optimizer
+def test_leaves_of_no_size_change_nothing(optimizer):
+    """The walk is that of the tree without them, through sweeps and probes."""
+    full, empty = {"v": jnp.ones(16)}, {"w": jnp.zeros((0, 3)), "z": jnp.zeros((2, 0))}
+    xs, states = walks.run(optimizer, bowl, full | empty, 40)
+    assert xs["w"].shape == (40, 0, 3) and xs["z"].shape == (40, 2, 0)
+    alone, states_alone = walks.run(optimizer, bowl, full, 40)
+    np.testing.assert_allclose(xs["v"], alone["v"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(states.counts.num_queries, states_alone.counts.num_queries)
+    assert bowl(walks.last(xs)) < 1e-2
+
+
+@every_optimizer
+def test_steps_taken_back_are_counted(optimizer):
+    """Each visit to the outside is followed by a step back, which the state counts once."""
+
+    def walled(x):
+        return jnp.where(jnp.sum(jnp.square(x)) > 24.5, jnp.nan, bowl(x))
+
+    x = jnp.ones(24)
+    xs, states = walks.run(optimizer, walled, x, 40)
+    undone = np.asarray(states.trust.num_undone)
+    outside = np.isnan(jax.vmap(walled)(xs))
+    assert undone[0] == 0 and undone[-1] > 1
+    backs = np.diff(undone)
+    assert set(backs) <= {0, 1} and np.all(backs[outside[:-1]] == 1)
+    points = np.concatenate([x[None], xs])
+    for i in np.flatnonzero(backs):  # the step i + 1 undoes the step i
+        np.testing.assert_allclose(points[i + 2], points[i], atol=1e-5)
+    ((_, found),) = optax.tree.get_all_with_path(walks.last(states), "num_undone")
+    assert int(found) == undone[-1]
+
+
+@every_optimizer
+def test_nothing_is_undone_where_the_model_holds(optimizer):
+    _, states = walks.run(optimizer, bowl, jnp.ones(24), 20)
+    assert int(states.trust.num_undone[-1]) == 0
+
+
+@every_optimizer
+def test_a_walk_on_each_device_of_a_mesh(optimizer):
+    """Inside shard_map with its default checks: every branch varies as the parameters do."""
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    per_device = jax.sharding.PartitionSpec("i")
+
+    def step(xs):
+        x = xs[0]
+        updates, _ = optimizer.update(None, optimizer.init(x), x, value_fn=bowl)
+        return updates[None]
+
+    x = jnp.ones((1, 24))
+    sharded = jax.shard_map(step, mesh=mesh, in_specs=per_device, out_specs=per_device)
+    np.testing.assert_allclose(jax.jit(sharded)(x), jax.jit(step)(x), rtol=1e-6, atol=1e-6)

@@ -1,0 +1,168 @@
+"""One step of an optimiser without a learning rate: what is the same for all three of them.
+
+A round of queries around θ first judges the last step. If that one failed, it is taken back:
+its directions are replayed from their key, and its coefficients have been kept. Otherwise a new
+step is made from the slopes along this round's directions.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from zovh_jax._mesh import varying_with
+from zovh_jax._tree import Layout, scalar_dtype, scale
+from zovh_jax._types import Leaves, PyTree, ValueFn
+from zovh_jax.directions import Directions
+from zovh_jax.plan import Plan
+from zovh_jax.queries import Queries
+from zovh_jax.transforms._rounds import Rounds, ZerothOrderState
+from zovh_jax.transforms.newton.trust import StepRules, Trust
+
+
+class Move(NamedTuple):
+    """A step, and what the next round must know of it.
+
+    Attributes:
+      change: what to add to the perturbed leaves.
+      trust: the state with this step to be judged.
+      coefficients: of the step along the directions of its round, [K]; zero after a step back.
+    """
+
+    change: Leaves
+    trust: Trust
+    coefficients: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """A round of queries around θ, and what it says.
+
+    Attributes:
+      answered: the round, as it was answered.
+      queries: the same, with the mean of the finite values for an f(θ) that is not finite.
+      counts: the counts after this round.
+      trust: the state after the last step was judged, with this round in its trace.
+      failed: whether the last step must be taken back.
+      norms: ‖u_k‖², [K], in the metric.
+      slopes: s_k, [K].
+    """
+
+    answered: Queries
+    queries: Queries
+    counts: ZerothOrderState
+    trust: Trust
+    failed: jax.Array
+    norms: jax.Array
+    slopes: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Walk:
+    """How to look around, go on and go back.
+
+    Attributes:
+      layout: of the parameters.
+      rounds: the settings of a round.
+      rules: for the length of a step.
+    """
+
+    layout: Layout
+    rounds: Rounds
+    rules: StepRules
+
+    def look(
+        self,
+        directions: Directions,
+        counts: ZerothOrderState,
+        trust: Trust,
+        params: PyTree,
+        value_fn: ValueFn,
+        value: Any,
+        norms: Callable[[Plan], jax.Array],
+    ) -> View:
+        """A round along these directions.
+
+        Args:
+          directions: the family of this round.
+          counts, trust: as they were before it.
+          params, value_fn, value: θ, f and, where it is known, f(θ).
+          norms: gives ‖u_k‖² of a plan, [K], in the metric.
+        """
+        asked = dataclasses.replace(self.rounds, radius=trust.radius, directions=directions)
+        answered, _, counts = asked.step(counts, params, value_fn, value)
+        assert answered.origin is not None
+        trust, failed = self.rules.judge(trust, answered.origin)
+        queries, squares = _anchored(answered), norms(answered.plan)
+        slopes, trust = self.rules.slopes(trust, queries, squares)
+        return View(answered, queries, counts, trust, failed, squares, slopes)
+
+    def ahead(self, view: View, slopes: jax.Array, length: Callable[[Leaves], jax.Array]) -> Move:
+        """The step −m Σ_k s_k u_k; ``length`` is that of a sum of directions, in the metric."""
+        along = view.queries.plan.combine(slopes, self.layout)
+        multiple, trust = self.rules.decide(view.trust, view.queries, slopes, length(along))
+        return Move(scale(-multiple, along), trust, -multiple * slopes)
+
+    def back(
+        self,
+        view: View,
+        directions: Directions,
+        counts: ZerothOrderState,
+        coefficients: jax.Array,
+    ) -> Move:
+        """The last step, taken back.
+
+        Args:
+          view: this round.
+          directions: those of the last round.
+          counts: as they were before this round.
+          coefficients: of the last step, [K].
+        """
+        k = self.rounds.num_directions
+        key = directions.round_key(counts.key, counts.count - 1, self.layout, k)
+        block_size = view.queries.plan.block_size
+        plan = Plan(key, directions, num_directions=k, block_size=block_size)
+        change = plan.combine(-coefficients, self.layout)
+        return Move(change, self.rules.taken_back(view.trust), jnp.zeros_like(coefficients))
+
+    def stay(self, view: View) -> Move:
+        """No step at all."""
+        still = jnp.zeros_like(view.slopes)
+        return Move(self.layout.zeros(), view.trust.without_step(), still)
+
+
+def choose(choice: jax.Array, branches: Sequence[Callable[[], Any]], like: jax.Array) -> Any:
+    """The result of the branch that an index or a bool says.
+
+    Inside ``jax.shard_map`` all results must vary over the same axes: those that ``like`` varies
+    over.
+    """
+
+    def tied(branch):
+        return lambda: varying_with(branch(), like)
+
+    return jax.lax.switch(choice.astype(jnp.int32), [tied(branch) for branch in branches])
+
+
+def beginning(rounds: Rounds, params: PyTree) -> tuple[ZerothOrderState, Trust, jax.Array]:
+    """The counts, the trust and the coefficients before the first round."""
+    trust = Trust.init(rounds.radius, rounds.layout(params).size)  # type: ignore[arg-type]
+    return rounds.init(params), trust, jnp.zeros(rounds.num_directions, scalar_dtype())
+
+
+def _anchored(queries: Queries) -> Queries:
+    """The queries with a finite f(θ): the mean of the finite values, where f(θ) is not finite.
+
+    So a walk that starts where f is not finite can leave that place.
+    """
+    assert queries.origin is not None
+    valid, n = queries.valid, jnp.sum(queries.valid)
+    total = jnp.sum(jnp.where(valid, queries.even, 0))
+    mean = total / jnp.maximum(n, 1).astype(total.dtype)
+    known = jnp.isfinite(queries.origin) | (n == 0)
+    return dataclasses.replace(queries, origin=jnp.where(known, queries.origin, mean))
+
+
+__all__ = ["Move", "View", "Walk", "beginning", "choose"]

@@ -74,7 +74,7 @@ def test_mixing_is_murmurs(word, expected):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-@pytest.mark.parametrize("shape", [(), (0,), (1001,), (7, 11), (3, 1, 5, 4)])
+@pytest.mark.parametrize("shape", [(), (0,), (3, 1, 5, 4)])
 def test_normals_of_stream_zero_are_jaxs_own(shape, dtype, x64):
     for seed in (0, 1, 12345):
         key = jax.random.key(seed)

@@ -23,7 +23,7 @@ PARAMS = {
 ACTIVE = ("number", "w", "x", "zero")
 MASK = {name: name in ACTIVE for name in PARAMS}
 FROZEN = {"directions": zo.directions.masked(zo.directions.gaussian(), MASK)}
-ROUND = {"num_directions": 6, "radius": 0.1, "key": base_key()}
+ROUND = {"num_directions": 8, "radius": 0.1, "key": base_key()}
 OPTIMISERS = {
     "zo_sgd": lambda: zo.zo_sgd(0.05, **ROUND, **FROZEN),
     "zoar": lambda: zo.zoar(0.05, **ROUND, **FROZEN, history_size=2),

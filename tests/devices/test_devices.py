@@ -34,18 +34,23 @@ def result(kind, name):
     return entry["result"]
 
 
+every_kind = pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+
+
+@every_kind
 @pytest.mark.parametrize("method", METHODS)
-def test_a_step_has_its_share_of_memory_and_operations(method):
-    names = [name for name in measured("Auto") if name.startswith(f"cost {method} ")]
+def test_a_step_has_its_share_of_memory_and_operations(method, kind):
+    names = [name for name in measured(kind) if name.startswith(f"cost {method} ")]
     assert len(names) == (2 if method == "zo_sgd" else 1)
     for name in names:
-        memory, flops = result("Auto", name)
+        memory, flops = result(kind, name)
         assert memory < 1 / 4 and flops < 1 / 4, (name, memory, flops)
 
 
+@every_kind
 @pytest.mark.parametrize("method", METHODS)
-def test_state_like_params_is_split_like_params(method):
-    shares = result("Auto", f"state {method}")
+def test_state_like_params_is_split_like_params(method, kind):
+    shares = result(kind, f"state {method}")
     assert all(share <= 1 / 8 for share in shares.values()), shares
 
 

@@ -32,9 +32,10 @@ def ask(params=X, num_directions=4, radius=0.1, value_fn=f, **options):
     )
 
 
-def tell(values, num_directions=None, **options):
-    """Queries along the unit vectors, or other directions."""
-    options.setdefault("directions", zo.directions.explicit(jnp.eye(3)))
+def tell(values, **options):
+    """Queries along the unit vectors, or of a plan."""
+    if "plan" not in options:
+        options.setdefault("directions", zo.directions.explicit(jnp.eye(3)))
     return zo.Queries.from_values(jnp.asarray(values), radius=0.1, **options)
 
 
@@ -419,9 +420,33 @@ USE = {
         ValueError, lambda: tell(jnp.ones((3, 3)), stencil=zo.stencils.three_point()),
         "values must have shape [K, 2]", "[3, 3]",
     ),
-    "values without a key": (
-        ValueError, lambda: tell(jnp.ones(3), directions=zo.directions.gaussian()),
-        "directions=Gaussian", "pass the key=",
+    "values without a plan": (
+        TypeError, lambda: tell(jnp.ones(3), directions=zo.directions.gaussian()),
+        "directions must be one of", "zo.directions.explicit(tree)", "Gaussian",
+    ),
+    "values of neither plan nor directions": (
+        TypeError, lambda: tell(jnp.ones(3), directions=None),
+        "from_values needs the plan=", "directions=zo.directions.explicit(tree)",
+    ),
+    "values of both plan and directions": (
+        TypeError,
+        lambda: tell(
+            jnp.ones(3),
+            plan=zo.Plan(key(), zo.directions.gaussian(), num_directions=3),
+            directions=zo.directions.explicit(jnp.eye(3)),
+        ),
+        "from_values needs the plan=", "in its place",
+    ),
+    "values of what is no plan": (
+        TypeError, lambda: tell(jnp.ones(3), plan=zo.directions.gaussian()),
+        "plan must be one of", "Gaussian",
+    ),
+    "values of a smaller plan": (
+        ValueError,
+        lambda: tell(
+            jnp.ones(3), plan=zo.Plan(key(), zo.directions.gaussian(), num_directions=2)
+        ),
+        "values has 3 rows", "num_directions=2", "one row for each direction",
     ),
     "plan without a key": (
         ValueError,
@@ -510,7 +535,7 @@ USE = {
     # Operators and solvers.
     "mv of another shape": (
         ValueError, lambda: hessian().mv(jnp.ones(4)),
-        "vector must be a tree like params", "[(3,)]", "[(4,)]",
+        "vector must be a tree like params", "[(3,)]", "(4,)",
     ),
     "solve for another structure": (
         ValueError, lambda: zo.solve(hessian(), {"a": X}, damping=1.0),
@@ -546,7 +571,7 @@ USE = {
     "hvp with another vector": (
         ValueError,
         lambda: zo.hvp(f, num_directions=2, radius=0.1)(X, jnp.ones(2), key=key()),
-        "vector must be a tree like params", "[(3,)]", "[(2,)]",
+        "vector must be a tree like params", "[(3,)]", "(2,)",
     ),
 }  # fmt: skip
 

@@ -1,5 +1,7 @@
 """Query reuse: a history's estimates are those of its last rounds laid end to end."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,17 +42,15 @@ def make_rounds(num_rounds, kind, paired=False):
         key = jax.random.key(100 + i)
         if family is None:
             tree = (rng.standard_normal((K, 3)), rng.standard_normal(K))
-            directions, u = explicit(tree), rows(tree)
+            where, u = {"directions": explicit(tree)}, rows(tree)
         else:
-            directions, u = family, rows(draw(key))
+            where, u = {"plan": zo.Plan(key, family, num_directions=K)}, rows(draw(key))
         values = rng.standard_normal((K, 2) if paired else K)
         radius, f0 = 0.1 * (i + 1), rng.standard_normal()
         stencil = three_point() if paired else forward()
-        queries = zo.Queries.from_values(
-            values, key=key, directions=directions, radius=radius, stencil=stencil, origin=f0
-        )
+        queries = zo.Queries.from_values(values, **where, radius=radius, stencil=stencil, origin=f0)
         if kind == "stored":
-            plan = zo.Plan(key, family, stored=draw(key), num_directions=K)
+            plan = dataclasses.replace(queries.plan, stored=jax.tree.leaves(draw(key)))
             queries = zo.Queries(plan, queries.values, queries.radius, queries.origin, stencil)
         rounds.append((queries, (u, values, np.full(K, radius), np.full(K, f0))))
     return rounds

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 import zovh_jax as zo
+from zovh_jax.estimators.newton import split_round
 
 pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 D, K, N, RADIUS = 3, 4, 3, 0.5
@@ -49,15 +50,15 @@ def test_recentred_points_are_where_they_were(steps):
 def test_every_reduction_sees_the_shift():
     history, x = make_history(PATH)
     plan = history.recentered(x).plan
-    rows, structure = (
+    rows, layout = (
         np.asarray(plan.draw(x)),
         zo.estimators.hessian(history.queries(), x).layout,
     )
     c = np.linspace(-1, 1, N * K)
     v = np.arange(1.0, D + 1)
-    np.testing.assert_allclose(plan.combine(c, structure)[0], c @ rows, rtol=1e-13)
-    np.testing.assert_allclose(plan.gram(structure)[..., 0], rows @ rows.T, rtol=1e-13)
-    dots, squares = plan.inner([jnp.asarray(v)], structure)
+    np.testing.assert_allclose(plan.combine(c, layout)[0], c @ rows, rtol=1e-13)
+    np.testing.assert_allclose(plan.gram(layout)[..., 0], rows @ rows.T, rtol=1e-13)
+    dots, squares = plan.inner([jnp.asarray(v)], layout)
     np.testing.assert_allclose(dots[:, 0], rows @ v, rtol=1e-13)
     np.testing.assert_allclose(squares[:, 0], np.sum(rows**2, 1), rtol=1e-13)
 
@@ -129,7 +130,7 @@ def test_importance_gates_on_the_effective_sample_size(far):
 
 
 def test_importance_clips():
-    history, x = make_history([PATH[0], [0.0, 0.4, 0.0]], size=2)
+    history, x = make_history([PATH[0], [0.0, 0.4, 0.0]], k=16, size=2)
     free = zo.reuse.importance(clip=float("inf"), min_effective=0).apply(history, x).weights
     clipped = zo.reuse.importance(clip=1.5, min_effective=0).apply(history, x).weights
     assert np.max(free) > 1.5
@@ -249,7 +250,7 @@ def test_decoupled_product_is_unbiased_where_the_inverse_is_linear():
         direction = zo.estimators.newton_direction(
             queries, x, damping=damping, decoupled=decoupled, bias_correction=False
         )
-        half = zo.estimators.newton.halves(queries)[0] if decoupled else queries
+        half = split_round(queries)[0] if decoupled else queries
         return damping * (zo.estimators.gradient(half, x) - damping * direction)
 
     keys = jax.random.split(jax.random.key(5), 40_000)

@@ -188,8 +188,12 @@ def widen(tree: PyTree) -> PyTree:
 
 
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
-    """The tree in the dtypes of another."""
-    return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)
+    """The tree in the dtypes of another; what stands in for PRNG keys stays as it is."""
+
+    def cast(x, y):
+        return x if jnp.issubdtype(y.dtype, jax.dtypes.extended) else x.astype(y.dtype)
+
+    return jax.tree.map(cast, tree, like)
 
 
 def vdot(x: PyTree, y: PyTree) -> jax.Array:

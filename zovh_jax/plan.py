@@ -20,6 +20,7 @@ from zovh_jax._rows import gram_of, row_products, row_sum
 from zovh_jax._tree import Layout, layout_of, scalar_dtype
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.directions import Directions, Explicit
+from zovh_jax.directions.families import as_family
 
 # Compiled once for a layout, so that calls outside jit do not trace and compile anew.
 _compiled = functools.partial(jax.jit, static_argnames="layout")
@@ -49,6 +50,10 @@ class Plan:
     num_rounds: int | None = dataclasses.field(default=None, metadata={"static": True})
     block_size: int = dataclasses.field(default=1, metadata={"static": True})
     shift: Leaves | None = None
+
+    def __post_init__(self):
+        if isinstance(self.directions, Directions):  # JAX puts placeholders here at times
+            as_family(self.directions)
 
     @property
     def size(self) -> int:

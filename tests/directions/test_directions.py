@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 
 import zovh_jax as zo
+from zovh_jax import _random
 from zovh_jax._tree import layout_of
 from zovh_jax.directions import (
     explicit,
@@ -170,16 +171,71 @@ def test_rounds_directions_and_leaves_are_uncorrelated(name):
 def test_parts_replay_the_whole(name, impl):
     directions = FAMILIES[name]
     params = {"a": jnp.zeros(()), "b": jnp.zeros(8)} if "masked" in name else jnp.zeros((3, 3))
-    structure, key = layout_of(params), jax.random.key(5, impl=impl)
+    layout, key = layout_of(params, directions.active), jax.random.key(5, impl=impl)
     whole = rows(draw(directions, 6, params, key, block_size=6))
     assert np.linalg.matrix_rank(whole) == 6
-    some = jax.jit(lambda i: directions.draw(key, structure, 6, i))(jnp.array([4, 1]))
+    some = jax.jit(lambda i: directions.draw(key, layout, 6, i))(jnp.array([4, 1]))
     columns = slice(1, None) if "masked" in name else slice(None)
     np.testing.assert_allclose(rows(some), whole[[4, 1], columns], rtol=1e-5, atol=1e-6)
     if name == "gaussian":
         for block_size in (1, 4):  # 4 does not divide 6
             blocks = rows(draw(directions, 6, params, key, block_size=block_size))
             np.testing.assert_allclose(blocks, whole, rtol=1e-5, atol=1e-6)
+
+
+ELEMENTS = {
+    "gaussian": _random.normal,
+    "fast gaussian": _random.fast_normal,
+    "rademacher": _random.sign,
+}
+
+
+@pytest.mark.parametrize("name", ELEMENTS)
+def test_a_leaf_is_a_stream_whatever_is_beside_it(name):
+    """Alone, among twins whose programs are made identical, in batches, frozen leaves skipped."""
+    directions, element, key = FAMILIES[name], ELEMENTS[name], jax.random.key(6)
+    shapes = [(3,), (), (40, 2), (0, 2), *[(5,)] * 10, (40, 2)]
+    params = [jnp.zeros(shape) for shape in shapes]
+    keep = [i % 3 != 1 for i in range(len(shapes))]
+    kept = [p for p, on in zip(params, keep, strict=True) if on]
+
+    @jax.jit
+    def alone(words):
+        def one(*words):
+            draws = [element(words, i, p.shape, p.dtype) for i, p in enumerate(params)]
+            return draws, [element(words, i, p.shape, p.dtype) for i, p in enumerate(kept)]
+
+        return jax.vmap(one)(*words)
+
+    folded = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(3))
+    many, few = alone(jax.vmap(_random.words_of)(folded))
+    with_frozen = draw(masked(directions, keep), 3, params, key)
+    with_frozen = [u for u, on in zip(with_frozen, keep, strict=True) if on]
+    for drawn, expected in [(draw(directions, 3, params, key), many), (with_frozen, few)]:
+        for u, v in zip(drawn, expected, strict=True):
+            np.testing.assert_allclose(u, v, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("block_size", [1, 3])
+def test_gaussian_is_jaxs_own(dtype, block_size, x64):
+    """Of a parameter tree that is one array, to the last bit; in replays too."""
+    key, shape = jax.random.key(12), (3, 1, 5)
+    u = draw(gaussian(), 3, [jnp.zeros(shape, dtype)], key, block_size=block_size)[0]
+    for k in range(3):
+        expected = jax.random.normal(jax.random.fold_in(key, k), shape, dtype)
+        np.testing.assert_array_equal(u[k], expected)
+
+
+def test_many_leaves_of_one_shape_have_one_program():
+    """Twins, from eight on: as many fewer operations to compile."""
+
+    def num_lines(n):
+        plan = zo.Plan(jax.random.key(0), gaussian(fast=True), num_directions=2)
+        params = [jnp.zeros(100)] * n
+        return jax.jit(plan.draw).lower(params).as_text().count("\n")
+
+    assert num_lines(60) < 4 * num_lines(10)
 
 
 def test_keys_decide():
@@ -240,22 +296,22 @@ SCALE = {"a": jnp.asarray(0.5), "b": (jnp.arange(1.0, 7.0).reshape(2, 3), jnp.ar
 def test_scaled_is_another_family_times_numbers(name):
     """Whole, in blocks, stored; and its reductions are those of the scaled rows."""
     inner = FAMILIES[name]
-    directions, structure, key = scaled(inner, SCALE), layout_of(PARAMS), jax.random.key(2)
+    directions, key = scaled(inner, SCALE), jax.random.key(2)
+    layout = layout_of(PARAMS, directions.active)
+    assert layout == layout_of(PARAMS, inner.active)
     expected = rows(draw(inner, 6, key=key)) * rows(jax.tree.map(lambda s: s[None], SCALE))
 
     @jax.jit
     def replayed(scale):
         plan = zo.Plan(key, scaled(inner, scale), num_directions=6, block_size=2)
-        return plan.draw(PARAMS), plan.gram(structure).sum(-1), plan.squared_norms(structure)
+        return plan.draw(PARAMS), plan.gram(layout).sum(-1), plan.squared_norms(layout)
 
     drawn, gram, squares = replayed(SCALE)
     np.testing.assert_allclose(rows(drawn), expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(gram, expected @ expected.T, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(squares, np.sum(expected**2, 1), rtol=1e-4)
     assert directions.joint == inner.joint
-    assert directions.active(structure) == inner.active(structure)
-    assert directions.dimension(structure) == inner.dimension(structure)
-    some = jax.jit(lambda i: directions.draw(key, structure, 6, i))(jnp.array([4, 1]))
+    some = jax.jit(lambda i: directions.draw(key, layout, 6, i))(jnp.array([4, 1]))
     columns = slice(1, None) if "masked" in name else slice(None)
     np.testing.assert_allclose(rows(some), expected[[4, 1], columns], rtol=1e-5, atol=1e-6)
 

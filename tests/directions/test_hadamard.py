@@ -9,17 +9,12 @@ import pytest
 import zovh_jax as zo
 from zovh_jax._tree import layout_of
 from zovh_jax.directions import explicit, gaussian, hadamard, masked, orthogonal, rademacher, sphere
-from zovh_jax.directions.hadamard import _matrix, _mixed
+from zovh_jax.directions.hadamard import _matrix, _mixed, order_of
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
 LEAVES = {"a": jnp.zeros(()), "b": jnp.zeros((31, 30), jnp.bfloat16), "c": [jnp.zeros(69)]}
 MASK = {"a": True, "b": False, "c": True}
-
-
-def order_of(d):
-    log_size, paley = _matrix(d)
-    return len(paley) << log_size
 
 
 def rows(tree):
@@ -109,12 +104,12 @@ def test_rounds_of_an_optimiser_repeat_no_row(k, impl):
 
 def test_rounds_count_exactly():
     """No overflow in count·K, whatever the size; each round starts K rows after the one before."""
-    structure = layout_of(jax.ShapeDtypeStruct((2**31 - 5,), jnp.float32))
+    layout = layout_of(jax.ShapeDtypeStruct((2**31 - 5,), jnp.float32))
     directions, key, largest = hadamard(), jax.random.key(0), 2**31 - 1
     order = order_of(2**31 - 5)
     assert order == 2**31
     for count, k in [(0, 3), (1, 3), (largest, 1), (largest, 3), (order // 3 + 1, 3)]:
-        round_key = directions.round_key(key, jnp.asarray(count, jnp.int32), structure, k)
+        round_key = directions.round_key(key, jnp.asarray(count, jnp.int32), layout, k)
         start = _mixed(jax.random.key_data(round_key))[-1]
         assert int(start) == count % -(-order // k) * k
     too_many = layout_of(jax.ShapeDtypeStruct((2**31 + 1,), jnp.float32))
@@ -123,16 +118,27 @@ def test_rounds_count_exactly():
 
 
 def test_masked_rounds_are_those_of_the_active_leaves():
-    structure, active = layout_of(LEAVES), layout_of((LEAVES["a"], LEAVES["c"][0]))
+    active = layout_of((LEAVES["a"], LEAVES["c"][0]))
     for count in (0, 5, 40):
-        options = jax.random.key(0), jnp.asarray(count), structure, 3
-        expected = hadamard().round_key(*options[:2], active, 3)
+        options = jax.random.key(0), jnp.asarray(count)
+        expected = hadamard().round_key(*options, active, 3)
         for directions in (
             masked(hadamard(), MASK),
             zo.directions.scaled(masked(hadamard(), MASK), LEAVES),
         ):
-            assert directions.round_key(*options) == expected
+            layout = layout_of(LEAVES, directions.active)
+            assert directions.round_key(*options, layout, 3) == expected
+        options = *options, layout_of(LEAVES), 3
         assert explicit(LEAVES).round_key(*options) == jax.random.fold_in(*options[:2])
+
+
+def test_leaves_are_columns_of_one_matrix():
+    """Split as they may be, a leaf of zero size and many twins among them."""
+    shapes = [(3,), (), (40, 2), (0, 2), *[(5,)] * 12, (2, 3, 4), (40, 2)]
+    params = [jnp.zeros(shape) for shape in shapes]
+    size = sum(x.size for x in params)
+    np.testing.assert_array_equal(draw(params, 6), draw(jnp.zeros(size), 6))
+    np.testing.assert_array_equal(draw(params, 6), draw([jnp.zeros((1, size))], 6))
 
 
 def test_keys_of_ones_own():
@@ -225,10 +231,10 @@ def test_shrinkage_is_the_inverse_of_the_second_moment(directions, n, expected):
     params = {"x": jnp.zeros(12)}
     if isinstance(directions, zo.directions.masked):
         params["y"] = jnp.zeros(7)
-    structure = layout_of(params)
-    shrinkage = float(directions.shrinkage(n, structure))
+    layout = layout_of(params, directions.active)
+    shrinkage = float(directions.shrinkage(n, layout))
     assert abs(shrinkage / expected - 1) < 1e-6
-    assert float(directions.shrinkage(0, structure)) == 0
+    assert float(directions.shrinkage(0, layout)) == 0
 
     def ratio(key):
         u = zo.Plan(key, directions, num_directions=n, block_size=n).draw(params)["x"]
@@ -242,25 +248,25 @@ def test_shrinkage_is_the_inverse_of_the_second_moment(directions, n, expected):
 
 
 def test_shrinkage_of_all_families():
-    structure = layout_of(jnp.zeros(12))
-    assert float(sphere().shrinkage(5, structure)) == float(rademacher().shrinkage(5, structure))
+    layout = layout_of(jnp.zeros(12))
+    assert float(sphere().shrinkage(5, layout)) == float(rademacher().shrinkage(5, layout))
     for directions in (orthogonal(), hadamard()):
-        assert abs(float(directions.shrinkage(5, structure)) - 5 / 12) < 1e-6
-        assert float(directions.shrinkage(12, structure)) == 1
-    for law, directions in [
-        ("given", explicit(jnp.ones((2, 12)))),
-        ("scaled", zo.directions.scaled(sphere(), jnp.ones(12))),
+        assert abs(float(directions.shrinkage(5, layout)) - 5 / 12) < 1e-6
+        assert float(directions.shrinkage(12, layout)) == 1
+    for name, directions in [
+        ("Explicit", explicit(jnp.ones((2, 12)))),
+        ("Scaled", zo.directions.scaled(sphere(), jnp.ones(12))),
     ]:
-        with pytest.raises(ValueError, match=f"no shrinkage is known.*{law}"):
-            directions.shrinkage(2, structure)
+        with pytest.raises(ValueError, match=f"no shrinkage is known.*{name}"):
+            directions.shrinkage(2, layout)
 
 
 def test_shrinkage_above_d():
     """D > d: exact for a random start up to how consecutive rows differ from any rows."""
     u = draw(jnp.zeros(577), 608)
     gram = np.square(u @ u.T)
-    structure = layout_of(jnp.zeros(577))
+    layout = layout_of(jnp.zeros(577))
     for n in (1, 16, 300, 577, 608):
         runs = [(start + np.arange(n)) % 608 for start in range(0, 608, 19)]
         moment = np.mean([gram[np.ix_(run, run)].sum() for run in runs]) / (n**2 * 577)
-        assert abs(float(hadamard().shrinkage(n, structure)) * moment - 1) < 3e-3
+        assert abs(float(hadamard().shrinkage(n, layout)) * moment - 1) < 3e-3

@@ -32,7 +32,7 @@ class Wrapper(Directions):
         return self.directions.round_key(key, count, layout, num_directions)
 
     def active(self, treedef):
-        return self.directions.active(treedef)
+        return as_family(self.directions).active(treedef)
 
     def check_rounds(self, layout, num_directions):
         self.directions.check_rounds(layout, num_directions)
@@ -141,7 +141,6 @@ class Scaled(Wrapper):
         return [z * jnp.asarray(s, z.dtype)[None] for z, s in zip(drawn, scales, strict=True)]
 
     def check_rounds(self, layout, num_directions):
-        as_family(self.directions)
         if isinstance(self.directions, (Explicit, Scaled)):
             raise ValueError(
                 f"scaled({type(self.directions).__name__.lower()}(…), scale) is not supported: "

@@ -70,9 +70,11 @@ def query(
     _checks.instance("evaluate", evaluate, Evaluator, "zo.evaluators.vmapped(), chunked(size)")
     _checks.positive("radius", radius)
     layout = layout_of(params, directions.active)
-    if not layout.num_leaves:
+    if not layout.active:
         raise ValueError(f"params must have at least one array to perturb; got {params!r}.")
     directions.check_rounds(layout, num_directions)
+    if not layout.num_leaves:
+        raise ValueError(f"directions={directions!r} perturb no leaf of params.")
     # Explicit dtypes strip weak types, so that θ and θ + μu are the same to the tracing cache.
     leaves = [
         jnp.asarray(x, t)

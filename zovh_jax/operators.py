@@ -292,8 +292,7 @@ def as_low_rank(operator: Any) -> LowRankPlusScaled | None:
         return None
     found = [as_low_rank(term) for term in operator.terms]
     terms = [term for term in found if term is not None]
-    layout = terms[0].layout if terms else None
-    if len(terms) < len(found) or any(term.layout.active != layout.active for term in terms):
+    if len(terms) < len(found) or len({term.layout.active for term in terms}) != 1:
         return None
     rows = [term.plan.materialise(term.layout) for term in terms]
     weights = jnp.concatenate([term.weights for term in terms])
@@ -301,7 +300,7 @@ def as_low_rank(operator: Any) -> LowRankPlusScaled | None:
     side_by_side = Explicit([jnp.concatenate(leaf) for leaf in zip(*rows, strict=True)])
     plan = Plan(None, side_by_side, num_directions=weights.shape[0])
     scale = functools.reduce(jnp.add, [term.scale for term in terms])
-    return LowRankPlusScaled(plan, weights, scale, layout)
+    return LowRankPlusScaled(plan, weights, scale, terms[0].layout)
 
 
 def null(shape: tuple[int, ...], dtype: Any) -> jax.Array:

@@ -107,7 +107,9 @@ class InverseOperator(Operator):
 
             def subtract(sums, row):
                 weights, u = row
-                return [s - x * row_sum(weights, us) for s, x, us in zip(sums, u, rows, strict=True)], ()
+                return [
+                    s - x * row_sum(weights, us) for s, x, us in zip(sums, u, rows, strict=True)
+                ], ()
 
             start = [x + base.astype(x.dtype) for x in layout.zeros()]
             leaves, _ = jax.lax.scan(subtract, start, (core, rows))
@@ -212,7 +214,12 @@ class InverseOperator(Operator):
 
         def column(dots):
             q = solver.coefficients(
-                operator.weights, beta, self._lambda(), dots[:, None], norms, lambda: gram[..., None]
+                operator.weights,
+                beta,
+                self._lambda(),
+                dots[:, None],
+                norms,
+                lambda: gram[..., None],
             )
             return q[:, 0]
 

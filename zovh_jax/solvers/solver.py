@@ -42,9 +42,7 @@ class Solver:
 class IterativeSolver(Solver):
     """A solver that asks for nothing but products."""
 
-    def iterate(
-        self, matvec: Matvec, v: PyTree, key: jax.Array | None
-    ) -> tuple[PyTree, SolveInfo]:
+    def iterate(self, matvec: Matvec, v: PyTree, key: jax.Array | None) -> tuple[PyTree, SolveInfo]:
         """A⁻¹ v for a matvec x ↦ A x on trees of float arrays like v."""
         raise NotImplementedError  # pragma: no cover - abstract
 

@@ -11,6 +11,7 @@ and Q R = U K with K = V S^(−1/2) R, [n, m]: no array is larger than the n dir
 d directions, the n − d smallest eigenvalues in S are rounding errors, and left out.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ class Spectrum(NamedTuple):
     def of(cls, operator: LowRankPlusScaled, shift: jax.Array) -> "Spectrum":
         """The spectrum of operator + shift·I. O(n² d + n³) time."""
         rows = operator.plan.materialise(operator.layout)
-        gram = sum(gram_of(u, u) for u in rows)
+        gram = functools.reduce(jnp.add, [gram_of(u, u) for u in rows])
         n = gram.shape[0]
         m = min(n, operator.layout.size)
         squares, basis = jnp.linalg.eigh(gram)
@@ -81,7 +82,8 @@ class Spectrum(NamedTuple):
         # Where the modes span everything β may be negative, and nothing lies across them.
         across = jnp.where(self.base > 0, function(jnp.where(self.base > 0, self.base, 1)), 0)
         across = jnp.where(self.definite, across, jnp.nan)
-        dots = sum(gram_of(z, u) for z, u in zip(vectors, self.rows, strict=True))
+        pairs = zip(vectors, self.rows, strict=True)
+        dots = functools.reduce(jnp.add, [gram_of(z, u) for z, u in pairs])
         along = jnp.matmul(dots, self.modes, precision="highest") * (values - across)
         c = jnp.matmul(along, self.modes.T, precision="highest")
         return [

@@ -189,6 +189,7 @@ def test_exact_values_can_be_said_to_be_exact(x64):
     queries, x = ask(0, 40, **THREE)
     trace, bound = zo.estimators.hessian_trace(queries, x)
     same, error = zo.estimators.hessian_trace(queries, x, noise=0.0)
-    assert trace == same and 1 < bound / error < np.sqrt(1 + 2 * 40)
+    assert trace == same
+    assert abs(bound / error / np.sqrt(1 + 2 * 40) - 1) < 0.1
     with pytest.raises(ValueError, match="noise"):
         zo.estimators.hessian_trace(queries, noise=-1.0)

@@ -74,25 +74,19 @@ def fit(
     cutoff = 4 * matrix.shape[0] * jnp.finfo(matrix.dtype).eps * jnp.max(jnp.abs(values))
     kept = values > cutoff
     right = jnp.matmul(basis.T, target, precision="highest")
-    columns, used = None, jnp.zeros((), matrix.dtype)
+    columns = jnp.zeros((target.shape[0], 0), matrix.dtype)
     if levels is not None:
-        columns = jnp.matmul(basis.T, jnp.where(valid[:, None], levels, 0), precision="highest")
-        empty = ~jnp.any(valid[:, None] & (levels != 0), 0)
-        used = jnp.sum(~empty).astype(matrix.dtype)
-
-    def without_levels(weights):
-        """t − C c in the basis of eigenvectors, and log|CᵀWC|."""
-        if columns is None:
-            return right, jnp.zeros((), matrix.dtype)
-        weighted = weights[:, None] * columns
-        normal = jnp.matmul(columns.T, weighted, precision="highest") + jnp.diag(1.0 * empty)
-        c = jnp.linalg.solve(normal, jnp.matmul(weighted.T, right, precision="highest"))
-        return right - columns @ c, jnp.linalg.slogdet(normal)[1]
+        levels = jnp.where(valid[:, None], levels, 0)
+        lengths = jnp.sqrt(jnp.sum(levels**2, 0))
+        levels = levels / jnp.where(lengths > 0, lengths, 1)
+        columns = jnp.matmul(basis.T, levels, precision="highest")
+    used = jnp.sum(jnp.any(columns != 0, 0)).astype(matrix.dtype)
+    nothing = jnp.zeros(values.shape, bool)
 
     def candidate(rho):
         """The solution with a ridge, and −2 log of its likelihood at the best s²."""
         total = jnp.maximum(values, 0) + rho
-        rest, information = without_levels(1 / total)
+        rest, information = _without_levels(columns, right, 1 / total, nothing)
         free = jnp.maximum(n - used, 1)
         spread = jnp.maximum(jnp.sum(rest**2 / total) / free, jnp.finfo(rest.dtype).tiny)
         dropped = matrix.shape[0] - n  # whose eigenvalues are zero, and tell nothing
@@ -105,11 +99,40 @@ def fit(
         rotated = jnp.einsum("r,ri->i", jax.nn.softmax(-deviances / 2), solutions)
     else:
         rho = ridge.astype(values.dtype)
-        floor = jnp.where(cutoff > 0, cutoff, 1)
-        rest, _ = without_levels(1 / (jnp.maximum(values, 0) + jnp.maximum(rho, floor)))
+        ridged = rho > 0
+        total = jnp.where(kept | ridged, jnp.maximum(values, 0) + rho, 1)
+        weights = jnp.where(kept | ridged, 1 / total, 0)
+        rest, _ = _without_levels(columns, right, weights, ~kept & ~ridged)
         rotated = jnp.where(kept, rest / jnp.where(kept, values + rho, 1), 0)
     fitted = jnp.matmul(basis, rotated, precision="highest")
     return jnp.where(valid & (mean > 0), fitted / jnp.where(mean > 0, mean, 1), 0)
+
+
+def _without_levels(
+    columns: jax.Array, right: jax.Array, weights: jax.Array, first: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """t − C c with the best c, and log|CᵀWC| over what c has to decide.
+
+    Args:
+      columns: C, [n, R], of unit length, or zero for a round that is missing.
+      right: t, [n].
+      weights: the diagonal of W, [n].
+      first: which rows c has to explain, as well as it can, before W decides about the rest.
+    """
+    if not columns.shape[1]:
+        return right, jnp.zeros((), right.dtype)
+    top = jnp.where(first[:, None], columns, 0)
+    squares, axes = jnp.linalg.eigh(jnp.matmul(top.T, top, precision="highest"))
+    fixed = squares > 4 * columns.shape[0] * jnp.finfo(right.dtype).eps
+    along = jnp.matmul(axes.T, top.T @ right, precision="highest")
+    c = axes @ jnp.where(fixed, along / jnp.where(fixed, squares, 1), 0)
+    free = jnp.where(fixed, 0, axes)
+    weighted = weights[:, None] * columns
+    empty = 1.0 * ~jnp.any(columns != 0, 0)
+    normal = jnp.matmul(columns.T, weighted, precision="highest") + jnp.diag(empty)
+    normal = free.T @ normal @ free + jnp.diag(1.0 * fixed)
+    c = c + free @ jnp.linalg.solve(normal, free.T @ (weighted.T @ (right - columns @ c)))
+    return right - columns @ c, jnp.linalg.slogdet(normal)[1]
 
 
 __all__ = ["Ridge", "check_pairs", "check_ridge", "fit", "mean_curvature"]

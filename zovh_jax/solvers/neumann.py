@@ -63,7 +63,8 @@ class Neumann(IterativeSolver):
         if self.step_size is None:
             alpha, count = 1 / self._norm_estimate(matvec, v), count + self.num_power_iterations
         keep, last = self._truncated(key)
-        rounding = 16 * max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(v))
+        epsilons = [float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(v)]
+        rounding = 16 * max(epsilons, default=0.0)
 
         def advance(term):
             """The next term, its norm, and whether it shows that the series diverges."""

@@ -40,8 +40,8 @@ def coefficients(name, values, ratios, moments, normalized, norms):
             "mean": lambda: sum(ratios * values) / n,
             "leave_one_out": lambda k=k, o=others: sum(ratios[j] * values[j] for j in o) / (n - 1),
             "variance_optimal": lambda k=k, o=others: (
-                sum(ratios[j] * moments[j] * values[j] for j in o)
-                / sum(ratios[j] * moments[j] for j in o)
+                sum(ratios[j] ** 2 * moments[j] * values[j] for j in o)
+                / sum(ratios[j] ** 2 * moments[j] for j in o)
             ),
         }[name]()
         # Where the ratios add up to n this is n − 1 for equal ones, and unbiased for any.
@@ -188,3 +188,88 @@ def test_least_variance_of_all_constant_baselines():
     grid = chosen + np.linspace(-1, 1, 41)
     assert abs(grid[np.argmin([variance(b) for b in grid])] - chosen) < 0.051
     assert variance(chosen) < 0.9 * variance(values.mean())
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_variance_optimal_over_rounds_of_different_radii(order):
+    """b* weighs the others by W² ‖φ‖²/μ^(2 order), their factor in the squared error."""
+    radii, k = (0.1, 0.3, 1e-12), 4
+    rng = np.random.default_rng(5)
+    history = zo.History.init(jnp.zeros(D), size=3, num_directions=k, directions=explicit(U[:k]))
+    u, f = rng.standard_normal((3, k, D)), rng.standard_normal((3, k))
+    for i, radius in enumerate(radii):
+        history = history.push(
+            zo.Queries.from_values(f[i], directions=explicit(u[i]), radius=radius)
+        )
+    ratios = rng.lognormal(size=3 * k)
+    estimate = zo.estimators.gradient if order == 1 else zo.estimators.hessian
+    found = estimate(history.queries(), jnp.zeros(D), baseline=variance_optimal(), weights=ratios)
+    mu, u, f = np.repeat(radii, k), u.reshape(-1, D), f.ravel()
+    phi = u if order == 1 else np.stack([np.outer(x, x) - np.eye(D) for x in u])
+    phi = phi / mu.reshape(-1, *[1] * order) ** order
+    w = ratios**2 * np.sum(phi**2, axis=tuple(range(1, order + 1)))
+    b = (np.sum(w * f) - w * f) / (np.sum(w) - w)
+    expected = np.mean((ratios * (f - b)).reshape(-1, *[1] * order) * phi, 0)
+    actual = found if order == 1 else found.as_matrix()
+    np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+
+
+def test_variance_optimal_is_unbiased_and_better_with_weights():
+    """Directions from a wider law: no more error than with the leave-one-out mean, no bias."""
+    d, k, wide = 3, 50, 1.3
+
+    def estimates(key):
+        u = wide * jax.random.normal(key, (k, d))
+        r = jnp.sum(u**2, -1)
+        ratios = wide**d * jnp.exp(r / 2 / wide**2 - r / 2)
+        x = 0.5 * u
+        values = jnp.sum(x**2, -1) + x[:, 0] + 3.0
+        queries = zo.Queries.from_values(values, directions=explicit(u), radius=0.5)
+        return [
+            zo.estimators.hessian(queries, jnp.zeros(d), baseline=b, weights=ratios).as_matrix()
+            for b in (variance_optimal(), leave_one_out())
+        ]
+
+    found = jax.jit(jax.vmap(estimates))(jax.random.split(jax.random.key(0), 4000))
+    errors = [np.mean(np.sum((np.asarray(h) - 2 * np.eye(d)) ** 2, (1, 2))) for h in found]
+    assert errors[0] < errors[1]
+    optimal = np.asarray(found[0])
+    spread = optimal.std(0) / np.sqrt(len(optimal))
+    assert np.max(spread) < 0.2 and np.all(np.abs(optimal.mean(0) - 2 * np.eye(d)) < 5 * spread)
+
+
+@pytest.mark.parametrize("distance", [0.0, 1.0, 2.0])
+def test_the_bias_of_missing_values_at_an_edge(distance):
+    """Values that are missing beyond a plane: the sizes that the module's docstring gives."""
+    t, n, d, mu, g = distance, 400_000, 3, 0.1, np.array([2.0, -1.0, 0.5])
+    u = np.random.default_rng(0).standard_normal((n, d))
+    inside = u[:, 0] < t
+    forward = np.where(inside, 7.0 + mu * u @ g, np.nan)
+    r = (
+        np.exp(-(t**2) / 2)
+        / np.sqrt(2 * np.pi)
+        / (0.5 + 0.5 * float(jax.scipy.special.erf(t / 2**0.5)))
+    )
+    v = 1 - t * r - r**2
+
+    def gradient(values, baseline, **options):
+        queries = zo.Queries.from_values(values, directions=explicit(u), radius=mu, **options)
+        return np.asarray(zo.estimators.gradient(queries, jnp.zeros(d), baseline=baseline))
+
+    assert round(v, 2) == {0.0: 0.36, 1.0: 0.63, 2.0: 0.89}[t]
+    close = {"rtol": 0, "atol": 0.02}
+    expected = [g * [v, 1, 1], g * [1 - t * r, 1, 1], g - [r * 7.0 / mu + g[0] * t * r, 0, 0]]
+    np.testing.assert_allclose(gradient(forward, mean()), expected[0], **close)
+    np.testing.assert_allclose(gradient(forward, origin(), origin=7.0), expected[1], **close)
+    np.testing.assert_allclose(gradient(forward, none()), expected[2], rtol=0.02, atol=1.0)
+    queries = zo.Queries.from_values(forward, directions=explicit(u), radius=mu)
+    corner = zo.estimators.hessian(queries, jnp.zeros(d)).as_matrix()[0, 0] * mu / g[0]
+    assert abs(float(corner) - {0.0: -0.80, 1.0: -0.66, 2.0: -0.28}[t]) < 0.03
+    if t:
+        pairs = np.stack([7.0 + s * mu * u @ g for s in (1, -1)], 1)
+        pairs = np.where((np.abs(u[:, 0]) < t)[:, None], pairs, np.nan)
+        queries = zo.Queries.from_values(
+            pairs, directions=explicit(u), radius=mu, stencil=zo.stencils.central()
+        )
+        found = zo.estimators.gradient(queries, jnp.zeros(d))
+        np.testing.assert_allclose(found, g * [{1.0: 0.29, 2.0: 0.77}[t], 1, 1], **close)

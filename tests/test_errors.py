@@ -547,11 +547,11 @@ USE = {
     ),
     "solver of an array": (
         TypeError, lambda: zo.solve(np.eye(2), X, damping=1.0, solver=zo.solvers.cg()),
-        "operator must be a LowRankPlusScaled or a matvec", "array([[1., 0.]",
+        "operator must be a zo.Operator or a matvec", "array([[1., 0.]",
     ),
     "matrix of a matvec": (
         TypeError, lambda: zo.inverse(lambda v: v, damping=1.0, solver=zo.solvers.cg()).as_matrix(),
-        "as_matrix needs a LowRankPlusScaled", "no known size",
+        "knows its products only", "not a bare matvec",
     ),
     "random truncation without a key": (
         ValueError,

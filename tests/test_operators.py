@@ -1,4 +1,4 @@
-"""Operators against the dense matrices that they stand for."""
+"""Operators against the dense matrices that they stand for, and the arithmetic of them."""
 
 import dataclasses
 
@@ -43,9 +43,9 @@ def build(name):
         key = None
     k = 3 if rounds else 4
     plan = zo.Plan(key, directions, num_directions=k, num_rounds=rounds, block_size=2)
-    structure = layout_of(PARAMS)
+    structure = plan.layout(PARAMS)
     if key is not None:  # drawn once: the products would each compile the draws again
-        stored = jax.jit(lambda: structure.unflatten(plan.materialise(structure)))()
+        stored = jax.jit(lambda: plan.materialise(structure))()
         plan = dataclasses.replace(plan, stored=stored)
     weights = jnp.asarray([2.0, -1.0, 0.5, 0.0, 3.0, -0.3][: plan.size])
     operator = zo.LowRankPlusScaled(plan, weights, jnp.asarray(0.7), structure)
@@ -122,3 +122,128 @@ def test_narrow_parameters_give_wide_products():
     assert product.dtype == operator.diagonal().dtype == jnp.float32
     np.testing.assert_allclose(product, [4 / 3, 7 / 3, 1 / 3, 1 / 3], rtol=1e-6)
     assert operator.as_matrix().dtype == jnp.float64
+
+
+class Products(zo.Operator):
+    """A dense matrix that knows its products only: the defaults do the rest."""
+
+    def __init__(self, matrix, like=PARAMS):
+        self.matrix, self.layout = matrix, layout_of(like)
+
+    def mv(self, vector):
+        flat, unravel = ravel_pytree(vector)
+        return unravel(self.matrix @ flat)
+
+
+def symmetric(seed, d=D):
+    a = np.random.default_rng(seed).standard_normal((d, d))
+    return a + a.T
+
+
+def check(operator, dense, like=PARAMS):
+    """Every method of an operator against a dense matrix."""
+    v = np.random.default_rng(1).standard_normal(len(dense))
+    flat = lambda x: ravel_pytree(x)[0]  # noqa: E731
+    tree = ravel_pytree(like)[1](v)
+    close = {"rtol": 1e-10, "atol": 1e-11}
+    np.testing.assert_allclose(flat(operator.mv(tree)), dense @ v, **close)
+    np.testing.assert_allclose(flat(operator @ tree), dense @ v, **close)
+    np.testing.assert_allclose(flat(operator.diagonal()), np.diag(dense), **close)
+    np.testing.assert_allclose(operator.trace(), np.trace(dense), **close)
+    np.testing.assert_allclose(operator.as_matrix(), dense, **close)
+    rows = np.random.default_rng(2).standard_normal((5, len(dense)))
+    leaves = jax.tree.leaves(jax.vmap(ravel_pytree(like)[1])(rows))
+    forms = operator.quadratic_forms(leaves, layout_of(like))
+    np.testing.assert_allclose(forms, np.einsum("ki,ij,kj->k", rows, dense, rows), **close)
+
+
+def test_the_defaults_need_products_only():
+    dense = symmetric(0)
+    check(Products(dense), dense)
+
+
+def test_arithmetic():
+    low, dense = build("explicit rounds")
+    other = symmetric(3)
+    check(low * 2.0, 2 * dense)
+    assert isinstance(np.float64(2) * low, zo.LowRankPlusScaled)
+    check(jnp.float32(3) * low, 3 * dense)
+    check(np.float64(0.5) * Products(other) * 4, 2 * other)
+    check(-low + Products(other) - low * 0.25, other - 1.25 * dense)
+    assert len((low + low + low).terms) == 3
+    for bad in ("a", jnp.ones(3), np.ones(2), None):
+        with pytest.raises(TypeError):
+            low * bad
+        with pytest.raises(TypeError):
+            low + bad
+
+
+@pytest.mark.parametrize("name", ["masked", "masked sphere"])
+def test_sums_of_operators_with_other_frozen_leaves(name):
+    low, dense = build(name)
+    full, other = build("explicit")
+    check(low + 2 * full, dense + 2 * other)
+    both, (first, _), (second, _) = low + full, build("masked"), build("masked sphere")
+    assert both.layout.active == (True,) * 4
+    # "a" is frozen in one, "z" in the other, nothing in both.
+    assert (first + second).layout.active == (True, True, True, True)
+    check(first + second, build("masked")[1] + build("masked sphere")[1])
+    only = first + first
+    assert only.layout == first.layout
+
+
+def test_operators_of_other_params_cannot_be_added():
+    low, _ = build("explicit")
+    with pytest.raises(ValueError, match="different params"):
+        low + Products(symmetric(0, 3), jnp.zeros(3))
+
+
+def test_through_jit_and_vmap():
+    low, dense = build("replayed rounds")
+    matrix = jax.jit(lambda op, c: (op * c + op).as_matrix())(low, 2.0)
+    np.testing.assert_allclose(matrix, 3 * dense, rtol=1e-11, atol=1e-12)
+    traces = jax.vmap(lambda c: (c * low - low).trace())(jnp.arange(3.0))
+    np.testing.assert_allclose(traces, (np.arange(3) - 1) * np.trace(dense), rtol=1e-11)
+
+
+def test_frozen_leaves_of_any_dtype():
+    params = {"k": jax.random.key(0), "i": jnp.zeros(2, jnp.int8), "x": jnp.zeros(3)}
+    directions = masked(rademacher(), {"k": False, "i": False, "x": True})
+    plan = zo.Plan(jax.random.key(1), directions, num_directions=2)
+    low = zo.LowRankPlusScaled(plan, jnp.array([1.0, -2.0]), jnp.asarray(0.5), plan.layout(params))
+    v = {"k": None, "i": jnp.ones(2, jnp.int8), "x": jnp.arange(3.0)}
+    u = np.asarray(plan.materialise(plan.layout(params))[0])
+    dense = u.T @ np.diag([1.0, -2.0]) @ u + 0.5 * np.eye(3)
+    for operator in (low, 2 * low - low):
+        np.testing.assert_allclose(operator.mv(v)["x"], dense @ np.arange(3.0), rtol=1e-12)
+        np.testing.assert_allclose(operator.diagonal()["x"], np.diag(dense), rtol=1e-12)
+        np.testing.assert_allclose(operator.trace(), np.trace(dense), rtol=1e-12)
+        assert operator.as_matrix().shape == (6, 6)
+        for solver in (zo.solvers.woodbury(), zo.solvers.cg(tol=1e-12)):
+            x = zo.solve(operator, v, damping=5.0, solver=solver)
+            expected = np.linalg.solve(dense + 5 * np.eye(3), np.arange(3.0))
+            np.testing.assert_allclose(x["x"], expected, rtol=1e-9)
+            assert x["k"] is None and not np.any(x["i"])
+        inverse = zo.inverse(operator, damping=5.0)
+        assert inverse.sample(jax.random.key(0), 4)["x"].shape == (4, 3)
+        assert np.isfinite(inverse.logdet()) and inverse.diagonal()["x"].shape == (3,)
+
+
+def test_exact_hessians_of_the_problems():
+    x = jnp.linspace(-1, 1, 6)
+    for problem in (zo.problems.rosenbrock(), zo.problems.quadratic(10.0, key=jax.random.key(0))):
+        hessian = problem.hessian(x)
+        assert isinstance(hessian, zo.Operator)
+        check(hessian, np.asarray(jax.hessian(problem)(x)), x)
+        queries = zo.query(
+            problem,
+            x,
+            jax.random.key(1),
+            num_directions=4,
+            radius=1e-2,
+            stencil=zo.stencils.three_point(),
+        )
+        estimate = zo.estimators.interpolated_hessian(queries, x, prior=hessian)
+        damping = 100.0 - float(jnp.linalg.eigvalsh(hessian.as_matrix())[0])
+        v = zo.solve(estimate, x, damping=damping, solver=zo.solvers.cg(tol=1e-12))
+        np.testing.assert_allclose(estimate @ v + damping * v, x, rtol=1e-6, atol=1e-9)

@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 import zovh_jax as zo
-from zovh_jax.estimators.newton import split_round
 
 pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 D, K, N, RADIUS = 3, 4, 3, 0.5
@@ -50,15 +49,15 @@ def test_recentred_points_are_where_they_were(steps):
 def test_every_reduction_sees_the_shift():
     history, x = make_history(PATH)
     plan = history.recentered(x).plan
-    rows, layout = (
+    rows, structure = (
         np.asarray(plan.draw(x)),
         zo.estimators.hessian(history.queries(), x).layout,
     )
     c = np.linspace(-1, 1, N * K)
     v = np.arange(1.0, D + 1)
-    np.testing.assert_allclose(plan.combine(c, layout)[0], c @ rows, rtol=1e-13)
-    np.testing.assert_allclose(plan.gram(layout)[..., 0], rows @ rows.T, rtol=1e-13)
-    dots, squares = plan.inner([jnp.asarray(v)], layout)
+    np.testing.assert_allclose(plan.combine(c, structure)[0], c @ rows, rtol=1e-13)
+    np.testing.assert_allclose(plan.gram(structure)[..., 0], rows @ rows.T, rtol=1e-13)
+    dots, squares = plan.inner([jnp.asarray(v)], structure)
     np.testing.assert_allclose(dots[:, 0], rows @ v, rtol=1e-13)
     np.testing.assert_allclose(squares[:, 0], np.sum(rows**2, 1), rtol=1e-13)
 
@@ -130,7 +129,7 @@ def test_importance_gates_on_the_effective_sample_size(far):
 
 
 def test_importance_clips():
-    history, x = make_history([PATH[0], [0.0, 0.4, 0.0]], k=16, size=2)
+    history, x = make_history([PATH[0], [0.4, 0.0, 0.0]], size=2)
     free = zo.reuse.importance(clip=float("inf"), min_effective=0).apply(history, x).weights
     clipped = zo.reuse.importance(clip=1.5, min_effective=0).apply(history, x).weights
     assert np.max(free) > 1.5
@@ -250,7 +249,7 @@ def test_decoupled_product_is_unbiased_where_the_inverse_is_linear():
         direction = zo.estimators.newton_direction(
             queries, x, damping=damping, decoupled=decoupled, bias_correction=False
         )
-        half = split_round(queries)[0] if decoupled else queries
+        half = zo.estimators.newton.split_round(queries)[0] if decoupled else queries
         return damping * (zo.estimators.gradient(half, x) - damping * direction)
 
     keys = jax.random.split(jax.random.key(5), 40_000)
@@ -307,3 +306,80 @@ def test_push_wants_the_center():
     queries = zo.query(quadratic, jnp.zeros(D), jax.random.key(0), num_directions=K, radius=RADIUS)
     with pytest.raises(TypeError, match=r"push\(queries, params\)"):
         history.push(queries)
+
+
+RADII = (0.8, 0.2, 0.4)
+
+
+def mixed(key, noise=0.0, k=3):
+    """Rounds of different radii around one θ."""
+    x = jnp.asarray(PATH[0])
+    history = zo.History.init(x, size=3, num_directions=k)
+    for i, radius in enumerate(RADII):
+        a, b = jax.random.split(jax.random.fold_in(key, i))
+        queries = zo.query(quadratic, x, a, num_directions=k, radius=radius)
+        errors = noise * jax.random.normal(b, queries.values.shape)
+        history = history.push(
+            zo.Queries.from_values(queries.values + errors, plan=queries.plan, radius=radius)
+        )
+    return history.queries(), x
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rounds_of_different_radii_are_unbiased_together(weighted):
+    """With the mean over all of them for a baseline: the identity term does not vanish."""
+
+    def one(key):
+        queries, x = mixed(key)
+        options = {}
+        if weighted:
+            options = {"weights": queries.radii**4, "self_normalized": True}
+        hessian = zo.estimators.hessian(queries, x, **options).as_matrix()
+        return zo.estimators.gradient(queries, x, **options), hessian
+
+    keys = jax.random.split(jax.random.key(0), 100_000)
+    found = jax.jit(jax.vmap(one))(keys)
+    x = jnp.asarray(PATH[0])
+    for samples, expected in zip(
+        found, (jax.grad(quadratic)(x), jax.hessian(quadratic)(x)), strict=True
+    ):
+        samples = np.asarray(samples)
+        error = samples.std(0) / np.sqrt(len(samples))
+        assert np.max(error) < 0.15
+        assert np.all(np.abs(samples.mean(0) - expected) < 5 * error)
+    if not weighted:  # without the term, half the trace times Σ(1 − F̄_{−k}'s level/own)
+        queries, x = mixed(jax.random.key(1))
+        plain = zo.estimators.hessian(queries, x, identity_term=False)
+        assert float(plain.scale) == 0 != float(zo.estimators.hessian(queries, x).scale)
+
+
+def test_one_radius_has_no_identity_term():
+    history, x = make_history(PATH, centers=False)
+    assert float(zo.estimators.hessian(history.queries(), x).scale) == 0
+
+
+def test_noise_weighs_rounds_by_their_radius():
+    """Uniform reuse takes the noise of the smallest radius; weights of μ² and μ⁴ are the best."""
+
+    def one(key, powers):
+        queries, x = mixed(key, noise=50.0)
+        weights = [queries.radii**p for p in powers]
+        return (
+            zo.estimators.gradient(queries, x, weights=weights[0], self_normalized=True),
+            zo.estimators.hessian(queries, x, weights=weights[1], self_normalized=True).as_matrix(),
+        )
+
+    keys = jax.random.split(jax.random.key(0), 4000)
+
+    def errors(*powers):
+        found = jax.jit(jax.vmap(lambda key: one(key, powers)))(keys)
+        return np.array([np.mean(np.asarray(x) ** 2) for x in found])
+
+    uniform, best, beyond = errors(0, 0), errors(2, 4), errors(6, 12)
+    assert np.all(best < 0.5 * uniform) and np.all(best < beyond)
+    # A round's variance is σ²/μ² or σ²/μ⁴ times its share of the weights squared.
+    radii = np.array(RADII)
+    for i, power in enumerate((2, 4)):
+        spread = lambda w, p=power: np.sum(w**2 / radii**p) / np.sum(w) ** 2  # noqa: E731
+        expected = spread(radii**power) / spread(np.ones(3))
+        assert abs(best[i] / uniform[i] / expected - 1) < 0.35

@@ -40,7 +40,7 @@ from zovh_jax import (
 from zovh_jax.evaluators.query import query
 from zovh_jax.functional import grad, hvp, value_and_grad
 from zovh_jax.history import History
-from zovh_jax.operators import LowRankPlusScaled
+from zovh_jax.operators import LowRankPlusScaled, Operator
 from zovh_jax.plan import Plan
 from zovh_jax.queries import Queries
 from zovh_jax.solvers import inverse, neumann_solve, solve
@@ -79,6 +79,7 @@ __version__ = "0.1.0"
 __all__ = [
     "History",
     "LowRankPlusScaled",
+    "Operator",
     "Plan",
     "Queries",
     "baselines",

@@ -14,6 +14,15 @@ objective. The rules give each direction a weight, always self-normalised:
   parameters and pays where ‖θ_j − θ‖ is below μ: beyond, the ratios degenerate.
 
 None of them spends queries.
+
+None of them knows of the radius either. Where it changes from round to round (a schedule, an
+optimiser that adapts it), a round made at μ_j tells about F_{μ_j}, and its directions count as
+much as any: the estimate is of the weighted mean of the rounds' ∇F_{μ_j} or ∇²F_{μ_j}, and unbiased
+for that. But noise in the values, of standard deviation σ, enters a gradient as σ/μ_j and a Hessian
+as σ/μ_j², so that a few rounds at a small radius can make all the error. And one mean over rounds
+at different levels, F_{μ_j} − f ≈ ½μ_j² tr(H) among them, leaves the differences of level as noise.
+Where σ dominates, weigh by μ_j² or μ_j⁴ (`zo.estimators.gradient`, `hessian`); else keep the radius
+constant over a history's length, or the history short.
 """
 
 import dataclasses

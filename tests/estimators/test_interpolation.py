@@ -126,6 +126,130 @@ def test_gradient_from_forward_queries(known):
     np.testing.assert_allclose(found, smallest((a @ b) / (b @ b)), rtol=1e-6)
 
 
+def rounds(levels, k, f=linear, radii=0.1, origin=False, seed=0):
+    """A history of rounds of f plus a level of each round's own."""
+    history = zo.History.init(X, size=len(levels), num_directions=k, origin=origin)
+    for i, level in enumerate(levels):
+        key = jax.random.fold_in(jax.random.key(seed), i)
+        radius = np.broadcast_to(radii, len(levels))[i]
+        g = lambda x, c=level: f(x) + c  # noqa: E731
+        history = history.push(
+            zo.query(g, X, key, num_directions=k, radius=float(radius), origin=origin)
+        )
+    return history.queries()
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-9])
+@pytest.mark.parametrize("radii", [0.1, (0.1, 0.02, 0.3)])
+@pytest.mark.parametrize("levels", [(0.0, 0.0, 0.0), (0.0, 40.0, -7.0)])
+def test_every_round_has_a_level_of_its_own(levels, radii, ridge):
+    """d + R values determine d slopes and R levels; fewer give the smallest gradient that fits."""
+    found = interpolated_gradient(rounds(levels, 4, radii=radii), X, ridge=ridge)
+    np.testing.assert_allclose(found, G, rtol=1e-5)  # 12 values, 8 slopes and 3 levels
+    queries = rounds(levels, 3, radii=radii)
+    few = np.asarray(interpolated_gradient(queries, X, ridge=ridge))
+    u = np.asarray(queries.plan.draw(X)).reshape(3, 3, D)
+    differences = (u[:, 1:] - u[:, :1]).reshape(6, D)
+    expected = np.linalg.pinv(differences) @ (differences @ G)
+    np.testing.assert_allclose(few, expected, rtol=1e-4)
+
+
+def test_a_round_of_one_direction_tells_nothing_without_its_level():
+    queries = rounds((0.0, 5.0, 2.0, 1.0), 1)
+    assert not np.any(np.abs(interpolated_gradient(queries, X)) > 1e-12)
+    known = rounds((0.0, 5.0, 2.0, 1.0), 1, origin=True)
+    u = np.asarray(known.plan.draw(X))
+    expected = np.linalg.pinv(u) @ (u @ G)
+    np.testing.assert_allclose(interpolated_gradient(known, X), expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("ridge", [0.0, "auto"])
+def test_rounds_that_are_missing_have_no_level(ridge):
+    queries = rounds((0.0, 40.0, -7.0), 3)
+    holed = zo.Queries(
+        queries.plan, queries.values.at[1].set(jnp.nan), queries.radius, None, queries.stencil
+    )
+    u = queries.plan.draw(X)[np.array([0, 1, 2, 6, 7, 8])]
+    values = np.asarray(queries.values)[[0, 2]] - [[0.0], [-7.0]]
+    same = zo.Queries.from_values(
+        values.ravel(), directions=zo.directions.explicit(u), radius=0.1, origin=3.0
+    )
+    found = np.asarray(interpolated_gradient(holed, X, ridge=ridge))
+    assert np.all(np.isfinite(found))
+    # What is known with the levels is a projection of what is known without them.
+    assert np.linalg.norm(found) <= 1.01 * np.linalg.norm(interpolated_gradient(same, X))
+
+
+def test_automatic_ridge_with_levels_finds_the_noise():
+    """12 rounds of four values: what the levels take up is not taken for a good fit."""
+    errors = {}
+    for ridge in (0.0, "auto"):
+        found = []
+        for seed in range(6):
+            queries = rounds(np.arange(12.0), 4, seed=seed)
+            noise = 0.2 * np.random.default_rng(seed).normal(size=queries.values.shape)
+            queries = zo.Queries(
+                queries.plan, queries.values + noise, queries.radius, None, queries.stencil
+            )
+            g = interpolated_gradient(queries, X, ridge=ridge)
+            found.append(np.linalg.norm(g - G) / np.linalg.norm(G))
+        errors[ridge] = np.mean(found)
+    assert errors["auto"] < 1.1 * errors[0.0] < 0.4
+    exact = interpolated_gradient(rounds(np.arange(3.0), 5), X, ridge="auto")
+    np.testing.assert_allclose(exact, G, rtol=1e-3)
+
+
+@pytest.mark.parametrize("origin", [True, False])
+def test_curvature_takes_the_bend_off_forward_slopes(origin):
+    """Exact with the Hessian; with its trace, exact for τI."""
+    queries = rounds((0.0, 2.0, 1.0), 5, quadratic, (0.1, 0.3, 0.2), origin)
+    hessian = interpolated_hessian(ask(60), X)
+    plain = interpolated_gradient(queries, X)
+    found = interpolated_gradient(queries, X, curvature=hessian)
+    assert np.linalg.norm(plain - G) > 0.1 * np.linalg.norm(G)
+    np.testing.assert_allclose(found, G, rtol=1e-5)
+
+    def ball(x):
+        return 3 * x @ x + G @ x
+
+    queries = rounds((0.0, 2.0, 1.0), 5, ball, 0.1, origin)
+    found = interpolated_gradient(queries, X, curvature=6.0 * D)
+    np.testing.assert_allclose(found, G, rtol=1e-5)
+    pairs = ask(5)
+    same = [interpolated_gradient(pairs, X, curvature=c) for c in (None, 50.0)]
+    np.testing.assert_array_equal(*same)
+
+
+@pytest.mark.parametrize("origin", [True, False])
+def test_size_of_the_bend(origin):
+    """½μ tr(H)/‖∇f‖ of the estimate with a known f(θ), μ‖H‖_F/(√2 ‖∇f‖) without, at n ≪ d."""
+    d, n, mu = 400, 20, 0.02
+    a = jnp.linspace(0.5, 1.5, d)
+    g = jax.random.normal(jax.random.key(3), (d,))
+    flat = lambda x: g @ x  # noqa: E731
+    bent = lambda x: a @ x**2 / 2 + g @ x  # noqa: E731
+    errors = []
+    for seed in range(20):
+        estimates = [
+            interpolated_gradient(
+                zo.query(
+                    f,
+                    jnp.zeros(d),
+                    jax.random.key(seed),
+                    num_directions=n,
+                    radius=mu,
+                    origin=origin,
+                ),
+                jnp.zeros(d),
+            )
+            for f in (flat, bent)
+        ]
+        errors.append(np.linalg.norm(estimates[1] - estimates[0]) / np.linalg.norm(estimates[0]))
+    trace, frobenius, slope = float(a.sum()), float(jnp.linalg.norm(a)), float(jnp.linalg.norm(g))
+    expected = mu * trace / 2 / slope if origin else mu * frobenius / 2**0.5 / slope
+    assert abs(np.mean(errors) / expected - 1) < 0.25
+
+
 def test_repeated_directions_stay_finite():
     u = RNG.normal(size=(6, D))
     u[3], u[4] = u[0], u[1] * (1 + 1e-15)

@@ -265,9 +265,8 @@ def test_masked_is_the_problem_on_the_active_leaves(structure):
 
     @jax.jit
     def run(key, values):
-        queries = zo.Queries.from_values(
-            values, key=key, directions=directions, radius=RADIUS, origin=F0
-        )
+        plan = zo.Plan(key, directions, num_directions=len(values))
+        queries = zo.Queries.from_values(values, plan=plan, radius=RADIUS, origin=F0)
         x = zo.estimators.newton_direction(
             queries, PARAMS, damping=DAMPING, solver=PAPER, structure=structure
         )

@@ -38,7 +38,7 @@ def test_mean_and_standard_error(options, with_params, x64):
 
     def estimate(seed):
         queries, x = ask(seed, **options)
-        return zo.estimators.hessian_trace(queries, x if with_params else None)
+        return zo.estimators.hessian_trace(queries, x if with_params else None, noise=0.0)
 
     traces, errors = jax.vmap(estimate)(jnp.arange(200))
     spread = np.std(traces)
@@ -106,3 +106,90 @@ def test_average_of_nothing():
     full = empty.add(ask(0, 3)[0], decay=0.9)
     for before, after in zip(full, full.add(queries, decay=0.9), strict=True):
         assert float(before) == float(after)
+
+
+def noisy(key, f, stencil, sigma, directions, params, rounds=1, **options):
+    """The estimate from rounds of values with independent errors, f(θ)'s among them."""
+    x, k, mu = jnp.zeros(20), 16, 0.1
+    history = zo.History.init(
+        x, size=rounds, num_directions=k, stencil=stencil, origin=True, directions=directions
+    )
+    for i in range(rounds):
+        a, b = jax.random.split(jax.random.fold_in(key, i))
+        queries = zo.query(
+            f,
+            x,
+            a,
+            num_directions=k,
+            radius=mu,
+            stencil=stencil,
+            origin=True,
+            directions=directions,
+        )
+        errors = sigma * jax.random.normal(b, (queries.values.size + 1,))
+        history = history.push(
+            zo.Queries.from_values(
+                queries.values + errors[1:].reshape(queries.values.shape),
+                plan=queries.plan,
+                radius=mu,
+                stencil=stencil,
+                origin=queries.origin + errors[0],
+            )
+        )
+    queries = history.queries()
+    return zo.estimators.hessian_trace(queries, x if params else None, **options)
+
+
+SPHERE = lambda x: jnp.sum(x**2)  # noqa: E731
+
+
+@pytest.mark.parametrize("rounds", [1, 4])
+@pytest.mark.parametrize("stencil", [zo.stencils.three_point(), zo.stencils.forward()])
+def test_error_of_noise_alone_is_exact(stencil, rounds, x64):
+    """Along signs, on τI, all spread is noise: the bound is reached, and known noise agrees."""
+    sigma, k, mu = 1e-2, 16, 0.1
+    keys = jax.random.split(jax.random.key(0), 1500)
+    known = None
+    for options in ({}, {"noise": sigma}):
+        run = lambda key, o=options: noisy(  # noqa: E731
+            key, SPHERE, stencil, sigma, zo.directions.hadamard(), False, rounds, **o
+        )
+        traces, errors = jax.jit(jax.vmap(run))(keys)
+        spread = np.std(traces)
+        c = 2 if stencil.paired else 4
+        expected = sigma / mu**2 * np.sqrt((c / k + 4) / rounds)
+        assert abs(spread / expected - 1) < 0.08
+        root_mean_square = np.sqrt(np.mean(np.square(errors)))
+        assert abs(root_mean_square / expected - 1) < (0.02 if options else 0.05)
+        known = options
+        assert abs(np.mean(traces) - 40) < 5 * spread / np.sqrt(len(keys))
+    assert known
+
+
+@pytest.mark.parametrize("params", [False, True])
+@pytest.mark.parametrize("stencil", [zo.stencils.three_point(), zo.stencils.forward()])
+def test_error_covers_the_shared_error_of_the_origin(stencil, params, x64):
+    """Gaussian directions, whose own spread is taken for noise too unless noise is known."""
+    keys = jax.random.split(jax.random.key(1), 1500)
+    f = lambda x: jnp.sum(x**2 * jnp.linspace(0.5, 1.5, 20))  # noqa: E731
+    sigma = 0.05
+    for options, low, high in (({}, 0.94, 1.0), ({"noise": sigma}, 0.92, 0.98)):
+        run = lambda key, o=options: noisy(  # noqa: E731
+            key, f, stencil, sigma, zo.directions.gaussian(), params, **o
+        )
+        traces, errors = jax.jit(jax.vmap(run))(keys)
+        inside = np.mean(np.abs(traces - 40) < 2 * errors)
+        assert low < inside <= high, inside
+    run = lambda key: noisy(key, f, stencil, sigma, zo.directions.gaussian(), params, noise=0.0)  # noqa: E731
+    traces, errors = jax.jit(jax.vmap(run))(keys)
+    assert np.mean(np.abs(traces - 40) < 2 * errors) < 0.8  # what it was without
+
+
+def test_exact_values_can_be_said_to_be_exact(x64):
+    queries, x = ask(0, 40, **THREE)
+    trace, bound = zo.estimators.hessian_trace(queries, x)
+    same, error = zo.estimators.hessian_trace(queries, x, noise=0.0)
+    assert trace == same
+    assert abs(bound / error / np.sqrt(1 + 2 * 40) - 1) < 0.1
+    with pytest.raises(ValueError, match="noise"):
+        zo.estimators.hessian_trace(queries, noise=-1.0)

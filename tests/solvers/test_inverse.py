@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import zovh_jax as zo
 from zovh_jax._tree import layout_of
-from zovh_jax.directions import explicit
+from zovh_jax.directions import explicit, masked
 from zovh_jax.solvers import cg, gram_diagonal, neumann, woodbury
 
 pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
@@ -62,3 +63,166 @@ def test_damping_may_be_traced():
     for damping, x in zip([0.5, 2.0], run(jnp.array([0.5, 2.0])), strict=True):
         dense = DENSE + (damping - DAMPING) * np.eye(6)
         np.testing.assert_allclose(x, np.linalg.solve(dense, v)[:2], rtol=1e-11)
+
+
+FROZEN = {"f": np.zeros(2), "a": np.zeros(2), "z": np.zeros((2, 2))}  # "f" between them
+
+
+def low_rank(n, seed, scale, signs=(1, -1), frozen=True):
+    """An operator of n directions in six dimensions, and a dense copy."""
+    rng = np.random.default_rng(seed)
+    params = FROZEN if frozen else {k: v for k, v in FROZEN.items() if k != "f"}
+    weights = rng.choice(signs, n) * rng.uniform(0.05, 0.4, n)
+    family = zo.directions.gaussian()
+    if frozen:
+        family = masked(family, {"f": False, "a": True, "z": True})
+    plan = zo.Plan(jax.random.key(seed), family, num_directions=n)
+    layout = plan.layout(params)
+    low = zo.LowRankPlusScaled(plan, jnp.asarray(weights), jnp.asarray(scale), layout)
+    u = np.concatenate([np.reshape(x, (n, -1)) for x in plan.materialise(layout)], 1)
+    dense = u.T @ np.diag(weights) @ u + scale * np.eye(6)
+    if frozen:
+        place = np.ix_([0, 1, 4, 5, 6, 7], [0, 1, 4, 5, 6, 7])
+        wide = np.zeros((8, 8))
+        wide[place] = dense
+        dense = wide
+    return low, dense
+
+
+def flat(tree):
+    return ravel_pytree(tree)[0]
+
+
+CASES = {
+    "few": {"n": 3, "seed": 0, "scale": 0.5},
+    "many, indefinite": {"n": 24, "seed": 1, "scale": -0.2},
+    "many, beta below zero": {"n": 24, "seed": 2, "scale": -20.0, "signs": (1,), "frozen": False},
+    "one, all leaves": {"n": 1, "seed": 3, "scale": 0.0, "frozen": False},
+}
+
+
+def definite_damping(dense):
+    return max(0.3 - float(np.linalg.eigvalsh(dense)[0]), 0.1)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_inverses_by_small_algebra(name):
+    low, dense = low_rank(**CASES[name])
+    damping = definite_damping(dense)
+    if name == "many, beta below zero":
+        assert damping + float(low.scale) < 0
+    exact = np.linalg.inv(dense + damping * np.eye(len(dense)))
+    half = 0.5 * low
+    for operator in (low, half + half):  # a sum of two plans: directions side by side
+        inverse = zo.inverse(operator, damping=damping)
+        close = {"rtol": 1e-8, "atol": 1e-9}
+        np.testing.assert_allclose(flat(inverse.diagonal()), np.diag(exact), **close)
+        np.testing.assert_allclose(inverse.trace(), np.trace(exact), **close)
+        np.testing.assert_allclose(inverse.as_matrix(), exact, **close)
+        np.testing.assert_allclose(inverse.logdet(), np.linalg.slogdet(exact)[1], **close)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_samples_have_the_inverse_for_their_covariance(name):
+    """With the same key the normal numbers are the same: x = (H + λI)^(−1/2) z, to rounding."""
+    low, dense = low_rank(**CASES[name])
+    damping = definite_damping(dense)
+    values, vectors = np.linalg.eigh(dense + damping * np.eye(len(dense)))
+    root = vectors @ np.diag(values**-0.5) @ vectors.T
+    nothing = zo.LowRankPlusScaled(low.plan, 0 * low.weights, 0 * low.scale, low.layout)
+    key = jax.random.key(7)
+    samples = zo.inverse(low, damping=damping).sample(key, 3)
+    assert [x.shape[0] for x in jax.tree.leaves(samples)] == [3] * (2 + (len(dense) == 8))
+    normal = zo.inverse(nothing, damping=1.0).sample(key, 3)
+    z, x = jax.vmap(flat)(normal), jax.vmap(flat)(samples)
+    np.testing.assert_allclose(x, z @ root, rtol=1e-7, atol=1e-8)
+    many = np.asarray(jax.vmap(flat)(zo.inverse(nothing, damping=1.0).sample(key, 20_000)))
+    assert np.abs(np.cov(many.T) - np.eye(len(dense))).max() < 5 * np.sqrt(2 / 20_000)
+
+
+def test_no_samples_where_the_operator_is_not_definite():
+    low, dense = low_rank(**CASES["many, indefinite"])
+    damping = -float(np.linalg.eigvalsh(dense)[0]) / 2
+    assert damping > 0
+    inverse = zo.inverse(low, damping=damping)
+    assert np.isnan(inverse.logdet()) and np.all(
+        np.isnan(inverse.sample(jax.random.key(0), 2)["a"])
+    )
+    exact = np.linalg.inv(dense + damping * np.eye(8))
+    np.testing.assert_allclose(flat(inverse.diagonal()), np.diag(exact), rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["gram_diagonal", "cg"])
+def test_the_other_solvers_inverses_are_operators_too(name):
+    low, dense = low_rank(**CASES["few"])
+    damping = definite_damping(dense)
+    inverse = zo.inverse(low, damping=damping, solver=SOLVERS[name])
+    matrix = np.asarray(inverse.as_matrix())
+    np.testing.assert_allclose(flat(inverse.diagonal()), np.diag(matrix), rtol=1e-8)
+    np.testing.assert_allclose(inverse.trace(), np.trace(matrix), rtol=1e-8)
+    if name == "cg":
+        with pytest.raises(TypeError, match="products only"):
+            inverse.logdet()
+        return
+    np.testing.assert_allclose(matrix, matrix.T, atol=1e-12)
+    np.testing.assert_allclose(inverse.logdet(), np.linalg.slogdet(matrix)[1], rtol=1e-8)
+    key = jax.random.key(0)
+    x = flat(jax.tree.map(lambda a: a[0], inverse.sample(key, 1)))
+    nothing = zo.LowRankPlusScaled(low.plan, 0 * low.weights, 0 * low.scale, low.layout)
+    z = flat(jax.tree.map(lambda a: a[0], zo.inverse(nothing, damping=1.0).sample(key, 1)))
+    values, vectors = np.linalg.eigh(matrix)
+    root = vectors @ np.diag(np.sqrt(values)) @ vectors.T
+    np.testing.assert_allclose(x, root @ z, rtol=1e-7, atol=1e-8)
+
+
+def test_an_inverse_of_a_history_of_rounds():
+    f = lambda x: jnp.sum(jnp.arange(1.0, 7) * x**2) + jnp.sum(x[:-1] * x[1:])  # noqa: E731
+    x = jnp.ones(6)
+    history = zo.History.init(x, size=2, num_directions=5)
+    for i in range(2):
+        queries = zo.query(f, x, jax.random.key(i), num_directions=5, radius=0.1)
+        history = history.push(queries)
+
+    @jax.jit
+    def run(history):
+        hessian = zo.estimators.hessian(history.queries(), x)
+        inverse = zo.inverse(hessian, damping=1e3)
+        return (
+            hessian.as_matrix(),
+            inverse.diagonal(),
+            inverse.logdet(),
+            inverse.sample(jax.random.key(0), 2),
+        )
+
+    dense, diagonal, logdet, samples = run(history)
+    exact = np.linalg.inv(np.asarray(dense) + 1e3 * np.eye(6))
+    np.testing.assert_allclose(diagonal, np.diag(exact), rtol=1e-9)
+    np.testing.assert_allclose(logdet, np.linalg.slogdet(exact)[1], rtol=1e-9)
+    assert samples.shape == (2, 6) and np.all(np.isfinite(samples))
+
+
+def test_what_has_no_directions_is_for_the_iterative_solvers():
+    x = jnp.linspace(-1, 1, 6)
+    hessian = zo.problems.quadratic(5.0).hessian(x)
+    low, _ = low_rank(3, 0, 0.5)
+    other = zo.LowRankPlusScaled(
+        zo.Plan(jax.random.key(0), zo.directions.gaussian(), num_directions=2),
+        jnp.ones(2),
+        jnp.asarray(1.0),
+        layout_of(FROZEN),
+    )
+    for operator, v in ((hessian, x), (hessian + 2 * hessian, x), (low + other, FROZEN)):
+        with pytest.raises(TypeError, match=r"zo\.solvers\.cg\(\) or neumann"):
+            zo.solve(operator, v, damping=1.0)
+    ones = jax.tree.map(jnp.ones_like, FROZEN)
+    mixed = low + other  # other leaves are frozen in one than in the other: products will do
+    solved = zo.solve(mixed, ones, damping=40.0, solver=cg(tol=1e-12))
+    dense = np.asarray(mixed.as_matrix()) + 40 * np.eye(8)
+    np.testing.assert_allclose(flat(solved), np.linalg.solve(dense, np.ones(8)), rtol=1e-8)
+    inverse = zo.inverse(hessian, damping=1.0, solver=cg(tol=1e-12))
+    exact = np.linalg.inv(np.asarray(hessian.as_matrix()) + np.eye(6))
+    np.testing.assert_allclose(inverse.diagonal(), np.diag(exact), rtol=1e-8)
+    again = zo.solve(inverse, x, damping=2.0, solver=cg(tol=1e-12))
+    np.testing.assert_allclose(again, np.linalg.solve(exact + 2 * np.eye(6), x), rtol=1e-8)
+    with pytest.raises(TypeError, match="bare matvec"):
+        zo.inverse(lambda x: x, damping=1.0, solver=cg()).trace()

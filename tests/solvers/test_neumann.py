@@ -76,6 +76,40 @@ def test_step_size_must_stay_below_two_over_the_norm(step_size, diverges):
         np.testing.assert_allclose(x, np.linalg.solve(matrix(POSITIVE), V), rtol=1e-2)
 
 
+@pytest.mark.parametrize("epsilon", [1e-4, 1e-6, 1e-8])
+def test_small_negative_eigenvalues_are_seen_once_the_others_have_died_down(epsilon):
+    """Terms that grow by less than 1e-4 each: their curvature is negative all the same."""
+    h, alpha = matrix([-epsilon, 1, 1.5, 2, 3, 4]), 0.25
+    components = Q.T @ V
+
+    def shows(i):  # the documented condition
+        powers = (1 - alpha * np.array([1, 1.5, 2, 3, 4])) ** (2 * i)
+        rest = np.array([1, 1.5, 2, 3, 4]) @ (components[1:] ** 2 * powers)
+        return epsilon * components[0] ** 2 * (1 + alpha * epsilon) ** (2 * i) > rest
+
+    first = next(i for i in range(200) if shows(i))
+    x, info = solve(h, num_terms=first + 1, step_size=alpha)
+    assert info.diverged and np.all(np.isnan(x))
+    x, info = solve(h, num_terms=first - 2, step_size=alpha)
+    assert not info.diverged  # the blind spot
+    least = abs(components[0]) / np.linalg.norm(V)
+    assert info.residual >= least > 1e-2  # but no small residual
+    x, info = solve(-h, num_terms=5, step_size=alpha)
+    assert info.diverged
+
+
+def test_small_positive_eigenvalues_are_not_taken_for_negative_ones():
+    for epsilon in (0.0, 1e-12, 1e-6):
+        _, info = solve(matrix([epsilon, 1, 1.5, 2, 3, 4]), num_terms=300)
+        assert not info.diverged
+    with jax.enable_x64(False):
+        for seed in range(20):
+            v = np.random.default_rng(seed).standard_normal(6).astype(np.float32)
+            h = matrix([1e-5, 1, 1.5, 2, 3, 4]).astype(np.float32)
+            _, info = solve(h, v, num_terms=300)
+            assert not info.diverged
+
+
 def test_overflow_is_reported():
     x, info = solve(matrix(POSITIVE), num_terms=2000, step_size=1e6)
     assert info.diverged and np.all(np.isnan(x))

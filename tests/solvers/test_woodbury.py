@@ -58,7 +58,7 @@ def test_frozen_leaves_see_the_damping_only():
     directions = masked(gaussian(), {"frozen": False, "x": True})
     plan = zo.Plan(jax.random.key(0), directions, num_directions=3)
     operator = zo.LowRankPlusScaled(
-        plan, jnp.array([1.0, -0.2, 0.6]), jnp.asarray(0.5), layout_of(params)
+        plan, jnp.array([1.0, -0.2, 0.6]), jnp.asarray(0.5), plan.layout(params)
     )
     v = {"frozen": jnp.array([1.0, -2.0]), "x": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
     x, dense = solve(operator, v), np.asarray(jax.jit(lambda op: op.as_matrix())(operator))

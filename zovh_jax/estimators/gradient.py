@@ -30,6 +30,12 @@ def gradient(
     Bias against ∇f: O(μ²) times third derivatives (E[uuᵀ] = I makes it exact on quadratics).
     Spends no queries. Memory: one copy of the parameters beyond what the replay holds.
 
+    Rounds of different radii, in a `History`, count alike: the estimate is of the mean of their
+    ∇F_μ. Noise of standard deviation σ in the values makes an error of variance σ²/μ² times ‖u‖² a
+    direction (half that for pairs): where it dominates, ``weights=queries.radii ** 2,
+    self_normalized=True`` is the weighting of least variance. A missing value that is not missing
+    at random makes a bias: see `zo.baselines`.
+
     Args:
       queries: from `zo.query`, `Queries.from_values` or `History.queries`. Queries that are NaN or
         ±Inf are dropped, and divisors count those that are left.

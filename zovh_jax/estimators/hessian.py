@@ -39,6 +39,13 @@ def hessian(
     times fourth derivatives. A paired stencil uses (F⁺ + F⁻)/2 for F, which drops the slope's
     noise. Spends no queries; memory: n weights (and the plan).
 
+    Rounds of different radii, in a `History`, are averaged as they are: the estimate is of the mean
+    of their ∇²F_μ, and exact on average for a quadratic. They are not weighed by what they are
+    worth: noise of standard deviation σ in the values makes an error of variance σ²/μ⁴ times
+    ‖u uᵀ‖_F² a direction, so that a round at half the radius counts as much as the others and is
+    16 times as noisy. Where noise dominates, ``weights=queries.radii ** 4, self_normalized=True``
+    is the weighting of least variance.
+
     On ‖u‖² = d (``sphere``, ``orthogonal``) the sum sees only d/(d+2)·(H − tr(H)/d·I). With
     ``origin()`` the mean of the values gives the trace, so the estimate uses (d+2)/d·uuᵀ − I
     instead and is unbiased on quadratics. With other baselines the trace is lost: an error.
@@ -49,8 +56,10 @@ def hessian(
       params: a tree with the shapes and dtypes of the parameters.
       baseline: what to subtract from the values.
       identity_term: whether to subtract I from u uᵀ. None: unless the baseline is ``mean()``,
-        whose coefficients add up to zero, so that it makes no difference (with importance
-        ``weights`` only if they are ``self_normalized``).
+        whose coefficients add up to zero, so that at one radius it makes no difference (with
+        importance ``weights`` only if they are ``self_normalized``); what it makes at several
+        radii, in a `History`, is then subtracted too. False leaves the estimate of several radii
+        biased by Σ_k (F_k − F̄)/((n − 1) μ_k²)·I.
       weights: importance ratios (E5), as for `gradient`.
       self_normalized: divide the ratios by their mean.
 
@@ -73,7 +82,6 @@ def hessian(
       True
     """
     layout = check_params(queries, params)
-    identity_term = baseline.identity_term if identity_term is None else identity_term
     w, scale = hessian_weights(queries, layout, baseline, identity_term, weights, self_normalized)
     return LowRankPlusScaled(queries.plan, w, scale, layout)
 
@@ -82,19 +90,27 @@ def hessian_weights(
     queries: Queries,
     layout: Layout,
     baseline: Baseline,
-    identity_term: bool,
+    identity_term: bool | None = None,
     weights: Any = None,
     self_normalized: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
     """w_k, [n], and the scale of the identity, []."""
     check_baseline(queries, baseline, "hessian")
     directions = queries.plan.directions
-    check_moments(directions, baseline, identity_term)
+    known = baseline.identity_term if identity_term is None else identity_term
+    check_moments(directions, baseline, known)
     valid = usable(queries, baseline.needs_origin)
     ratios, normalized = importance(weights, queries, valid, self_normalized)
     c = centred(queries.even, queries, baseline, ratios, normalized, valid, layout, order=2)
     w = c / jnp.square(queries.radii)
-    scale = -jnp.sum(w) if identity_term else jnp.zeros((), w.dtype)
+    scale = jnp.zeros((), w.dtype)
+    if known:
+        scale = -jnp.sum(w)
+    elif identity_term is None:
+        # The c_k add up to zero, but the c_k/μ_k² of different radii don't. Written so that the
+        # term is exactly zero where there is one radius.
+        squares = 1 / jnp.square(queries.radii)
+        scale = -jnp.sum(c * (squares - jnp.max(squares)))
     if on_sphere(directions):
         d = layout.size
         w = w * ((d + 2) / d)

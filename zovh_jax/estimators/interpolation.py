@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zovh_jax._tree import scalar_dtype, vdot
+from zovh_jax._tree import Layout, scalar_dtype
 from zovh_jax._types import PyTree
 from zovh_jax.estimators.least_change import (
     Ridge,
@@ -23,21 +23,36 @@ from zovh_jax.estimators.least_change import (
     mean_curvature,
 )
 from zovh_jax.estimators.weights import curvatures, usable
-from zovh_jax.operators import LowRankPlusScaled, Sum
-from zovh_jax.queries import Queries, check_params
+from zovh_jax.operators import LowRankPlusScaled, Operator
+from zovh_jax.queries import Queries, check_params, scalar
 
 
 def interpolated_gradient(
-    queries: Queries, params: PyTree, *, prior: PyTree | None = None, ridge: Ridge = 0.0
+    queries: Queries,
+    params: PyTree,
+    *,
+    prior: PyTree | None = None,
+    ridge: Ridge = 0.0,
+    curvature: Operator | Any = None,
 ) -> PyTree:
     """The gradient closest to ``prior`` with the measured slopes: min ‖g − p‖, u_kᵀg = t_k.
 
     t_k = (F⁺ − F⁻)/(2μ) for pairs, (F − f0)/μ for forward queries with a known f(θ). Without one
-    the constant that makes g − p smallest is used. g = p + Σ β_k u_k with (UᵀU) β = t − Uᵀp.
+    every round has a free level in f0's place, and the levels are those that make g − p smallest
+    (where n is large enough to tell, those that leave the least misfit): rounds of a `History` may
+    lie anywhere. g = p + Σ β_k u_k with (UᵀU) β = t − Uᵀp.
 
     Exact on a quadratic for pairs with n ≥ d; for n < d the relative error is √(1 − n/d) on
     average (p = 0), where the averaging estimator has √(d/n). Biased: along the directions that
-    were not tried it is the prior. Spends no queries; holds all n directions and an n×n matrix.
+    were not tried it is the prior. A level costs a direction: with R rounds of unknown f(θ) it
+    takes n ≥ d + R, and a round of one direction tells nothing. Spends no queries; holds all n
+    directions and an n×n matrix.
+
+    Forward queries see t_k = u_kᵀ∇f + ½μ u_kᵀHu_k + O(μ²), which is taken for slope. Its mean over
+    Gaussian directions, ½μ tr(H), is the same for all, and its deviation ½μ √2 ‖H‖_F. At n ≪ d,
+    with a known f(θ), the error relative to the estimate is therefore about ½μ tr(H)/‖∇f‖; with a
+    free level, which takes the mean up, about μ‖H‖_F/(√2 ‖∇f‖). ``curvature`` removes it. Pairs
+    have none of it.
 
     Args:
       queries: from `zo.query`, `Queries.from_values` or `History.queries`; those that are not
@@ -48,6 +63,10 @@ def interpolated_gradient(
         themselves (with value noise σ, σ²/(2μ²) for pairs over the mean square of t_k). 0
         interpolates; "auto" estimates it by marginal likelihood, and averages where the values
         cannot tell.
+      curvature: what is known of H from elsewhere, for forward queries: a `zo.Operator`, whose
+        ½μ uᵀHu is taken off; or its trace, a scalar (`hessian_trace`, `TraceAverage`), of which
+        ½μ tr(H)/d ‖u‖² is taken off. None for nothing. Take it from other queries than these:
+        along u_k, a curvature that has seen F_k follows its noise.
 
     Returns:
       A tree like params; the prior with no finite queries.
@@ -71,17 +90,33 @@ def interpolated_gradient(
     valid = usable(queries, needs_origin=origins is not None)
     slopes = queries.odd if origins is None else queries.odd - origins
     residual = jnp.where(valid, slopes, 0) / queries.radii
+    if forward and curvature is not None:
+        residual = residual - queries.radii / 2 * _bends(curvature, queries, layout)
     if prior is not None:
         base = layout.leaves(prior, "prior")
         dots, _ = queries.plan.inner(base, layout)
         residual = residual - jnp.sum(dots, -1)
     gram = jnp.sum(queries.plan.gram(layout), -1)
-    constant = 1 / queries.radii if forward and origins is None else None
-    beta = fit(gram, jnp.where(valid, residual, 0), valid, ridge, constant)
+    levels = _levels(queries) if forward and origins is None else None
+    beta = fit(gram, jnp.where(valid, residual, 0), valid, ridge, levels)
     change = queries.plan.combine(beta, layout)
     if prior is not None:
         change = [p + c for p, c in zip(base, change, strict=True)]
     return layout.updates(change)
+
+
+def _bends(curvature: Any, queries: Queries, layout: Layout) -> jax.Array:
+    """u_kᵀHu_k according to an operator or a trace, [n]."""
+    if isinstance(curvature, Operator):
+        return curvature.quadratic_forms(queries.plan.materialise(layout), layout)
+    return scalar("curvature", curvature) / layout.size * queries.plan.squared_norms(layout)
+
+
+def _levels(queries: Queries) -> jax.Array:
+    """How each round's unknown f(θ) enters the slopes of its directions, [n, num_rounds]."""
+    rounds = jnp.arange(queries.plan.size) // queries.plan.num_directions
+    belongs = rounds[:, None] == jnp.arange(queries.plan.num_rounds or 1)
+    return belongs / queries.radii[:, None]
 
 
 def interpolated_hessian(
@@ -90,7 +125,7 @@ def interpolated_hessian(
     *,
     prior: Any = "trace",
     ridge: Ridge = 0.0,
-) -> LowRankPlusScaled | Sum:
+) -> Operator:
     """The Hessian closest to ``prior`` with the measured curvatures: min ‖Ĥ − P‖_F, uᵀĤu = s.
 
     s_k = (F⁺ − 2 f0 + F⁻)/μ². Ĥ = P + Σ α_k u_k u_kᵀ with [(u_jᵀu_k)²] α = s − (u_kᵀPu_k)_k. On
@@ -101,13 +136,14 @@ def interpolated_hessian(
       queries: pairs with f(θ): ``three_point()``, or ``central()`` with ``origin=True``.
       params: a tree with the shapes and dtypes of the parameters.
       prior: P. "trace" is τI with τ the mean of s_k/‖u_k‖², about tr(H)/d; None is zero; or any
-        operator with ``mv`` (and the other verbs of `LowRankPlusScaled`, to ask for them): a past
-        estimate is then changed as little as the new curvatures allow.
+        `zo.Operator` on trees like params: a past estimate is then changed as little as the new
+        curvatures allow.
       ridge: as for `interpolated_gradient`: variance of the noise over that of the curvatures'
         differences from the prior's (value noise σ makes 6σ²/μ⁴).
 
     Returns:
-      A `LowRankPlusScaled`, or for an operator prior the `Sum` of it and one.
+      A `LowRankPlusScaled`, or for an operator prior the sum of it and one, which every solver
+      takes that takes the prior.
 
     Raises:
       ValueError: for queries without pairs or without f(θ), a negative ridge, an unknown prior.
@@ -133,14 +169,14 @@ def interpolated_hessian(
         expected = scale * norms
     elif prior is None:
         expected = jnp.zeros_like(norms)
-    elif hasattr(prior, "mv"):
-        expected = jax.lax.map(lambda u: vdot(u, prior.mv(u)), queries.plan.draw(params))  # uᵀPu
+    elif isinstance(prior, Operator):
+        expected = prior.quadratic_forms(queries.plan.materialise(layout), layout)
     else:
-        raise ValueError(f"prior must be 'trace', None or an operator with mv; got {prior!r}.")
+        raise ValueError(f"prior must be 'trace', None or a zo.Operator; got {prior!r}.")
     residual = jnp.where(valid, measured - expected, 0)
     alpha = fit(jnp.square(gram), residual, valid, ridge)
     change = LowRankPlusScaled(queries.plan, alpha, scale, layout)
-    return change if prior is None or isinstance(prior, str) else Sum((prior, change))
+    return prior + change if isinstance(prior, Operator) else change
 
 
 __all__ = ["interpolated_gradient", "interpolated_hessian"]

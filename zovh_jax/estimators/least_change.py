@@ -31,6 +31,7 @@ def mean_curvature(measured: jax.Array, norms: jax.Array, valid: jax.Array) -> j
 
 
 def check_ridge(ridge: Any) -> Any:
+    """A ridge as an array, or "auto"."""
     if isinstance(ridge, str) and ridge == "auto":
         return ridge
     if isinstance(ridge, str) or (isinstance(ridge, (int, float)) and not ridge >= 0):
@@ -43,12 +44,26 @@ def fit(
     target: jax.Array,
     valid: jax.Array,
     ridge: Any,
-    constant: jax.Array | None = None,
+    levels: jax.Array | None = None,
 ) -> jax.Array:
-    """(M + ridge·m̄ I)⁺ (t − c·constant), [n], m̄ the mean of M's diagonal and c the best constant.
+    """(M + ρm̄ I)⁺ (t − C c), [n], with m̄ the mean of M's diagonal and c the best levels.
 
     Directions that repeat others, or nearly, are eigenvalues that are nothing but rounding: the
     pseudo-inverse leaves them out, so that nothing blows up.
+
+    The levels c are those of generalised least squares, (CᵀWC)⁻¹CᵀWt with W = (M + ρ)⁻¹. At ρ = 0
+    that is the limit ρ → 0: what M cannot explain decides first, and what is left makes the change
+    smallest. ``ridge="auto"`` weighs the candidates ρ by the likelihood that t ~ N(Cc, s²(M + ρ))
+    after c is integrated out (restricted maximum likelihood), which has n − R degrees of freedom:
+
+      (n − R) log(tᵀPt/(n − R)) + log|M + ρ| + log|CᵀWC|,  P = W − WC(CᵀWC)⁻¹CᵀW.
+
+    Args:
+      matrix: M, [n, n], positive semidefinite.
+      target: t, [n], zero where not valid.
+      valid: which of the n count.
+      ridge: ρ, or "auto".
+      levels: C, [n, R]: how a free constant of each of R rounds enters t; None for no constant.
     """
     both = valid[:, None] & valid[None, :]
     n = jnp.maximum(jnp.sum(valid), 1).astype(matrix.dtype)
@@ -58,36 +73,66 @@ def fit(
     values, basis = jnp.linalg.eigh(matrix)
     cutoff = 4 * matrix.shape[0] * jnp.finfo(matrix.dtype).eps * jnp.max(jnp.abs(values))
     kept = values > cutoff
-
-    def rotate(x):
-        return jnp.einsum("ij,i->j", basis, x, precision="highest")
-
-    def solve(weights):
-        right = rotate(target)
-        if constant is None:
-            return weights * right, right
-        ones = rotate(jnp.where(valid, constant, 0))
-        total = jnp.sum(weights * ones**2)
-        right = right - jnp.sum(weights * ones * right) / jnp.where(total > 0, total, 1) * ones
-        return weights * right, right
+    right = jnp.matmul(basis.T, target, precision="highest")
+    columns = jnp.zeros((target.shape[0], 0), matrix.dtype)
+    if levels is not None:
+        levels = jnp.where(valid[:, None], levels, 0)
+        lengths = jnp.sqrt(jnp.sum(levels**2, 0))
+        levels = levels / jnp.where(lengths > 0, lengths, 1)
+        columns = jnp.matmul(basis.T, levels, precision="highest")
+    used = jnp.sum(jnp.any(columns != 0, 0)).astype(matrix.dtype)
+    nothing = jnp.zeros(values.shape, bool)
 
     def candidate(rho):
-        """The solution, and −2 log of the likelihood that t ~ N(0, s²(M + ρI)) at the best s²."""
+        """The solution with a ridge, and −2 log of its likelihood at the best s²."""
         total = jnp.maximum(values, 0) + rho
-        solution, right = solve(1 / total)
-        spread = jnp.maximum(jnp.sum(solution * right) / n, jnp.finfo(right.dtype).tiny)
+        rest, information = _without_levels(columns, right, 1 / total, nothing)
+        free = jnp.maximum(n - used, 1)
+        spread = jnp.maximum(jnp.sum(rest**2 / total) / free, jnp.finfo(rest.dtype).tiny)
         dropped = matrix.shape[0] - n  # whose eigenvalues are zero, and tell nothing
-        return solution, n * jnp.log(spread) + jnp.sum(jnp.log(total)) - dropped * jnp.log(rho)
+        deviance = free * jnp.log(spread) + jnp.sum(jnp.log(total)) - dropped * jnp.log(rho)
+        return rest / total, deviance + information
 
     if isinstance(ridge, str):
         solutions, deviances = jax.vmap(candidate)(jnp.asarray(RIDGES, matrix.dtype))
         # The posterior mean over the candidates, which are spread evenly over orders of magnitude.
         rotated = jnp.einsum("r,ri->i", jax.nn.softmax(-deviances / 2), solutions)
     else:
-        total = jnp.where(kept, values + ridge.astype(values.dtype), 1)
-        rotated, _ = solve(jnp.where(kept, 1 / total, 0))
-    fitted = jnp.einsum("ij,j->i", basis, rotated, precision="highest")
+        rho = ridge.astype(values.dtype)
+        ridged = rho > 0
+        total = jnp.where(kept | ridged, jnp.maximum(values, 0) + rho, 1)
+        weights = jnp.where(kept | ridged, 1 / total, 0)
+        rest, _ = _without_levels(columns, right, weights, ~kept & ~ridged)
+        rotated = jnp.where(kept, rest / jnp.where(kept, values + rho, 1), 0)
+    fitted = jnp.matmul(basis, rotated, precision="highest")
     return jnp.where(valid & (mean > 0), fitted / jnp.where(mean > 0, mean, 1), 0)
+
+
+def _without_levels(
+    columns: jax.Array, right: jax.Array, weights: jax.Array, first: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """t − C c with the best c, and log|CᵀWC| over what c has to decide.
+
+    Args:
+      columns: C, [n, R], of unit length, or zero for a round that is missing.
+      right: t, [n].
+      weights: the diagonal of W, [n].
+      first: which rows c has to explain, as well as it can, before W decides about the rest.
+    """
+    if not columns.shape[1]:
+        return right, jnp.zeros((), right.dtype)
+    top = jnp.where(first[:, None], columns, 0)
+    squares, axes = jnp.linalg.eigh(jnp.matmul(top.T, top, precision="highest"))
+    fixed = squares > 4 * columns.shape[0] * jnp.finfo(right.dtype).eps
+    along = jnp.matmul(axes.T, top.T @ right, precision="highest")
+    c = axes @ jnp.where(fixed, along / jnp.where(fixed, squares, 1), 0)
+    free = jnp.where(fixed, 0, axes)
+    weighted = weights[:, None] * columns
+    empty = 1.0 * ~jnp.any(columns != 0, 0)
+    normal = jnp.matmul(columns.T, weighted, precision="highest") + jnp.diag(empty)
+    normal = free.T @ normal @ free + jnp.diag(1.0 * fixed)
+    c = c + free @ jnp.linalg.solve(normal, free.T @ (weighted.T @ (right - columns @ c)))
+    return right - columns @ c, jnp.linalg.slogdet(normal)[1]
 
 
 __all__ = ["Ridge", "check_pairs", "check_ridge", "fit", "mean_curvature"]

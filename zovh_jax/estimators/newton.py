@@ -99,9 +99,7 @@ def newton_direction(
     damping = jnp.asarray(_checks.positive("damping", damping), scalar_dtype())
     first, second = split_round(queries) if decoupled else (queries, queries)
     a = gradient_coefficients(first, layout, baseline, weights, self_normalized)
-    w, scale = hessian_weights(
-        second, layout, baseline, baseline.identity_term, weights, self_normalized
-    )
+    w, scale = hessian_weights(second, layout, baseline, None, weights, self_normalized)
     gradient = plan.combine(a, layout)
     valid = usable(queries, baseline.needs_origin)
     enough = jnp.sum(valid) >= max(baseline.min_queries, 3 if bias_correction else 1)

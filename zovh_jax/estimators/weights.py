@@ -85,21 +85,29 @@ def centred(
     ``order`` is 1 for gradients and 2 for Hessians: the norms that ``variance_optimal`` weighs by.
     """
     n = jnp.sum(valid).astype(scalar_dtype())
-    values = jnp.where(valid, values, 0)
     if isinstance(baseline, Past):
-        d = layout.size
-        rise = baseline.rise(queries.radii, queries.plan.squared_norms(layout), d)
-        values = jnp.where(valid, values - rise, 0)
-    origins = None
-    if baseline.needs_origin:
-        assert queries.origins is not None
-        origins = jnp.where(valid, queries.origins, 0)
-    moments = None
-    if baseline.weighs_norms:
-        squares = queries.plan.squared_norms(layout)
-        d = layout.size
-        moments = squares if order == 1 else jnp.square(squares) - 2 * squares + d
+        norms = queries.plan.squared_norms(layout)
+        values = values - baseline.rise(queries.radii, norms, layout.size)
     c = baseline.coefficients(
-        values, ratios, n, normalized=normalized, origins=origins, moments=moments
+        jnp.where(valid, values, 0),
+        ratios,
+        n,
+        normalized=normalized,
+        origins=_finite_origins(queries, valid) if baseline.needs_origin else None,
+        moments=_moments(queries, valid, layout, order) if baseline.weighs_norms else None,
     )
     return jnp.where(n >= baseline.min_queries, c, 0)
+
+
+def _finite_origins(queries: Queries, valid: jax.Array) -> jax.Array:
+    assert queries.origins is not None
+    return jnp.where(valid, queries.origins, 0)
+
+
+def _moments(queries: Queries, valid: jax.Array, layout: Layout, order: int) -> jax.Array:
+    """‖u‖²/μ² or ‖u uᵀ − I‖_F²/μ⁴, [n], in units of the smallest radius, so that none overflows."""
+    squares = queries.plan.squared_norms(layout)
+    if order == 2:
+        squares = jnp.square(squares) - 2 * squares + layout.size
+    smallest = jnp.min(jnp.where(valid, queries.radii, jnp.inf))
+    return squares * jnp.where(valid, smallest / queries.radii, 0) ** (2 * order)

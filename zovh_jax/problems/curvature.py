@@ -7,17 +7,17 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.fft import dct, idct
 
+from zovh_jax._tree import Layout, layout_of
+from zovh_jax.operators import Operator
 
-class Curvature:
+
+class Curvature(Operator):
     """A symmetric operator on vectors [d] whose every moment is known in closed form."""
 
-    def mv(self, vector: jax.Array) -> jax.Array:
-        """The product with a vector [d]."""
-        raise NotImplementedError  # pragma: no cover - abstract
-
-    def diagonal(self) -> jax.Array:
-        """The diagonal, [d]."""
-        raise NotImplementedError  # pragma: no cover - abstract
+    @property
+    def layout(self) -> Layout:  # type: ignore[override]
+        """The layout of a vector [d]."""
+        return layout_of(jax.eval_shape(self.diagonal))
 
     def trace(self) -> jax.Array:
         """The trace, a scalar."""
@@ -26,11 +26,6 @@ class Curvature:
     def squared_norm(self) -> jax.Array:
         """The squared Frobenius norm, a scalar."""
         raise NotImplementedError  # pragma: no cover - abstract
-
-    def as_matrix(self) -> jax.Array:
-        """The d×d array. For small d."""
-        like = self.diagonal()
-        return jax.vmap(self.mv, out_axes=1)(jnp.eye(like.size, dtype=like.dtype))
 
 
 @jax.tree_util.register_dataclass

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks, _tree
-from zovh_jax.solvers.solver import SolveInfo, Solver, as_matvec, poison
+from zovh_jax.solvers.solver import IterativeSolver, SolveInfo, poison
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class ConjugateGradient(Solver):
+class ConjugateGradient(IterativeSolver):
     """(H + λI)⁻¹ v by ``jax.scipy.sparse.linalg.cg``.
 
     On scale·I plus n rank-one terms it ends in at most n + 1 steps in exact arithmetic, for an
@@ -30,9 +30,8 @@ class ConjugateGradient(Solver):
         _checks.positive_int("max_steps", self.max_steps)
         _checks.positive("tol", self.tol)
 
-    def solve(self, operator, v, damping, key=None):
+    def iterate(self, matvec, v, key):
         del key
-        matvec = as_matvec(operator, damping)
         x, _ = jax.scipy.sparse.linalg.cg(matvec, v, tol=self.tol, maxiter=self.max_steps)
         size = _tree.norm(v)
         rest = _tree.norm(jax.tree.map(jnp.subtract, v, matvec(x)))

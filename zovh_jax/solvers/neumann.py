@@ -1,4 +1,24 @@
-"""Neumann series for the inverse (E19): products with H only, any matvec, any pytree."""
+"""Neumann series for the inverse (E19): products with H only, any matvec, any pytree.
+
+When is a divergence seen? Write A = H + λI, with eigenvalues λ_j and c_j the components of v along
+their eigenvectors. Term i of the series is t_i = (I − αA)^i v, with components (1 − αλ_j)^i c_j:
+for a negative eigenvalue −ε they grow, like (1 + αε)^i. Two signs of it are looked for, neither of
+which costs a product:
+
+- terms that grow, ‖t_{i+1}‖ > ‖t_i‖: for any eigenvalue outside (0, 2/α), once its component is the
+  largest. Growth must be above rounding, 1e-4, so an ε below 1e-4/α is never seen by it;
+- a term with t_iᵀ A t_i < 0, which only a negative eigenvalue can give, from the difference t_i −
+  t_{i+1} = αA t_i. It has no such threshold, only rounding's, and for α ≤ 1/‖A‖ the quotient
+  t_iᵀAt_i / t_iᵀt_i falls from term to term towards the least eigenvalue.
+
+What is left unseen is an eigenvalue −ε that has had too few terms: as long as
+
+  ε c₋² (1 + αε)^{2i} < Σ_{λ_j > 0} λ_j c_j² (1 − αλ_j)^{2i}   for all i ≤ T.
+
+The answer then has about α(T + 1)c₋ along its eigenvector, where −c₋/ε would be right. But
+``info.residual`` can't be small: v − A x = t_{T+1} has (1 + αε)^{T+1} c₋ there, so the residual is
+at least |c₋|/‖v‖. A residual r says that v has no more than r‖v‖ along negative eigenvectors.
+"""
 
 import dataclasses
 from typing import Any, Literal
@@ -8,12 +28,12 @@ import jax.numpy as jnp
 
 from zovh_jax import _checks, _tree
 from zovh_jax._types import Matvec, PyTree
-from zovh_jax.solvers.solver import SolveInfo, Solver, as_matvec, poison
+from zovh_jax.solvers.solver import IterativeSolver, SolveInfo, damped, poison
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Neumann(Solver):
+class Neumann(IterativeSolver):
     """(H + λI)⁻¹ v ≈ α Σ_{i=0..T} (I − α(H + λI))^i v, which converges for H + λI ≻ 0.
 
     Args:
@@ -38,46 +58,53 @@ class Neumann(Solver):
         if self.truncation not in ("fixed", "random"):
             raise ValueError(f"truncation must be 'fixed' or 'random', got {self.truncation!r}.")
 
-    def solve(self, operator, v, damping, key=None):
-        matvec, count = as_matvec(operator, damping), 1
+    def iterate(self, matvec, v, key):
+        count, alpha = 1, jnp.asarray(self.step_size or 1, _tree.scalar_dtype())
         if self.step_size is None:
             alpha, count = 1 / self._norm_estimate(matvec, v), count + self.num_power_iterations
-        else:
-            alpha = jnp.asarray(self.step_size, _tree.scalar_dtype())
-        if self.truncation == "random":
-            if key is None:
-                raise ValueError("neumann(truncation='random') needs a key: pass key=.")
-            keep = self.num_terms / (self.num_terms + 1)
-            uniform = jax.random.uniform(_checks.key(key), minval=1e-7, maxval=1.0)
-            last = jnp.floor(jnp.log(uniform) / jnp.log(keep)).astype(jnp.int32)
-        else:
-            keep, last = 1.0, jnp.asarray(self.num_terms, jnp.int32)
+        keep, last = self._truncated(key)
+        epsilons = [float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(v)]
+        rounding = 16 * max(epsilons, default=0.0)
 
         def advance(term):
-            return _tree.add_scaled(term, -alpha, matvec(term))
+            """The next term, its norm, and whether it shows that the series diverges."""
+            new = _tree.add_scaled(term, -alpha, matvec(term))
+            square, size = _tree.vdot(term, term), _tree.norm(new)
+            curvature = _tree.vdot(term, jax.tree.map(jnp.subtract, term, new))  # α tᵀAt
+            bad = _grows(jnp.sqrt(square), size) | (curvature < -rounding * square)
+            return new, size, bad
 
         def body(state):
-            i, term, size, total, weight, grew = state
-            term = advance(term)
+            i, term, total, weight, bad = state
+            term, _, worse = advance(term)
             weight = weight / keep
-            new_size = _tree.norm(term)
             total = _tree.add_scaled(total, weight, term)
-            return i + 1, term, new_size, total, weight, grew | _grows(size, new_size)
+            return i + 1, term, total, weight, bad | worse
 
         start = _tree.norm(v)
         one = jnp.ones((), _tree.scalar_dtype())
-        state = (jnp.zeros((), jnp.int32), v, start, v, one, jnp.zeros((), bool))
-        _, term, size, total, _, grew = jax.lax.while_loop(lambda s: s[0] < last, body, state)
+        state = (jnp.zeros((), jnp.int32), v, v, one, jnp.zeros((), bool))
+        _, term, total, _, diverged = jax.lax.while_loop(lambda s: s[0] < last, body, state)
         x = _tree.scale(alpha, total)
         if self.truncation == "fixed":  # v − A x = (I − αA)^{T+1} v: the next term
-            rest = _tree.norm(advance(term))
-            diverged = grew | _grows(size, rest)
+            _, rest, worse = advance(term)
+            diverged = diverged | worse
         else:
             rest = _tree.norm(_tree.add_scaled(v, -one, matvec(x)))
-            diverged = grew | ~jnp.isfinite(rest)
+            diverged = diverged | ~jnp.isfinite(rest)
         residual = rest / jnp.where(start > 0, start, 1)
         info = SolveInfo(residual, diverged, last + count)
         return poison(x, diverged), info
+
+    def _truncated(self, key: jax.Array | None) -> tuple[float, jax.Array]:
+        """P(T ≥ i + 1 | T ≥ i) and T."""
+        if self.truncation == "fixed":
+            return 1.0, jnp.asarray(self.num_terms, jnp.int32)
+        if key is None:
+            raise ValueError("neumann(truncation='random') needs a key: pass key=.")
+        keep = self.num_terms / (self.num_terms + 1)
+        uniform = jax.random.uniform(_checks.key(key), minval=1e-7, maxval=1.0)
+        return keep, jnp.floor(jnp.log(uniform) / jnp.log(keep)).astype(jnp.int32)
 
     def _norm_estimate(self, matvec: Matvec, v: PyTree) -> jax.Array:
         """‖A‖ on the Krylov space of v, which the series never leaves."""
@@ -127,9 +154,12 @@ def neumann_solve(
       return_info: also return a `SolveInfo`.
 
     Returns:
-      The solution, a tree like v; or (solution, info). A series whose terms grow (H + λI not
-      positive definite, or step_size too large) diverges: every number of the solution is then
-      NaN and ``info.diverged`` is True. A series cut off early has a large ``info.residual``.
+      The solution, a tree like v; or (solution, info). A series that diverges (H + λI not positive
+      definite, or step_size too large) is reported: every number of the solution is then NaN and
+      ``info.diverged`` is True. A series cut off early has a large ``info.residual``, and so has
+      one that is too short for a small negative eigenvalue to show: with a residual r, v has at
+      most r‖v‖ along eigenvectors of negative eigenvalues. (The solver's module says what is seen
+      when.)
 
     Example:
       >>> import jax.numpy as jnp, zovh_jax as zo
@@ -140,7 +170,8 @@ def neumann_solve(
     solver = Neumann(num_terms, step_size, truncation, num_power_iterations)
     _tree.layout_of(v, name="v")
     v = _tree.widen(v)
-    x, info = solver.solve(matvec, v, jnp.asarray(damping, _tree.scalar_dtype()), key)
+    damping = jnp.asarray(damping, _tree.scalar_dtype())
+    x, info = solver.iterate(damped(matvec, damping), v, key)
     return (x, info) if return_info else x
 
 

@@ -24,7 +24,9 @@ def positive_int(name: str, value: Any) -> int:
 
 def positive(name: str, value: Any, *, schedule: bool = False) -> Any:
     """A finite number above 0. Arrays (and schedules, if allowed) pass: their value comes later."""
-    return _number(name, value, lambda x: 0 < x < math.inf, "a finite number greater than 0", schedule)
+    return _number(
+        name, value, lambda x: 0 < x < math.inf, "a finite number greater than 0", schedule
+    )
 
 
 def nonnegative(name: str, value: Any, *, most: float = math.inf, schedule: bool = False) -> Any:
@@ -35,7 +37,7 @@ def nonnegative(name: str, value: Any, *, most: float = math.inf, schedule: bool
 
 def learning_rate(value: Any) -> Any:
     """A finite number of at least 0, a schedule, or an array."""
-    if isinstance(value, np.ndarray) and value.ndim or isinstance(value, jax.Array):
+    if (isinstance(value, np.ndarray) and value.ndim) or isinstance(value, jax.Array):
         return value
     return nonnegative("learning_rate", value, schedule=True)
 

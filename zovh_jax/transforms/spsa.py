@@ -19,6 +19,7 @@ from zovh_jax._types import PyTree, Schedule
 from zovh_jax.directions import masked, rademacher
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.stencils import central
+from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
 
@@ -78,7 +79,7 @@ def spsa_gains(
 
 
 def spsa(
-    learning_rate: Any,
+    learning_rate: Schedule,
     *,
     radius: Schedule,
     key: jax.Array,
@@ -130,7 +131,7 @@ def spsa(
             stencil=central(),
             evaluate=evaluate,
         ),
-        optax.scale_by_learning_rate(learning_rate),
+        descent(learning_rate),
     )
 
 

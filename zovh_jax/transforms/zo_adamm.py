@@ -4,24 +4,23 @@ Source: Chen et al., NeurIPS 2019, arXiv 1910.06513, Alg. 1. Estimator: (E13). Q
 K + 1 (forward, the centre included), 2K (central), 2K + 1 (three_point).
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
 
 from zovh_jax._tree import widen
-from zovh_jax._types import PyTree, Schedule
+from zovh_jax._types import Number, PyTree, Schedule
 from zovh_jax.baselines import Baseline, origin
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._precision import in_wide
+from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
 
 def scale_by_zo_adamm(
-    b1: Any = 0.9, b2: Any = 0.99, eps: Any = 1e-8
+    b1: Number = 0.9, b2: Number = 0.99, eps: Number = 1e-8
 ) -> optax.GradientTransformation:
     """Scales incoming gradient estimates as ZO-AdaMM does.
 
@@ -52,14 +51,14 @@ def scale_by_zo_adamm(
 
 
 def zo_adamm(
-    learning_rate: Any,
+    learning_rate: Schedule,
     *,
     num_directions: int,
     radius: Schedule,
     key: jax.Array,
-    b1: Any = 0.9,
-    b2: Any = 0.99,
-    eps: Any = 1e-8,
+    b1: Number = 0.9,
+    b2: Number = 0.99,
+    eps: Number = 1e-8,
     lower: PyTree | None = None,
     upper: PyTree | None = None,
     directions: Directions = gaussian(),
@@ -113,7 +112,7 @@ def zo_adamm(
             evaluate=evaluate,
         ),
         scale_by_zo_adamm(b1, b2, eps),
-        optax.scale_by_learning_rate(learning_rate),
+        descent(learning_rate),
     ]
     if lower is not None or upper is not None:
         parts.append(_stay_in_box(lower, upper))

@@ -4,8 +4,6 @@ Source: Liu et al., "signSGD via Zeroth-Order Oracle", ICLR 2019, Alg. 1. Estima
 per step: K + 1 (forward, the centre included), 2K (central), 2K + 1 (three_point).
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,12 +16,12 @@ from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.plan import row_sum
 from zovh_jax.queries import Queries, check_params
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms._rounds import Rounds, finite_or_zero, transformation
+from zovh_jax.transforms._rounds import Rounds, descent, finite_or_zero, transformation
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
 
 def zo_signsgd(
-    learning_rate: Any,
+    learning_rate: Schedule,
     *,
     num_directions: int,
     radius: Schedule,
@@ -74,7 +72,7 @@ def zo_signsgd(
             evaluate=evaluate,
         ),
         optax.scale_by_sign(),
-        optax.scale_by_learning_rate(learning_rate),
+        descent(learning_rate),
     )
 
 

@@ -49,7 +49,7 @@ def _number(
         return value
     if isinstance(value, jax.Array) and value.ndim == 0:
         return value
-    is_number = isinstance(value, (numbers.Real, np.ndarray)) and np.ndim(value) == 0
+    is_number = isinstance(value, (numbers.Real, np.ndarray)) and np.ndim(np.asarray(value)) == 0
     if is_number and not isinstance(value, bool) and within(float(value)):
         return value
     also = ", or a schedule" if schedule else ""

@@ -31,7 +31,7 @@ class History:
 
     Attributes:
       rounds: stacked `Queries`; slots that were never filled have radius 0.
-      num_pushed: rounds pushed so far. Before it would overflow a multiple of ``size`` is taken away.
+      num_pushed: rounds pushed so far; less a multiple of ``size`` before it would overflow.
       centers: None, or the θ that each round was made around: a list of arrays [size, *shape], one
         a perturbed leaf.
 

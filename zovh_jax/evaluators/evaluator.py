@@ -49,7 +49,7 @@ def perturbed(leaves: Leaves, step: jax.Array, u: Leaves) -> Leaves:
 def leaves_objective(value_fn: ValueFn, params: PyTree, layout: Layout) -> LeavesFn:
     """``value_fn`` as a function of the perturbed leaves, its output checked while it is traced.
 
-    The frozen leaves are those of ``params``. To automatic differentiation its values are constants.
+    The frozen leaves are those of ``params``. Its values are constants to autodiff.
     """
     frozen = [x for x, on in zip(jax.tree.leaves(params), layout.active, strict=True) if not on]
 

@@ -62,7 +62,7 @@ def transformation(
 
 
 def _arrays(params: PyTree) -> PyTree:
-    """Params with Python floats and numpy floats as JAX arrays, in the dtype that JAX gives them."""
+    """Params with floats of Python and numpy as JAX arrays, in the dtype that JAX gives them."""
 
     def convert(x):
         if isinstance(x, (float, np.floating, np.ndarray)):

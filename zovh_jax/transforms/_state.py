@@ -37,8 +37,8 @@ class Seen(NamedTuple):
     @classmethod
     def init(cls) -> "Seen":
         """Nothing yet: infinities, as NaN would set off ``jax.debug_nans``."""
-        unknown = [jnp.full((), jnp.inf, scalar_dtype()) for _ in range(3)]
-        return cls(*unknown, jnp.zeros((), scalar_dtype()))
+        mean, origin, best = (jnp.full((), jnp.inf, scalar_dtype()) for _ in range(3))
+        return cls(mean, origin, best, jnp.zeros((), scalar_dtype()))
 
 
 @jax.tree_util.register_static

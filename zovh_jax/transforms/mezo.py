@@ -28,6 +28,9 @@ def mezo(
 ) -> optax.GradientTransformationExtraArgs:
     """MeZO: θ ← θ − η [(F⁺ − F⁻)/(2μ) u + w θ], one direction at a time.
 
+    For other stencils, baselines or query reuse chain ``zo.zo_gradient(…),
+    optax.add_decayed_weights(w), optax.scale_by_learning_rate(η)``.
+
     Args:
       learning_rate: η, or a schedule.
       radius: μ (ε in the paper, 1e-3 there), or a schedule.

@@ -141,7 +141,7 @@ def random_iterate(opt_state: Any) -> PyTree:
 
 
 def _proximal_descent(
-    learning_rate: Schedule, prox: Prox | None, smoothness: Any, key: jax.Array
+    learning_rate: Schedule, prox: Prox | None, smoothness: Number, key: jax.Array
 ) -> optax.GradientTransformation:
     """prox(x − γ g, γ) − x for incoming gradients g, keeping one iterate at random."""
     key = _checks.key(key)

@@ -89,7 +89,8 @@ def spsa(
 ) -> optax.GradientTransformationExtraArgs:
     """SPSA: θ ← θ − a_k (f(θ + c_kΔ) − f(θ − c_kΔ))/(2c_k) Δ⁻¹, Δ random signs.
 
-    Δ⁻¹ is elementwise, so it is Δ. For other laws of Δ see `zo.zo_sgd` with ``central()``.
+    Δ⁻¹ is elementwise, so it is Δ. For other laws of Δ see `zo.zo_sgd` with ``central()``; for
+    query reuse chain ``zo.zo_gradient(…), optax.scale_by_learning_rate(a_k)``.
 
     Args:
       learning_rate: a_k: a number or a schedule, such as ``spsa_gains(…).learning_rate``.

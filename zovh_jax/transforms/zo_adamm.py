@@ -70,6 +70,8 @@ def zo_adamm(
 
     Π projects in the Mahalanobis norm: it minimises Σ_i √v̂_i (x_i − y_i)² over the box. There the
     coordinates part, and each has its interval's nearest point whatever its weight: Π is a clip.
+    For query reuse or stored directions chain ``zo.zo_gradient(…), zo.scale_by_zo_adamm(…),
+    optax.scale_by_learning_rate(η)``.
 
     Args:
       learning_rate: η, or a schedule.

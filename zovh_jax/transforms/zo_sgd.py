@@ -30,7 +30,8 @@ def zo_sgd(
 
     θ ← θ − η/K Σ (F − f0)/μ u: vanilla ZOO, Gaussian as it stands and on the sphere with
     ``directions=zo.directions.sphere()``. The mean is over K, since f0 has no part in it. The code
-    published with ZoVH divides by K − 1 instead: its η is K/(K − 1) η here.
+    published with ZoVH divides by K − 1 instead: its η is K/(K − 1) η here. For query reuse or
+    stored directions chain ``zo.zo_gradient(…)`` with ``optax.scale_by_learning_rate(η)``.
 
     Args:
       learning_rate: η, or a schedule.

@@ -34,6 +34,9 @@ def zo_signsgd(
 ) -> optax.GradientTransformationExtraArgs:
     """ZO-signSGD: θ ← θ − η sign(ĝ), elementwise.
 
+    For what it lacks, such as query reuse, chain ``zo.zo_gradient(…), optax.scale_by_sign(),
+    optax.scale_by_learning_rate(η)``.
+
     Args:
       learning_rate: η, or a schedule: how far every parameter moves.
       majority_vote: let every direction vote for a sign, sign(Σ_k sign(ĝ_k)) with the K

@@ -33,7 +33,8 @@ def zoar(
 
     With ``directions=zo.directions.sphere()`` (‖u‖² = d; the sphere form, Thm 3.3) what descends
     is the ball-smoothed objective E f(θ + v), v uniform in the ball of radius μ√d, of whose
-    gradient a round is an unbiased estimate as it is of ∇F_μ (E1) with Gaussian directions.
+    gradient a round is an unbiased estimate as it is of ∇F_μ (E1) with Gaussian directions. For
+    other baselines chain ``zo.zo_gradient(…), optax.scale_by_learning_rate(η)``.
 
     Args:
       learning_rate: η, or a schedule.

@@ -183,7 +183,7 @@ def _proximal_descent(
             wide = widen(params)
             moved = prox(jax.tree.map(jnp.add, wide, descent), step_size)
             descent = jax.tree.map(jnp.subtract, moved, wide)
-        return cast_like(descent, params), new
+        return cast_like(descent, updates), new
 
     return optax.GradientTransformation(init, update)
 

@@ -130,12 +130,12 @@ def _stay_in_box(lower: PyTree | None, upper: PyTree | None) -> optax.GradientTr
             for sign, bound in ((-1, lower), (1, upper))
         )
 
-        def clip_leaf(u, x, wide, a, b):
+        def clip_leaf(u, wide, a, b):
             # The update is clipped, not the sum: far from the box nothing is rounded.
             a, b = (jnp.asarray(bound, wide.dtype) - wide for bound in (a, b))
-            return jnp.clip(u.astype(wide.dtype), a, b).astype(x.dtype)
+            return jnp.clip(u.astype(wide.dtype), a, b).astype(u.dtype)
 
-        return jax.tree.map(clip_leaf, updates, params, widen(params), low, high)
+        return jax.tree.map(clip_leaf, updates, widen(params), low, high)
 
     return optax.stateless(clip)
 

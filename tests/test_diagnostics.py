@@ -74,6 +74,13 @@ def test_values():
     assert d.origin == f(X) and d.best_value == min(f(X), jnp.min(queries.values))
 
 
+def test_values_that_are_large():
+    """Their squares would not be finite."""
+    _, state = run(make(), 1, lambda x: 1e25 * f(x))
+    spread = zo.diagnostics(state).spread / 1e25
+    np.testing.assert_allclose(spread, zo.diagnostics(run(make(), 1)[1]).spread, rtol=1e-3)
+
+
 def test_an_origin_that_is_known_but_not_used():
     _, state = run(make(), 1, value=f(X))
     assert zo.diagnostics(state).origin == f(X)

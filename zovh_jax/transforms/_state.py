@@ -15,8 +15,8 @@ from zovh_jax.queries import Queries
 
 LAST = np.iinfo(np.int32).max
 """The largest count."""
-REKEYED = 2**31 + 2
-"""Folded into a key whose rounds are used up; rounds count below it."""
+GOLDEN = np.uint32(0x9E3779B9)
+"""Added to a key whose rounds are used up. It is odd: 2³² such keys are all different."""
 
 
 class Seen(NamedTuple):
@@ -144,16 +144,19 @@ class ZerothOrderState(NamedTuple):
           spent: how many evaluations it took.
           value: f(θ) as the caller gave it, or None.
         """
-        valid = queries.valid
         key, turn = next_round(self.key, self.round)
         origin = value if queries.origin is None else queries.origin
-        seen, flat = _see(queries, origin, self.seen.best_value)
-        dropped = jnp.sum(~valid, dtype=jnp.int32)
+        seen, num_finite, flat = _see(queries, origin, self.seen.best_value)
+        bad = queries.values.size - num_finite
+        dropped = jnp.sum(~queries.valid, dtype=jnp.int32) if queries.stencil.paired else bad
+        dropped = jnp.where(queries.radius > 0, dropped, queries.plan.size)
+        if queries.origin is not None:
+            bad = bad + ~jnp.isfinite(queries.origin)
         return self._replace(
             count=optax.safe_increment(self.count),
             key=key,
             num_queries=saturating_add(self.num_queries, spent),
-            num_nonfinite=saturating_add(self.num_nonfinite, queries.num_nonfinite),
+            num_nonfinite=saturating_add(self.num_nonfinite, bad),
             round=turn,
             num_dropped=saturating_add(self.num_dropped, dropped),
             num_flat=saturating_add(self.num_flat, flat),
@@ -161,36 +164,44 @@ class ZerothOrderState(NamedTuple):
         )
 
 
-def _see(queries: Queries, origin: Any, best: jax.Array) -> tuple[Seen, jax.Array]:
-    """What a round's values tell, and whether they are all the same."""
+def _see(queries: Queries, origin: Any, best: jax.Array) -> tuple[Seen, jax.Array, jax.Array]:
+    """What a round's values tell; how many are finite, and whether those are all the same."""
     values = queries.values.reshape(-1)
     finite = jnp.isfinite(values)
-    n = jnp.sum(finite).astype(values.dtype)
-    mean = jnp.sum(jnp.where(finite, values, 0)) / jnp.maximum(n, 1)
-    squares = jnp.sum(jnp.where(finite, jnp.square(values - mean), 0))
-    least = jnp.min(values, initial=jnp.inf, where=finite)
-    most = jnp.max(values, initial=-jnp.inf, where=finite)
+    # Two reductions in place of six, which would take longer than many an objective.
+    ends = jnp.stack([jnp.where(finite, values, jnp.inf), jnp.where(finite, -values, jnp.inf)])
+    least, negative = jnp.min(ends, 1)
+    start = jnp.where(least < jnp.inf, least, 0)
+    # In units of the range, so that squares of large values don't overflow.
+    unit = jnp.where(-negative > least, -negative - least, 1)
+    above = (jnp.where(finite, values, start) - start) / unit
+    n, total, squares = jnp.sum(jnp.stack([finite.astype(values.dtype), above, above * above]), 1)
+    rise = total / jnp.maximum(n, 1)
+    variance = jnp.maximum(squares - total * rise, 0) / jnp.maximum(n - 1, 1)
+    flat = least == -negative
     if origin is None:
         origin = jnp.full((), jnp.inf, values.dtype)
-        flat = (n > 1) & (least == most)
+        flat &= n > 1
     else:
         origin = jnp.asarray(origin, values.dtype)
         known = jnp.isfinite(origin)
         origin = jnp.where(known, origin, jnp.inf)
-        flat = (n + known > 1) & (least == most) & (~known | (origin == least))
+        flat &= (n + known > 1) & (~known | (origin == least))
     seen = Seen(
-        jnp.where(n > 0, mean, jnp.inf),
+        jnp.where(n > 0, start + unit * rise, jnp.inf),
         origin,
         jnp.minimum(jnp.minimum(best, least), origin),
-        jnp.sqrt(squares / jnp.maximum(n - 1, 1)),
+        unit * jnp.sqrt(variance),
     )
-    return seen, flat
+    return seen, n.astype(jnp.int32), flat
 
 
 def next_round(key: jax.Array, turn: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Key and number of the next round: after the last number a new key, from 0 on."""
     over = turn >= LAST
-    key = jax.lax.cond(over, lambda key: jax.random.fold_in(key, REKEYED), lambda key: key, key)
+    # Added to its words: unlike a fold, which every step would pay for, it costs nothing.
+    words = jax.random.key_data(key) + jnp.where(over, GOLDEN, np.uint32(0))
+    key = jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
     return key, jnp.where(over, 0, turn + 1)
 
 

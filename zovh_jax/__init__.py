@@ -37,10 +37,13 @@ from zovh_jax import (
     solvers,
     stencils,
 )
+from zovh_jax.diagnostics import Diagnostics, diagnostics
 from zovh_jax.evaluators.query import query
 from zovh_jax.functional import grad, hvp, value_and_grad
 from zovh_jax.history import History
+from zovh_jax.hyperparams import static_args
 from zovh_jax.operators import LowRankPlusScaled, Operator
+from zovh_jax.packing import pack, unpack
 from zovh_jax.plan import Plan
 from zovh_jax.queries import Queries
 from zovh_jax.solvers import inverse, neumann_solve, solve
@@ -77,12 +80,14 @@ from zovh_jax.transforms import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Diagnostics",
     "History",
     "LowRankPlusScaled",
     "Operator",
     "Plan",
     "Queries",
     "baselines",
+    "diagnostics",
     "diagonal_newton",
     "directions",
     "estimators",
@@ -95,6 +100,7 @@ __all__ = [
     "mezo",
     "neumann_solve",
     "num_queries",
+    "pack",
     "problems",
     "query",
     "radazo",
@@ -110,7 +116,9 @@ __all__ = [
     "spsa",
     "spsa2",
     "spsa_gains",
+    "static_args",
     "stencils",
+    "unpack",
     "value_and_grad",
     "zo_adamm",
     "zo_gradient",

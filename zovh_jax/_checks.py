@@ -1,7 +1,8 @@
 """Argument checks. Every message names the argument, its value and the remedy."""
 
+import math
 import numbers
-import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,35 +24,36 @@ def positive_int(name: str, value: Any) -> int:
 
 def positive(name: str, value: Any, *, schedule: bool = False) -> Any:
     """A finite number above 0. Arrays (and schedules, if allowed) pass: their value comes later."""
+    return _number(
+        name, value, lambda x: 0 < x < math.inf, "a finite number greater than 0", schedule
+    )
+
+
+def nonnegative(name: str, value: Any, *, most: float = math.inf, schedule: bool = False) -> Any:
+    """A finite number from 0 to ``most``. Arrays (and schedules, if allowed) pass."""
+    allowed = "a number in " + ("[0, ∞)" if most == math.inf else f"[0, {most:g}]")
+    return _number(name, value, lambda x: 0 <= x <= most and x < math.inf, allowed, schedule)
+
+
+def learning_rate(value: Any) -> Any:
+    """A finite number of at least 0, a schedule, or an array."""
+    if (isinstance(value, np.ndarray) and value.ndim) or isinstance(value, jax.Array):
+        return value
+    return nonnegative("learning_rate", value, schedule=True)
+
+
+def _number(
+    name: str, value: Any, within: Callable[[float], bool], allowed: str, schedule: bool
+) -> Any:
     if schedule and callable(value):
         return value
     if isinstance(value, jax.Array) and value.ndim == 0:
         return value
     is_number = isinstance(value, (numbers.Real, np.ndarray)) and np.ndim(np.asarray(value)) == 0
-    if is_number and not isinstance(value, bool) and 0 < float(value) < float("inf"):
+    if is_number and not isinstance(value, bool) and within(float(value)):
         return value
     also = ", or a schedule" if schedule else ""
-    raise ValueError(f"{name} must be a finite number greater than 0{also}; got {value!r}.")
-
-
-def nonnegative(
-    name: str, value: Any, *, most: float = float("inf"), schedule: bool = False
-) -> Any:
-    """A finite number from 0 to ``most``. Arrays (and schedules, if allowed) pass."""
-    if schedule and callable(value):
-        return value
-    if isinstance(value, jax.Array) and value.ndim == 0:
-        return value
-    number = isinstance(value, (numbers.Real, np.ndarray)) and np.ndim(np.asarray(value)) == 0
-    if (
-        number
-        and not isinstance(value, bool)
-        and 0 <= float(value) <= min(most, sys.float_info.max)
-    ):
-        return value
-    allowed = "[0, ∞)" if most == float("inf") else f"[0, {most:g}]"
-    also = ", or a schedule" if schedule else ""
-    raise ValueError(f"{name} must be a number in {allowed}{also}; got {value!r}.")
+    raise ValueError(f"{name} must be {allowed}{also}; got {value!r}.")
 
 
 def key(value: Any, name: str = "key") -> jax.Array:

@@ -11,6 +11,9 @@ PyTree: TypeAlias = Any
 Leaves: TypeAlias = list[Any]
 """Direction arrays in leaf order; ``None`` stands for a leaf that is frozen."""
 
+Number: TypeAlias = float | jax.Array
+"""A number."""
+
 Schedule: TypeAlias = float | jax.Array | Callable[[jax.Array], Any]
 """A number, or an optax schedule that maps the step count to one."""
 

@@ -1,8 +1,8 @@
 """A ring buffer of past rounds, for query reuse (ZoAR; ZoVH eq. E11 and E15).
 
 It holds keys and scalars: its size does not depend on d, unless the directions themselves are
-stored or explicit. An empty slot is a round whose values are all NaN, and NaN values are dropped
-everywhere, so a history that is still filling needs no special case.
+stored or explicit. An empty slot is a round of radius zero, and such rounds are dropped everywhere,
+so a history that is still filling needs no special case.
 """
 
 import dataclasses
@@ -21,6 +21,9 @@ from zovh_jax.plan import Plan
 from zovh_jax.queries import Queries
 from zovh_jax.stencils import Stencil, forward
 
+LARGEST = 2**30
+"""About where the number of rounds that were pushed starts anew."""
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +31,8 @@ class History:
     """The last ``size`` rounds, as `Queries` stacked along a leading axis.
 
     Attributes:
-      rounds: stacked `Queries`; slots that were never filled hold NaN values.
-      num_pushed: rounds pushed so far.
+      rounds: stacked `Queries`; slots that were never filled have radius 0.
+      num_pushed: rounds pushed so far; less a multiple of ``size`` before it would overflow.
       centers: None, or the θ that each round was made around: a list of arrays [size, *shape], one
         a perturbed leaf.
 
@@ -112,8 +115,8 @@ class History:
         known = origin or stencil.needs_origin
         rounds = Queries(
             plan,
-            jnp.full(shape, jnp.nan, dtype),
-            jnp.ones(size, dtype),
+            jnp.zeros(shape, dtype),
+            jnp.zeros(size, dtype),
             jnp.zeros(size, dtype) if known else None,
             stencil,
         )
@@ -178,7 +181,10 @@ class History:
             centers = [
                 c.at[slot].set(x.astype(c.dtype)) for c, x in zip(centers, here, strict=True)
             ]
-        return History(rounds, self.num_pushed + 1, centers)
+        # A multiple of size less: the same slots, and never fewer rounds than slots again.
+        excess = (LARGEST // self.size - 1) * self.size
+        pushed = self.num_pushed - jnp.where(self.num_pushed < LARGEST, 0, excess) + 1
+        return History(rounds, pushed, centers)
 
     def queries(self) -> Queries:
         """All rounds as one `Queries`, in slot order, for any estimator."""

@@ -130,7 +130,7 @@ class Queries:
 
     @property
     def num_nonfinite(self) -> jax.Array:
-        """How many of the values, f(θ) among them, are NaN or ±Inf (empty history slots too)."""
+        """How many of the values, f(θ) among them, are NaN or ±Inf."""
         bad = jnp.sum(~jnp.isfinite(self.values), dtype=jnp.int32)
         if self.origin is not None:
             bad = bad + jnp.sum(~jnp.isfinite(self.origin), dtype=jnp.int32)

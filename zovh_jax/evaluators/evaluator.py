@@ -50,12 +50,12 @@ def perturbed(leaves: Leaves, step: jax.Array, u: Leaves) -> Leaves:
 def leaves_objective(value_fn: ValueFn, params: PyTree, layout: Layout) -> LeavesFn:
     """``value_fn`` as a function of the perturbed leaves, its output checked while it is traced.
 
-    The frozen leaves are those of ``params``.
+    The frozen leaves are those of ``params``. Its values are constants to autodiff.
     """
     frozen = [x for x, on in zip(jax.tree.leaves(params), layout.active, strict=True) if not on]
 
     def fn(leaves):
-        rest = iter(frozen)
+        leaves, rest = jax.lax.stop_gradient(leaves), iter(frozen)
         out = value_fn(layout.full(leaves, lambda shape, dtype: next(rest)))
         if isinstance(out, (float, jax.Array, np.ndarray, np.generic)):
             shape, dtype = jnp.shape(out), jnp.result_type(out)
@@ -67,7 +67,7 @@ def leaves_objective(value_fn: ValueFn, params: PyTree, layout: Layout) -> Leave
                 f"value_fn must return a scalar float; got {got}. Reduce it (jnp.mean), convert "
                 "it, or drop auxiliary outputs."
             )
-        return jnp.asarray(out).astype(scalar_dtype())
+        return jax.lax.stop_gradient(jnp.asarray(out).astype(scalar_dtype()))
 
     return fn
 

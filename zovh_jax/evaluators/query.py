@@ -93,7 +93,8 @@ def query(
     fn = leaves_objective(value_fn, params, layout)
     if ask_origin + evaluate.traces(num_directions) > 1:
         fn = jax.jit(fn)  # called at several places, traced at the first
-    radius = jnp.asarray(radius, scalar_dtype())
+    # A constant to automatic differentiation, as the values that depend on it are.
+    radius = jax.lax.stop_gradient(jnp.asarray(radius, scalar_dtype()))
     steps = radius * jnp.asarray(stencil.offsets, scalar_dtype())
     values = evaluate.evaluate(fn, leaves, plan, layout, steps)
     if ask_origin:

@@ -1,15 +1,13 @@
 """What every transformation does first: one round of queries, charged and remembered."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from zovh_jax import _checks
-from zovh_jax._mesh import alike, placed_with
 from zovh_jax._program import written
 from zovh_jax._tree import Layout, layout_of, scalar_dtype
 from zovh_jax._types import PyTree, Schedule, ValueFn
@@ -23,25 +21,8 @@ from zovh_jax.history import History
 from zovh_jax.queries import Queries
 from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.stencils import Stencil, forward
-
-
-class ZerothOrderState(NamedTuple):
-    """State of a transformation that spends queries.
-
-    Attributes:
-      count: steps taken.
-      key: ``fold_in`` of the key given and 0; step t uses ``fold_in`` of this one and t
-        (its queries ``directions.round_key``, mostly the same).
-      num_queries: objective evaluations spent so far.
-      num_nonfinite: how many of them came back NaN or ±Inf and were dropped.
-      history: past rounds; an empty tuple without reuse.
-    """
-
-    count: jax.Array  # type: ignore[assignment]  # shadows tuple.count, as in optax
-    key: jax.Array
-    num_queries: jax.Array
-    num_nonfinite: jax.Array
-    history: Any
+from zovh_jax.transforms._door import transformation
+from zovh_jax.transforms._state import ZerothOrderState, num_queries, saturating_add
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,91 +101,40 @@ class Rounds:
             )
         else:
             self.layout(params)
-        # Separate buffers, and a key of our own: donating the state must not delete the caller's.
-        count, queries, nonfinite = (jnp.zeros((), jnp.int32) for _ in range(3))
-        return ZerothOrderState(count, jax.random.fold_in(self.key, 0), queries, nonfinite, history)
+        return ZerothOrderState.init(self.key, history, params)
 
     def step(
         self, state: ZerothOrderState, params: PyTree, value_fn: ValueFn, value: Any
     ) -> tuple[Queries, jax.Array, ZerothOrderState]:
         """Queries to estimate from (all rounds that are remembered), the step's key, new state."""
-        key = jax.random.fold_in(state.key, state.count)
+        key = jax.random.fold_in(state.key, state.round)
         within = self.history_size == 1 and isinstance(self.evaluate, vmapped)
+        wants_value = self.origin or self.stencil.needs_origin
         queries = query(
             value_fn,
             params,
             self.directions.round_key(
-                state.key, state.count, self.layout(params), self.num_directions
+                state.key, state.round, self.layout(params), self.num_directions
             ),
             num_directions=self.num_directions,
             radius=scheduled(self.radius, state.count),
             directions=self.directions,
             stencil=self.stencil,
             evaluate=self.evaluate,
-            value=value if self.origin or self.stencil.needs_origin else None,
+            value=value if wants_value else None,
             origin=self.origin,
             # A vmapped round has its directions in memory: use them once more before they go.
             store_directions=self.store_directions or within,
         )
         spent = queries.values.size + (queries.origin is not None and value is None)
-        history = state.history
-        new_state = ZerothOrderState(
-            optax.safe_increment(state.count),
-            state.key,
-            saturating_add(state.num_queries, spent),
-            saturating_add(state.num_nonfinite, queries.num_nonfinite),
-            history,
-        )
+        new_state = state.after(queries, spent, value)
         if self.history_size > 1:
-            history = history.push(queries, params if self.reuse.needs_centers else None)
+            history = state.history.push(queries, params if self.reuse.needs_centers else None)
             queries, new_state = (
                 self.reuse.apply(history, params),
                 new_state._replace(history=history),
             )
         return queries, key, new_state
-
-
-Step = Callable[[PyTree, Any, PyTree, ValueFn, Any], tuple[PyTree, Any]]
-"""(updates, state, params, value_fn, value) -> (updates, state)."""
-
-
-def transformation(
-    name: str, init: Callable[[PyTree], Any], step: Step
-) -> optax.GradientTransformationExtraArgs:
-    """What every transformation that queries has for a door.
-
-    Args:
-      name: of the transformation, for errors.
-      init: makes the state.
-      step: gets a ``value_fn`` and ``params``, and updates as they came in.
-    """
-
-    def placed_init(params):
-        return placed_with(init(params), params)
-
-    def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
-        del extra
-        if value_fn is None:
-            raise TypeError(
-                f"{name} needs the objective: call update(updates, state, params, "
-                "value_fn=value_fn), where value_fn(params) returns a scalar float."
-            )
-        if params is None:
-            raise TypeError(
-                f"{name} needs the parameters: call update(updates, state, params, "
-                "value_fn=value_fn)."
-            )
-        emitted, state = step(updates, state, params, value_fn, value)
-        return alike(emitted, params), state
-
-    return optax.GradientTransformationExtraArgs(placed_init, update)
-
-
-def saturating_add(total: jax.Array, more: Any) -> jax.Array:
-    """The sum, or the largest int32."""
-    limit = jnp.iinfo(jnp.int32).max
-    more = jnp.asarray(more, jnp.int32)
-    return jnp.where(total > limit - more, limit, total + more)
 
 
 def scheduled(value: Schedule, count: jax.Array) -> jax.Array:
@@ -226,22 +156,19 @@ def finite_or_zero(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), tree)
 
 
-def num_queries(opt_state: Any) -> jax.Array:
-    """Objective evaluations spent so far, summed over everything in an optimiser's state.
+def descent(learning_rate: Any) -> optax.GradientTransformation:
+    """The last link of an optimiser: updates times −η, for a number or a schedule η."""
+    return optax.scale_by_learning_rate(_checks.learning_rate(learning_rate))
 
-    Args:
-      opt_state: the state of any optax chain; parts that spend no queries count nothing.
 
-    Returns:
-      An int32 scalar.
-
-    Example:
-      >>> import jax, jax.numpy as jnp, zovh_jax as zo
-      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
-      >>> optimizer = zo.zo_sgd(0.1, num_directions=4, radius=0.1, key=jax.random.key(0))
-      >>> _, state = optimizer.update(None, optimizer.init(x), x, value_fn=f)
-      >>> int(zo.num_queries(state))  # 4 directions and f(x)
-      5
-    """
-    found = optax.tree.get_all_with_path(opt_state, "num_queries")
-    return sum((n for _, n in found), jnp.zeros((), jnp.int32))
+__all__ = [
+    "Rounds",
+    "ZerothOrderState",
+    "all_finite",
+    "descent",
+    "finite_or_zero",
+    "num_queries",
+    "saturating_add",
+    "scheduled",
+    "transformation",
+]

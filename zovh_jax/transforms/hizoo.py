@@ -23,7 +23,7 @@ negative curvature is flipped along z as a whole, not for each parameter.
 """
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ import optax
 
 from zovh_jax import _checks
 from zovh_jax._tree import scalar_dtype
-from zovh_jax._types import PyTree, Schedule
+from zovh_jax._types import Number, PyTree, Schedule
 from zovh_jax.baselines import origin
 from zovh_jax.directions import Directions, gaussian, scaled
 from zovh_jax.estimators.gradient import gradient_coefficients
@@ -42,6 +42,7 @@ from zovh_jax.stencils import three_point
 from zovh_jax.transforms._rounds import (
     Rounds,
     ZerothOrderState,
+    descent,
     finite_or_zero,
     scheduled,
     transformation,
@@ -71,7 +72,7 @@ def zo_hizoo(
     smoothing: Schedule = 1e-6,
     damping: Schedule = 0.0,
     variant: Literal["paper", "zovh"] = "paper",
-    floor: float = 1e-8,
+    floor: Number = 1e-8,
     directions: Directions = gaussian(),
     evaluate: Evaluator = vmapped(),
 ) -> optax.GradientTransformationExtraArgs:
@@ -167,7 +168,7 @@ def zo_hizoo(
 
 
 def hizoo(
-    learning_rate: Any,
+    learning_rate: Schedule,
     *,
     radius: Schedule,
     key: jax.Array,
@@ -175,7 +176,7 @@ def hizoo(
     smoothing: Schedule = 1e-6,
     damping: Schedule = 0.0,
     variant: Literal["paper", "zovh"] = "paper",
-    floor: float = 1e-8,
+    floor: Number = 1e-8,
     directions: Directions = gaussian(),
     evaluate: Evaluator = vmapped(),
 ) -> optax.GradientTransformationExtraArgs:
@@ -212,12 +213,12 @@ def hizoo(
             directions=directions,
             evaluate=evaluate,
         ),
-        optax.scale_by_learning_rate(learning_rate),
+        descent(learning_rate),
     )
 
 
 def zoha(
-    learning_rate: Any,
+    learning_rate: Schedule,
     *,
     radius: Schedule,
     damping: Schedule,

@@ -4,8 +4,6 @@ Source: Malladi et al., NeurIPS 2023, arXiv 2305.17333, Alg. 1. Estimator: (E14)
 2K, two by default.
 """
 
-from typing import Any
-
 import jax
 import optax
 
@@ -13,21 +11,25 @@ from zovh_jax._types import PyTree, Schedule
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, chunked
 from zovh_jax.stencils import central
+from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
 
 def mezo(
-    learning_rate: Any,
+    learning_rate: Schedule,
     *,
     radius: Schedule,
     key: jax.Array,
     num_directions: int = 1,
-    weight_decay: Any = 0.0,
+    weight_decay: Schedule = 0.0,
     weight_decay_mask: PyTree | None = None,
     directions: Directions = gaussian(),
     evaluate: Evaluator = chunked(1, redraw=True),
 ) -> optax.GradientTransformationExtraArgs:
     """MeZO: θ ← θ − η [(F⁺ − F⁻)/(2μ) u + w θ], one direction at a time.
+
+    For other stencils, baselines or query reuse chain ``zo.zo_gradient(…),
+    optax.add_decayed_weights(w), optax.scale_by_learning_rate(η)``.
 
     Args:
       learning_rate: η, or a schedule.
@@ -75,7 +77,7 @@ def mezo(
             evaluate=evaluate,
         ),
         optax.add_decayed_weights(weight_decay, weight_decay_mask),
-        optax.scale_by_learning_rate(learning_rate),
+        descent(learning_rate),
     )
 
 

@@ -4,23 +4,22 @@ Source: Shu et al., arXiv 2502.01014, Alg. 1. Estimator: (E13)–(E15). Queries 
 default forward stencil and averaged baseline (K + 1 with ``baseline=origin()``, the paper's form).
 """
 
-from typing import Any
-
 import jax
 import optax
 
-from zovh_jax._types import Schedule
+from zovh_jax._types import Number, Schedule
 from zovh_jax.baselines import Baseline, mean
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._precision import in_wide
+from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
 
 def scale_by_radazo(
-    b1: Any = 0.9, b2: Any = 0.99, eps: Any = 1e-8, *, eps_in_sqrt: bool = False
+    b1: Number = 0.9, b2: Number = 0.99, eps: Number = 1e-8, *, eps_in_sqrt: bool = False
 ) -> optax.GradientTransformation:
     """Scales incoming gradient estimates as R-AdaZO does.
 
@@ -56,14 +55,14 @@ def scale_by_radazo(
 
 
 def radazo(
-    learning_rate: Any,
+    learning_rate: Schedule,
     *,
     num_directions: int,
     radius: Schedule,
     key: jax.Array,
-    b1: Any = 0.9,
-    b2: Any = 0.99,
-    eps: Any = 1e-8,
+    b1: Number = 0.9,
+    b2: Number = 0.99,
+    eps: Number = 1e-8,
     eps_in_sqrt: bool = False,
     history_size: int = 1,
     directions: Directions = gaussian(),
@@ -119,7 +118,7 @@ def radazo(
             reuse=reuse,
         ),
         scale_by_radazo(b1, b2, eps, eps_in_sqrt=eps_in_sqrt),
-        optax.scale_by_learning_rate(learning_rate),
+        descent(learning_rate),
     )
 
 

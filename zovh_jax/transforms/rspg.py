@@ -14,12 +14,13 @@ import optax
 
 from zovh_jax import _checks
 from zovh_jax._tree import cast_like, scalar_dtype, scale, widen
-from zovh_jax._types import PyTree, Schedule
+from zovh_jax._types import Number, PyTree, Schedule
 from zovh_jax.baselines import Baseline, origin
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._rounds import scheduled
+from zovh_jax.transforms._state import next_round
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
 Prox = Callable[[PyTree, jax.Array], PyTree]
@@ -30,26 +31,28 @@ class RandomIterateState(NamedTuple):
     """State of the proximal step.
 
     Attributes:
-      count: steps taken.
-      key: step t draws from ``fold_in`` of this one and t.
+      count: steps taken; it stays at 2³¹ − 1.
+      key: draw t is from ``fold_in`` of this one and t; after 2³¹ of them comes another key.
       score: the score of the iterate that is kept.
       random_iterate: x_R, R among the steps taken so far; zeros before the first.
+      draw: draws made with this key.
     """
 
     count: jax.Array  # type: ignore[assignment]  # shadows tuple.count, as in optax
     key: jax.Array
     score: jax.Array
     random_iterate: PyTree
+    draw: jax.Array
 
 
 def rspg(
-    learning_rate: Any,
+    learning_rate: Schedule,
     *,
     num_directions: int,
     radius: Schedule,
     key: jax.Array,
     prox: Prox | None = None,
-    smoothness: float | jax.Array = 0.0,
+    smoothness: Number = 0.0,
     directions: Directions = gaussian(),
     stencil: Stencil = forward(),
     baseline: Baseline = origin(),
@@ -138,17 +141,20 @@ def random_iterate(opt_state: Any) -> PyTree:
 
 
 def _proximal_descent(
-    learning_rate: Any, prox: Prox | None, smoothness: Any, key: jax.Array
+    learning_rate: Schedule, prox: Prox | None, smoothness: Number, key: jax.Array
 ) -> optax.GradientTransformation:
     """prox(x − γ g, γ) − x for incoming gradients g, keeping one iterate at random."""
     key = _checks.key(key)
+    _checks.learning_rate(learning_rate)
+    _checks.nonnegative("smoothness", smoothness)
 
     def init(params):
         return RandomIterateState(
             jnp.zeros((), jnp.int32),
             jax.random.fold_in(key, 1),  # the queries have fold_in(key, 0)
             jnp.full((), -jnp.inf, scalar_dtype()),
-            optax.tree.zeros_like(params),
+            jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), jnp.result_type(x)), params),
+            jnp.zeros((), jnp.int32),
         )
 
     def update(updates, state, params=None):
@@ -157,25 +163,27 @@ def _proximal_descent(
         # with no sum of weights that would outgrow the terms. The high mode has the noise's tail.
         weight = step_size - jnp.asarray(smoothness, step_size.dtype) * jnp.square(step_size)
         noise = jax.random.gumbel(
-            jax.random.fold_in(state.key, state.count), (), state.score.dtype, mode="high"
+            jax.random.fold_in(state.key, state.draw), (), state.score.dtype, mode="high"
         )
         score = jnp.log(jnp.maximum(weight, 0)) + noise
+        next_key, draw = next_round(state.key, state.draw)
         new = RandomIterateState(
             optax.safe_increment(state.count),
-            state.key,
+            next_key,
             jnp.maximum(score, state.score),
             jax.tree.map(
                 lambda x, kept: jnp.where(score >= state.score, x, kept),
                 params,
                 state.random_iterate,
             ),
+            draw,
         )
         descent = scale(-step_size, widen(updates))
         if prox is not None:
             wide = widen(params)
             moved = prox(jax.tree.map(jnp.add, wide, descent), step_size)
             descent = jax.tree.map(jnp.subtract, moved, wide)
-        return cast_like(descent, params), new
+        return cast_like(descent, updates), new
 
     return optax.GradientTransformation(init, update)
 

@@ -16,6 +16,7 @@ from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators import hessian
 from zovh_jax.estimators.weights import usable
 from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.solvers import Solver, gram_diagonal, solve
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._rounds import Rounds, all_finite, scheduled, transformation
@@ -34,6 +35,7 @@ def scale_by_inverse_hessian(
     baseline: Baseline = mean(),
     evaluate: Evaluator = vmapped(),
     store_directions: bool = False,
+    reuse: Reuse = uniform(),
 ) -> optax.GradientTransformationExtraArgs:
     """Multiplies the incoming updates by (Ĥ + λI)⁻¹, Ĥ from its own queries.
 
@@ -47,7 +49,7 @@ def scale_by_inverse_hessian(
       solver: ``gram_diagonal()`` (replays directions), ``woodbury()`` (exact), ``cg()``,
         ``neumann(…)``.
       history_size: N, rounds that Ĥ is made from; 1 is no reuse.
-      directions, stencil, baseline, evaluate, store_directions: as for `zo.zo_gradient`.
+      directions, stencil, baseline, evaluate, store_directions, reuse: as for `zo.zo_gradient`.
 
     Returns:
       A transformation. K queries a step (2K central, 2K + 1 three_point; one more for
@@ -80,6 +82,7 @@ def scale_by_inverse_hessian(
         history_size=history_size,
         store_directions=store_directions,
         second_order=True,
+        reuse=reuse,
     )
 
     def step(updates, state, params, value_fn, value):

@@ -19,6 +19,7 @@ from zovh_jax._types import PyTree, Schedule
 from zovh_jax.directions import masked, rademacher
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.stencils import central
+from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
 
@@ -78,7 +79,7 @@ def spsa_gains(
 
 
 def spsa(
-    learning_rate: Any,
+    learning_rate: Schedule,
     *,
     radius: Schedule,
     key: jax.Array,
@@ -88,7 +89,8 @@ def spsa(
 ) -> optax.GradientTransformationExtraArgs:
     """SPSA: θ ← θ − a_k (f(θ + c_kΔ) − f(θ − c_kΔ))/(2c_k) Δ⁻¹, Δ random signs.
 
-    Δ⁻¹ is elementwise, so it is Δ. For other laws of Δ see `zo.zo_sgd` with ``central()``.
+    Δ⁻¹ is elementwise, so it is Δ. For other laws of Δ see `zo.zo_sgd` with ``central()``; for
+    query reuse chain ``zo.zo_gradient(…), optax.scale_by_learning_rate(a_k)``.
 
     Args:
       learning_rate: a_k: a number or a schedule, such as ``spsa_gains(…).learning_rate``.
@@ -130,7 +132,7 @@ def spsa(
             stencil=central(),
             evaluate=evaluate,
         ),
-        optax.scale_by_learning_rate(learning_rate),
+        descent(learning_rate),
     )
 
 

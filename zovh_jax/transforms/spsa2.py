@@ -13,7 +13,7 @@ import optax
 
 from zovh_jax import _checks
 from zovh_jax._tree import Layout, scalar_dtype
-from zovh_jax._types import Leaves, PyTree, Schedule
+from zovh_jax._types import Leaves, Number, PyTree, Schedule
 from zovh_jax.baselines import none
 from zovh_jax.directions import Directions, Wrapper, masked, rademacher
 from zovh_jax.evaluators import Evaluator, vmapped
@@ -21,7 +21,9 @@ from zovh_jax.queries import Queries
 from zovh_jax.transforms._rounds import (
     Rounds,
     ZerothOrderState,
+    descent,
     finite_or_zero,
+    saturating_add,
     scheduled,
     transformation,
 )
@@ -48,7 +50,7 @@ def zo_spsa2(
     key: jax.Array,
     gradient_radius: Schedule | None = None,
     regularization: Schedule = 1e-2,
-    initial_hessian: float | None = None,
+    initial_hessian: Number | None = None,
     max_size: int = 2000,
     mask: PyTree = True,
     evaluate: Evaluator = vmapped(),
@@ -141,7 +143,7 @@ def zo_spsa2(
         layout = rounds.layout(params)
         signs = _ravel(signs_family.draw(key, layout, 2 * k, jnp.arange(2 * k)), 2 * k)
         g, hessian, valid = _estimates(queries, signs, c, ratio)
-        weight = 1 / (state.num_averaged + 1).astype(hessian.dtype)
+        weight = 1 / (state.num_averaged.astype(hessian.dtype) + 1)
         use = valid & jnp.all(jnp.isfinite(hessian))
         average = jnp.where(use, state.hessian + weight * (hessian - state.hessian), state.hessian)
         eigenvalues, basis = jnp.linalg.eigh(average)
@@ -149,21 +151,21 @@ def zo_spsa2(
         direction = _mv(basis, _mv(basis.T, g) / root)
         return (
             finite_or_zero(layout.updates(_unravel(direction, layout))),
-            SPSA2State(new_state, average, state.num_averaged + use.astype(jnp.int32)),
+            SPSA2State(new_state, average, saturating_add(state.num_averaged, use)),
         )
 
     return transformation("zo_spsa2", init, step)
 
 
 def spsa2(
-    learning_rate: Any,
+    learning_rate: Schedule,
     *,
     radius: Schedule,
     key: jax.Array,
     num_directions: int = 1,
     gradient_radius: Schedule | None = None,
     regularization: Schedule = 1e-2,
-    initial_hessian: float | None = None,
+    initial_hessian: Number | None = None,
     max_size: int = 2000,
     mask: PyTree = True,
     evaluate: Evaluator = vmapped(),
@@ -203,7 +205,7 @@ def spsa2(
             mask=mask,
             evaluate=evaluate,
         ),
-        optax.scale_by_learning_rate(learning_rate),
+        descent(learning_rate),
     )
 
 

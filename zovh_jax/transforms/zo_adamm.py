@@ -4,24 +4,23 @@ Source: Chen et al., NeurIPS 2019, arXiv 1910.06513, Alg. 1. Estimator: (E13). Q
 K + 1 (forward, the centre included), 2K (central), 2K + 1 (three_point).
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
 
 from zovh_jax._tree import widen
-from zovh_jax._types import PyTree, Schedule
+from zovh_jax._types import Number, PyTree, Schedule
 from zovh_jax.baselines import Baseline, origin
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._precision import in_wide
+from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
 
 def scale_by_zo_adamm(
-    b1: Any = 0.9, b2: Any = 0.99, eps: Any = 1e-8
+    b1: Number = 0.9, b2: Number = 0.99, eps: Number = 1e-8
 ) -> optax.GradientTransformation:
     """Scales incoming gradient estimates as ZO-AdaMM does.
 
@@ -52,14 +51,14 @@ def scale_by_zo_adamm(
 
 
 def zo_adamm(
-    learning_rate: Any,
+    learning_rate: Schedule,
     *,
     num_directions: int,
     radius: Schedule,
     key: jax.Array,
-    b1: Any = 0.9,
-    b2: Any = 0.99,
-    eps: Any = 1e-8,
+    b1: Number = 0.9,
+    b2: Number = 0.99,
+    eps: Number = 1e-8,
     lower: PyTree | None = None,
     upper: PyTree | None = None,
     directions: Directions = gaussian(),
@@ -71,6 +70,8 @@ def zo_adamm(
 
     Π projects in the Mahalanobis norm: it minimises Σ_i √v̂_i (x_i − y_i)² over the box. There the
     coordinates part, and each has its interval's nearest point whatever its weight: Π is a clip.
+    For query reuse or stored directions chain ``zo.zo_gradient(…), zo.scale_by_zo_adamm(…),
+    optax.scale_by_learning_rate(η)``.
 
     Args:
       learning_rate: η, or a schedule.
@@ -113,7 +114,7 @@ def zo_adamm(
             evaluate=evaluate,
         ),
         scale_by_zo_adamm(b1, b2, eps),
-        optax.scale_by_learning_rate(learning_rate),
+        descent(learning_rate),
     ]
     if lower is not None or upper is not None:
         parts.append(_stay_in_box(lower, upper))
@@ -129,12 +130,12 @@ def _stay_in_box(lower: PyTree | None, upper: PyTree | None) -> optax.GradientTr
             for sign, bound in ((-1, lower), (1, upper))
         )
 
-        def clip_leaf(u, x, wide, a, b):
+        def clip_leaf(u, wide, a, b):
             # The update is clipped, not the sum: far from the box nothing is rounded.
             a, b = (jnp.asarray(bound, wide.dtype) - wide for bound in (a, b))
-            return jnp.clip(u.astype(wide.dtype), a, b).astype(x.dtype)
+            return jnp.clip(u.astype(wide.dtype), a, b).astype(u.dtype)
 
-        return jax.tree.map(clip_leaf, updates, params, widen(params), low, high)
+        return jax.tree.map(clip_leaf, updates, widen(params), low, high)
 
     return optax.stateless(clip)
 

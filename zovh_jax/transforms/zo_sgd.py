@@ -3,8 +3,6 @@
 Queries per step: K + 1 (forward, the centre included), 2K (central), 2K + 1 (three_point).
 """
 
-from typing import Any
-
 import jax
 import optax
 
@@ -13,11 +11,12 @@ from zovh_jax.baselines import Baseline, origin
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.stencils import Stencil, forward
+from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
 
 def zo_sgd(
-    learning_rate: Any,
+    learning_rate: Schedule,
     *,
     num_directions: int,
     radius: Schedule,
@@ -31,7 +30,8 @@ def zo_sgd(
 
     θ ← θ − η/K Σ (F − f0)/μ u: vanilla ZOO, Gaussian as it stands and on the sphere with
     ``directions=zo.directions.sphere()``. The mean is over K, since f0 has no part in it. The code
-    published with ZoVH divides by K − 1 instead: its η is K/(K − 1) η here.
+    published with ZoVH divides by K − 1 instead: its η is K/(K − 1) η here. For query reuse or
+    stored directions chain ``zo.zo_gradient(…)`` with ``optax.scale_by_learning_rate(η)``.
 
     Args:
       learning_rate: η, or a schedule.
@@ -62,7 +62,7 @@ def zo_sgd(
             baseline=baseline,
             evaluate=evaluate,
         ),
-        optax.scale_by_learning_rate(learning_rate),
+        descent(learning_rate),
     )
 
 

@@ -4,8 +4,6 @@ Source: Liu et al., "signSGD via Zeroth-Order Oracle", ICLR 2019, Alg. 1. Estima
 per step: K + 1 (forward, the centre included), 2K (central), 2K + 1 (three_point).
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,12 +16,12 @@ from zovh_jax.estimators.gradient import gradient_coefficients
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.queries import Queries, check_params
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms._rounds import Rounds, finite_or_zero, transformation
+from zovh_jax.transforms._rounds import Rounds, descent, finite_or_zero, transformation
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
 
 def zo_signsgd(
-    learning_rate: Any,
+    learning_rate: Schedule,
     *,
     num_directions: int,
     radius: Schedule,
@@ -35,6 +33,9 @@ def zo_signsgd(
     evaluate: Evaluator = vmapped(),
 ) -> optax.GradientTransformationExtraArgs:
     """ZO-signSGD: θ ← θ − η sign(ĝ), elementwise.
+
+    For what it lacks, such as query reuse, chain ``zo.zo_gradient(…), optax.scale_by_sign(),
+    optax.scale_by_learning_rate(η)``.
 
     Args:
       learning_rate: η, or a schedule: how far every parameter moves.
@@ -74,7 +75,7 @@ def zo_signsgd(
             evaluate=evaluate,
         ),
         optax.scale_by_sign(),
-        optax.scale_by_learning_rate(learning_rate),
+        descent(learning_rate),
     )
 
 

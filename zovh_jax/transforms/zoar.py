@@ -3,8 +3,6 @@
 Source: arXiv 2506.14460, eq. 6 and Alg. 1. Queries per step: K with the default forward stencil.
 """
 
-from typing import Any
-
 import jax
 import optax
 
@@ -14,11 +12,12 @@ from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.stencils import Stencil, forward
+from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
 
 def zoar(
-    learning_rate: Any,
+    learning_rate: Schedule,
     *,
     num_directions: int,
     radius: Schedule,
@@ -34,7 +33,8 @@ def zoar(
 
     With ``directions=zo.directions.sphere()`` (‖u‖² = d; the sphere form, Thm 3.3) what descends
     is the ball-smoothed objective E f(θ + v), v uniform in the ball of radius μ√d, of whose
-    gradient a round is an unbiased estimate as it is of ∇F_μ (E1) with Gaussian directions.
+    gradient a round is an unbiased estimate as it is of ∇F_μ (E1) with Gaussian directions. For
+    other baselines chain ``zo.zo_gradient(…), optax.scale_by_learning_rate(η)``.
 
     Args:
       learning_rate: η, or a schedule.
@@ -69,7 +69,7 @@ def zoar(
             store_directions=store_directions,
             reuse=reuse,
         ),
-        optax.scale_by_learning_rate(learning_rate),
+        descent(learning_rate),
     )
 
 

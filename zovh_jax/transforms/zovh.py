@@ -3,7 +3,7 @@
 Source: ZoVH, arXiv 2605.30960. Queries per step: K with the default forward stencil.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import optax
@@ -18,7 +18,7 @@ from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.solvers import Solver, gram_diagonal
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms._rounds import Rounds, finite_or_zero, scheduled, transformation
+from zovh_jax.transforms._rounds import Rounds, descent, finite_or_zero, scheduled, transformation
 
 
 def zo_newton(
@@ -115,7 +115,7 @@ def zo_newton(
 
 
 def zovh(
-    learning_rate: Any,
+    learning_rate: Schedule,
     *,
     num_directions: int,
     radius: Schedule,
@@ -175,7 +175,7 @@ def zovh(
             store_directions=store_directions,
             reuse=reuse,
         ),
-        optax.scale_by_learning_rate(learning_rate),
+        descent(learning_rate),
     )
 
 

@@ -1,0 +1,92 @@
+"""What an objective is given besides the parameters: extras that its signature names, and a key."""
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+
+from zovh_jax._types import ValueFn
+from zovh_jax.transforms._state import ZerothOrderState
+
+OBJECTIVE = 2**31 + 1
+"""Where the objective's keys branch off from those of the directions: rounds count below it."""
+OTHERS = ("grad", "hessian_diag", "key", "obj_fn")
+"""Extras of optax's own transformations, which are never taken for misspellings."""
+ALIKE = 0.7
+"""From what ratio of `difflib` on a name looks like another one, misspelt."""
+
+
+def with_extras(
+    name: str, value_fn: ValueFn, value: Any, extra: Mapping[str, Any], state: ZerothOrderState
+) -> ValueFn:
+    """The objective as a function of the parameters alone.
+
+    It gets those extras that its signature names. A parameter ``key`` of it that has no default,
+    or None, gets a PRNG key: the same for all queries of a round, another in the next.
+
+    Args:
+      name: of the transformation, for errors.
+      value_fn: the objective.
+      value: f(θ) if the caller gave it, or None.
+      extra: the extras of ``update``.
+      state: whose round it is.
+
+    Raises:
+      TypeError: for an extra that looks like one of these names, misspelt.
+    """
+    parameters = _parameters(value_fn)
+    given = {key: x for key, x in extra.items() if key in parameters}
+    missing = [key for key in parameters if key not in given]
+    check_names(name, [key for key in extra if key not in given], value, missing)
+    if "key" in missing and parameters["key"].default in (inspect.Parameter.empty, None):
+        base = jax.random.fold_in(state.key, OBJECTIVE)
+        given["key"] = jax.random.fold_in(base, state.round)
+    return functools.partial(value_fn, **given) if given else value_fn
+
+
+def check_names(
+    name: str, unused: Iterable[str], value: Any, missing: Iterable[str], value_fn: Any = ()
+) -> None:
+    """Raises for an unused extra that looks like something that was not passed.
+
+    Args:
+      name: of the transformation.
+      unused: names of extras that nothing here knows.
+      value: f(θ), or None where it was not passed.
+      missing: the objective's parameters that no extra filled.
+      value_fn: None where it was not passed.
+    """
+    candidates = [*missing]
+    candidates += ["value"] if value is None else []
+    candidates += ["value_fn"] if value_fn is None else []
+    for extra in unused:
+        close = difflib.get_close_matches(extra, candidates, 1, ALIKE)
+        if close and extra not in OTHERS:
+            raise TypeError(
+                f"{name}: update got {extra}=, which nothing here knows; did you mean {close[0]}=? "
+                "(Extras reach the objective where its signature names them.)"
+            )
+
+
+def _parameters(value_fn: Callable) -> dict[str, inspect.Parameter]:
+    """What can be passed by name, beyond the first parameter, which is θ."""
+    try:
+        signature = inspect.signature(value_fn)
+    except (TypeError, ValueError):  # some callables written in C have none
+        return {}
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    positional = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.VAR_POSITIONAL,
+    )
+    parameters = list(signature.parameters.values())
+    if parameters and parameters[0].kind in positional:
+        parameters = parameters[1:]
+    return {p.name: p for p in parameters if p.kind in named}
+
+
+__all__ = ["OBJECTIVE", "check_names", "with_extras"]

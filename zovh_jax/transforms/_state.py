@@ -280,12 +280,12 @@ def num_queries(opt_state: Any) -> jax.Array:
 
 __all__ = [
     "LAST",
-    "Summary",
     "Shapes",
+    "Summary",
     "ZerothOrderState",
     "check_state",
+    "counts_of",
     "next_round",
     "num_queries",
-    "counts_of",
     "saturating_add",
 ]

@@ -103,8 +103,8 @@ def test_chains_and_stacks():
     other = zo.scale_by_inverse_hessian(3, 0.1, damping=1.0, key=jax.random.key(1))
     _, state = run(optax.chain(make(), optax.trace(0.9), other), 1)
     d = zo.diagnostics(state)
-    assert int(d.num_queries) == 7 and d.best_value <= state[2].seen.best_value
-    assert d.value == state[0].seen.last_mean
+    assert int(d.num_queries) == 7 and d.best_value <= state[2].summary.best_value
+    assert d.value == state[0].summary.last_mean
     none = zo.diagnostics(optax.adam(0.1).init(X))
     assert int(none.num_queries) == 0 and jnp.isinf(none.value)
     stacked = jax.tree.map(lambda *x: jnp.stack(x), state, state)

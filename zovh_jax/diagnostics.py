@@ -66,8 +66,8 @@ def diagnostics(opt_state: Any) -> Diagnostics:
         return functools.reduce(saturating_add, counts, jnp.zeros((), jnp.int32))
 
     unknown = jnp.asarray(jnp.inf, scalar_dtype())
-    seen = states[0].seen if states else (unknown, unknown, unknown, jnp.zeros_like(unknown))
-    best = functools.reduce(jnp.minimum, [state.seen.best_value for state in states], unknown)
+    seen = states[0].summary if states else (unknown, unknown, unknown, jnp.zeros_like(unknown))
+    best = functools.reduce(jnp.minimum, [state.summary.best_value for state in states], unknown)
     undone = [n for _, n in optax.tree.get_all_with_path(opt_state, "num_undone")]
     return Diagnostics(
         value=jnp.asarray(seen[0]),

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zovh_jax._rows import gram_of, row_products
 from zovh_jax._tree import Layout, direction_dtype, scalar_dtype, vdot
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.directions import Explicit
-from zovh_jax.plan import Plan, gram_of, row_products
+from zovh_jax.plan import Plan
 
 
 class Operator:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zovh_jax import _checks
+from zovh_jax._random import mixed
 from zovh_jax._types import ValueFn
 
 KINDS = ("additive", "multiplicative", "discontinuous")
@@ -65,10 +66,7 @@ def noisy(problem: ValueFn, kind: str, level: Any) -> Noisy:
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {list(KINDS)}; got {kind!r}.")
-    if not (isinstance(level, jax.Array) and level.ndim == 0):
-        good = isinstance(level, (int, float)) and 0 <= level < float("inf")
-        if not good:
-            raise ValueError(f"level must be a finite number of at least 0; got {level!r}.")
+    _checks.nonnegative("level", level)
     return Noisy(problem, kind, level)
 
 
@@ -76,11 +74,9 @@ def hash_of(x: jax.Array) -> jax.Array:
     """32 bits that depend on every bit of x and on its place, []."""
     width = {2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}[x.dtype.itemsize]
     bits = jax.lax.bitcast_convert_type(x, width).astype(jnp.uint32).reshape(-1)
-    # Multiply and shift (Murmur's finaliser) mixes each word with its place; a sum joins them.
+    # Mixing ties each word to its place; a sum joins them.
     bits = bits ^ (jax.lax.iota(jnp.uint32, bits.size) * np.uint32(0x9E3779B9))
-    for multiplier, shift in ((0x85EBCA6B, 16), (0xC2B2AE35, 13)):
-        bits = (bits ^ bits >> np.uint32(shift)) * np.uint32(multiplier)
-    return jnp.sum(bits ^ bits >> np.uint32(16), dtype=jnp.uint32)
+    return jnp.sum(mixed(bits), dtype=jnp.uint32)
 
 
 __all__ = ["noisy"]

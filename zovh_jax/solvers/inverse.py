@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks
+from zovh_jax._rows import row_sum
 from zovh_jax._tree import Layout, direction_dtype, scalar_dtype, widen
 from zovh_jax._types import Matvec, PyTree
 from zovh_jax.directions import gaussian
 from zovh_jax.operators import LowRankPlusScaled, Operator, null
-from zovh_jax.plan import row_sum
 from zovh_jax.solvers.solver import DirectSolver, Solver
 from zovh_jax.solvers.spectrum import Spectrum
 from zovh_jax.solvers.woodbury import Woodbury, woodbury

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from zovh_jax._rows import gram_of
 from zovh_jax._types import Leaves
 from zovh_jax.operators import LowRankPlusScaled
-from zovh_jax.plan import gram_of
 
 
 class Spectrum(NamedTuple):

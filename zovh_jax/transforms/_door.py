@@ -12,7 +12,7 @@ import optax
 from zovh_jax._mesh import alike, placed_with
 from zovh_jax._types import PyTree, ValueFn
 from zovh_jax.transforms._extras import check_names, with_extras
-from zovh_jax.transforms._state import check_state, rounds_of
+from zovh_jax.transforms._state import check_state, counts_of
 
 Step = Callable[[PyTree, Any, PyTree, ValueFn, Any], tuple[PyTree, Any]]
 """(updates, state, params, value_fn, value) -> (updates, state)."""
@@ -28,7 +28,7 @@ def transformation(
 
     Args:
       name: of the transformation, for errors.
-      init: makes the state: a `ZerothOrderState`, or a NamedTuple with one as ``rounds``.
+      init: makes the state: a `ZerothOrderState`, or a NamedTuple with one as ``counts``.
       step: gets a ``value_fn`` of the parameters alone, ``params`` as arrays, and updates as they
         came in.
     """
@@ -54,7 +54,7 @@ def transformation(
             )
         params, value = _constant(_arrays(params)), _constant(value)
         check_state(name, state, params, init)
-        value_fn = with_extras(name, value_fn, value, extra, rounds_of(state))
+        value_fn = with_extras(name, value_fn, value, extra, counts_of(state))
         emitted, state = step(updates, state, params, value_fn, value)
         return alike(emitted, params), state
 

@@ -19,7 +19,7 @@ GOLDEN = np.uint32(0x9E3779B9)
 """Added to a key whose rounds are used up. It is odd: 2³² such keys are all different."""
 
 
-class Seen(NamedTuple):
+class Summary(NamedTuple):
     """What the values of the rounds so far told; ``zo.diagnostics`` reads it.
 
     Attributes:
@@ -35,7 +35,7 @@ class Seen(NamedTuple):
     last_spread: jax.Array
 
     @classmethod
-    def init(cls) -> "Seen":
+    def init(cls) -> "Summary":
         """Nothing yet: infinities, as NaN would set off ``jax.debug_nans``."""
         mean, origin, best = (jnp.full((), jnp.inf, scalar_dtype()) for _ in range(3))
         return cls(mean, origin, best, jnp.zeros((), scalar_dtype()))
@@ -112,7 +112,7 @@ class ZerothOrderState(NamedTuple):
         above zero.
       num_flat: rounds whose values were all equal: the objective is constant there, or the radius
         below rounding.
-      seen: what the values told.
+      summary: what the values told.
       shapes: those of the parameters; static.
     """
 
@@ -124,7 +124,7 @@ class ZerothOrderState(NamedTuple):
     round: jax.Array
     num_dropped: jax.Array
     num_flat: jax.Array
-    seen: Seen
+    summary: Summary
     shapes: Shapes
 
     @classmethod
@@ -134,7 +134,7 @@ class ZerothOrderState(NamedTuple):
         count, queries, bad, turn, dropped, flat = (jnp.zeros((), jnp.int32) for _ in range(6))
         key = jax.random.fold_in(key, 0)
         shapes = Shapes.of(params)
-        return cls(count, key, queries, bad, history, turn, dropped, flat, Seen.init(), shapes)
+        return cls(count, key, queries, bad, history, turn, dropped, flat, Summary.init(), shapes)
 
     def after(self, queries: Queries, spent: int, value: Any) -> "ZerothOrderState":
         """The state after one more round; the history stays as it was.
@@ -146,7 +146,7 @@ class ZerothOrderState(NamedTuple):
         """
         key, turn = next_round(self.key, self.round)
         origin = value if queries.origin is None else queries.origin
-        seen, num_finite, flat = _see(queries, origin, self.seen.best_value)
+        summary, num_finite, flat = _summary_of(queries, origin, self.summary.best_value)
         bad = queries.values.size - num_finite
         dropped = jnp.sum(~queries.valid, dtype=jnp.int32) if queries.stencil.paired else bad
         dropped = jnp.where(queries.radius > 0, dropped, queries.plan.size)
@@ -160,11 +160,13 @@ class ZerothOrderState(NamedTuple):
             round=turn,
             num_dropped=saturating_add(self.num_dropped, dropped),
             num_flat=saturating_add(self.num_flat, flat),
-            seen=seen,
+            summary=summary,
         )
 
 
-def _see(queries: Queries, origin: Any, best: jax.Array) -> tuple[Seen, jax.Array, jax.Array]:
+def _summary_of(
+    queries: Queries, origin: Any, best: jax.Array
+) -> tuple[Summary, jax.Array, jax.Array]:
     """What a round's values tell; how many are finite, and whether those are all the same."""
     values = queries.values.reshape(-1)
     finite = jnp.isfinite(values)
@@ -187,13 +189,13 @@ def _see(queries: Queries, origin: Any, best: jax.Array) -> tuple[Seen, jax.Arra
         known = jnp.isfinite(origin)
         origin = jnp.where(known, origin, jnp.inf)
         flat &= (n + known > 1) & (~known | (origin == least))
-    seen = Seen(
+    summary = Summary(
         jnp.where(n > 0, start + unit * rise, jnp.inf),
         origin,
         jnp.minimum(jnp.minimum(best, least), origin),
         unit * jnp.sqrt(variance),
     )
-    return seen, n.astype(jnp.int32), flat
+    return summary, n.astype(jnp.int32), flat
 
 
 def next_round(key: jax.Array, turn: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -211,9 +213,9 @@ def saturating_add(total: jax.Array, more: Any) -> jax.Array:
     return jnp.where(total > LAST - more, LAST, total + more)
 
 
-def rounds_of(state: Any) -> ZerothOrderState | None:
+def counts_of(state: Any) -> ZerothOrderState | None:
     """The part of a transformation's state that all have; None for what is no such state."""
-    found = state if isinstance(state, ZerothOrderState) else getattr(state, "rounds", None)
+    found = state if isinstance(state, ZerothOrderState) else getattr(state, "counts", None)
     return found if isinstance(found, ZerothOrderState) else None
 
 
@@ -226,7 +228,7 @@ def check_state(name: str, state: Any, params: PyTree, init: Callable[[PyTree], 
       params: the parameters that it is to be used with.
       init: makes a fresh state of them.
     """
-    counts = rounds_of(state)
+    counts = counts_of(state)
     if counts is None:
         raise ValueError(
             f"{name}: this is not its state, but {type(state).__name__}. Pass what init or the "
@@ -278,12 +280,12 @@ def num_queries(opt_state: Any) -> jax.Array:
 
 __all__ = [
     "LAST",
-    "Seen",
     "Shapes",
+    "Summary",
     "ZerothOrderState",
     "check_state",
+    "counts_of",
     "next_round",
     "num_queries",
-    "rounds_of",
     "saturating_add",
 ]

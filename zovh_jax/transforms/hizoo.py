@@ -55,12 +55,12 @@ class HiZOOState(NamedTuple):
     """State of `zo_hizoo`.
 
     Attributes:
-      rounds: the counts and the key.
+      counts: of queries and rounds, and the key.
       curvature: h, a tree like params in float32 or wider, None where frozen: one copy of the
         parameters.
     """
 
-    rounds: ZerothOrderState
+    counts: ZerothOrderState
     curvature: PyTree
 
 
@@ -144,12 +144,12 @@ def zo_hizoo(
         old = state.curvature
         scale = jax.tree.map(jax.lax.rsqrt if variant == "paper" else jnp.reciprocal, old)
         along = dataclasses.replace(rounds, directions=scaled(directions, scale))
-        queries, _, new_state = along.step(state.rounds, params, value_fn, value)
+        queries, _, new_state = along.step(state.counts, params, value_fn, value)
         layout = rounds.layout(params)
         slopes = queries.plan.combine(gradient_coefficients(queries, layout, origin()), layout)
         squares = queries.plan.combine_squares(_curvatures(queries), layout)
         enough = jnp.any(usable(queries, needs_origin=True))
-        alpha, extra_curvature = (scheduled(x, state.rounds.count) for x in (smoothing, damping))
+        alpha, extra_curvature = (scheduled(x, state.counts.count) for x in (smoothing, damping))
         emitted, curvature = [], []
         leaves = (jax.tree.leaves(tree) for tree in (old, scale))
         for g, q, h, s in zip(slopes, squares, *leaves, strict=True):

@@ -33,12 +33,12 @@ class SPSA2State(NamedTuple):
     """State of `zo_spsa2`.
 
     Attributes:
-      rounds: the counts and the key.
+      counts: of queries and rounds, and the key.
       hessian: H̄, the average of the estimates so far: a d×d array over the perturbed leaves.
       num_averaged: how many it averages.
     """
 
-    rounds: ZerothOrderState
+    counts: ZerothOrderState
     hessian: jax.Array
     num_averaged: jax.Array
 
@@ -134,12 +134,12 @@ def zo_spsa2(
 
     def step(updates, state, params, value_fn, value):
         del updates, value
-        c = scheduled(radius, state.rounds.count)
+        c = scheduled(radius, state.counts.count)
         ratio = jnp.ones_like(c)
         if gradient_radius is not None:
-            ratio = scheduled(gradient_radius, state.rounds.count) / c
+            ratio = scheduled(gradient_radius, state.counts.count) / c
         corners = dataclasses.replace(rounds, directions=_Corners(signs_family, ratio))
-        queries, key, new_state = corners.step(state.rounds, params, value_fn, None)
+        queries, key, new_state = corners.step(state.counts, params, value_fn, None)
         layout = rounds.layout(params)
         signs = _ravel(signs_family.draw(key, layout, 2 * k, jnp.arange(2 * k)), 2 * k)
         g, hessian, valid = _estimates(queries, signs, c, ratio)
@@ -147,7 +147,7 @@ def zo_spsa2(
         use = valid & jnp.all(jnp.isfinite(hessian))
         average = jnp.where(use, state.hessian + weight * (hessian - state.hessian), state.hessian)
         eigenvalues, basis = jnp.linalg.eigh(average)
-        root = jnp.sqrt(jnp.square(eigenvalues) + scheduled(regularization, state.rounds.count))
+        root = jnp.sqrt(jnp.square(eigenvalues) + scheduled(regularization, state.counts.count))
         direction = _mv(basis, _mv(basis.T, g) / root)
         return (
             finite_or_zero(layout.updates(_unravel(direction, layout))),

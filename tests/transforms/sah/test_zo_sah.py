@@ -582,7 +582,7 @@ def test_unknown_curvature_is_taken_for_the_mean_of_the_last_subspaces(x64):
     expected = np.broadcast_to(10 * np.eye(2), (2, 2, 2))
     np.testing.assert_allclose(state.hessians, expected, rtol=1e-3, atol=1e-9)
     np.testing.assert_allclose(direction, x, rtol=1e-3)
-    assert int(state.rounds.num_nonfinite) == 4
+    assert int(state.counts.num_nonfinite) == 4
 
 
 def test_a_subspace_with_bad_values_rests():
@@ -597,9 +597,9 @@ def test_a_subspace_with_bad_values_rests():
     assert not bad[resting].any() and good.all()
     others = np.setdiff1d(np.arange(6), resting)
     np.testing.assert_array_equal(bad[others], good[others])
-    assert int(state.rounds.num_nonfinite) == 2  # θ + μe, θ + μ(e + e')
+    assert int(state.counts.num_nonfinite) == 2  # θ + μe, θ + μ(e + e')
     nowhere, state, _ = run(newton, lambda x: jnp.sum(x) * jnp.nan, x, 1)[0]
-    assert not nowhere.any() and int(state.rounds.num_nonfinite) == 16
+    assert not nowhere.any() and int(state.counts.num_nonfinite) == 16
 
 
 # Options -----------------------------------------------------------------------------------------

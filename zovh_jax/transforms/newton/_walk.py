@@ -121,7 +121,7 @@ class Walk:
           coefficients: of the last step, [K].
         """
         k = self.rounds.num_directions
-        key = directions.round_key(counts.key, counts.count - 1, self.layout, k)
+        key = directions.round_key(counts.key, counts.round - 1, self.layout, k)
         block_size = view.queries.plan.block_size
         plan = Plan(key, directions, num_directions=k, block_size=block_size)
         change = plan.combine(-coefficients, self.layout)

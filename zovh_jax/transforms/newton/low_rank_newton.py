@@ -137,7 +137,7 @@ def low_rank_newton(
             # The old trace is that of another metric.
             return spikes, probe, state.trust._replace(trace=TraceAverage.init())
 
-        ended = (probes.place(counts.count) == 0) & state.probe.active
+        ended = (probes.place(counts.round) == 0) & state.probe.active
         same = state.spikes, state.probe, state.trust
         spikes, probe, trust = choose(ended, [lambda: same, learn], like=state.trust.radius)
         probe = probes.scheduled(probe, counts)

@@ -87,7 +87,7 @@ class ProbeRules:
         """The model after an epoch's probe, and the next probe."""
         v, residual = (jax.tree.leaves(tree) for tree in (probe.direction, probe.residual))
         spikes, gain = learned(spikes, v, residual, trace, self.layout.size)
-        key = jax.random.fold_in(jax.random.fold_in(counts.key, PROBES), counts.count)
+        key = jax.random.fold_in(jax.random.fold_in(counts.key, PROBES), counts.round)
         direction = [x[0] for x in spikes.power(-0.5, one_row(self._random(key)))]
         return spikes, probe._replace(
             direction=self.layout.tree(direction),
@@ -101,7 +101,7 @@ class ProbeRules:
         d = self.layout.size
         since = (counts.num_queries - probe.ended).astype(probe.gain.dtype)
         pays = EAGERNESS * probe.gain * jnp.maximum(since, d) >= d
-        return probe._replace(active=jnp.where(self.place(counts.count) == 0, pays, probe.active))
+        return probe._replace(active=jnp.where(self.place(counts.round) == 0, pays, probe.active))
 
     def measured(
         self,
@@ -126,7 +126,7 @@ class ProbeRules:
         far = here.radius * math.sqrt(self.layout.size / k)
         there = self._moved_round(probe, spikes, here, far, counts, value_fn, params)
         # The last round of an epoch may end with the epoch's first directions once more.
-        wanted = self.place(counts.count) * k + jnp.arange(k) < self.order
+        wanted = self.place(counts.round) * k + jnp.arange(k) < self.order
         errors = mixed_slopes(here, there, far) - spikes.scale * self._products(here, spikes, probe)
         for queries in (here, there):
             wanted &= usable(queries, needs_origin=True)
@@ -153,7 +153,7 @@ class ProbeRules:
         return query(
             value_fn,
             layout.merge(moved, params, lambda frozen: frozen),
-            directions.round_key(counts.key, counts.count, layout, k),
+            directions.round_key(counts.key, counts.round, layout, k),
             num_directions=k,
             radius=here.radius,
             directions=Whitened(directions, spikes),

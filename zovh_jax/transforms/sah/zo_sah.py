@@ -4,18 +4,19 @@ Source: ZO-SAH, arXiv 2507.06125. Queries per step, with J subspaces of q dimens
 J·q(q+1)/2 more in the steps that switch subspaces (the first, then every 20th by default).
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import optax
 
 from zovh_jax._types import Schedule
 from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.sah.zo_sah_direction import zo_sah_direction
 
 
 def zo_sah(
-    learning_rate: Any,
+    learning_rate: Schedule,
     *,
     num_subspaces: int,
     radius: Schedule,
@@ -76,7 +77,7 @@ def zo_sah(
             pairing=pairing,
             evaluate=evaluate,
         ),
-        optax.scale_by_learning_rate(learning_rate),
+        descent(learning_rate),
     )
 
 

@@ -59,7 +59,7 @@ class SAHState(NamedTuple):
     """State of `zo_sah_direction`.
 
     Attributes:
-      rounds: the counts and the key.
+      counts: of queries and rounds, and the key.
       coordinates: [J, q], the present subspaces: flat indices over all leaves.
       past: the two preceding steps in them.
       hessians: [J, q, q], the last fits.
@@ -69,7 +69,7 @@ class SAHState(NamedTuple):
       shortening: how many times shorter the last step was than the subspaces' Newton steps.
     """
 
-    rounds: ZerothOrderState
+    counts: ZerothOrderState
     coordinates: jax.Array
     past: Seen
     hessians: jax.Array
@@ -204,7 +204,7 @@ def zo_sah_direction(
     return transformation("zo_sah_direction", init, step)
 
 
-def _init(settings: Settings, rounds: ZerothOrderState, layout: Layout) -> SAHState:
+def _init(settings: Settings, counts: ZerothOrderState, layout: Layout) -> SAHState:
     settings.check(layout)
     j, q, dtype = settings.num_subspaces, settings.dimension, scalar_dtype()
     past = Seen(
@@ -213,7 +213,7 @@ def _init(settings: Settings, rounds: ZerothOrderState, layout: Layout) -> SAHSt
         jnp.zeros(REUSED, dtype),
     )
     return SAHState(
-        rounds,
+        counts,
         jnp.zeros((j, q), jnp.int32),
         past,
         jnp.zeros((j, q, q), dtype),
@@ -232,17 +232,17 @@ def _step(
     value_fn: ValueFn,
     value: Any,
 ) -> tuple[PyTree, SAHState]:
-    layout, count = rounds.layout(params), state.rounds.count
+    layout, count = rounds.layout(params), state.counts.count
     precision = precision_of(layout)
     now = settings.at(count, precision)
-    key = jax.random.fold_in(state.rounds.key, count)
+    key = jax.random.fold_in(state.counts.key, state.counts.round)
     coordinates = settings.subspaces(now, key, layout.size, state.coordinates, state.couplings)
     # The curvature queries are further calls, in branches of their own: traced at the first only.
     traced_once = jax.jit(value_fn)
 
     directions = points_around(coordinates, forward_points(settings.dimension))
     queries, _, counts = dataclasses.replace(rounds, directions=directions, radius=now.radius).step(
-        state.rounds, params, traced_once, value
+        state.counts, params, traced_once, value
     )
     f0 = queries.origin
     assert f0 is not None

@@ -27,6 +27,8 @@ Sources: ZoVH, arXiv 2605.30960; ZoAR, arXiv 2506.14460; ZO-SAH, arXiv 2507.0612
 that they compare with name theirs.
 """
 
+import typing
+
 from zovh_jax import (
     baselines,
     directions,
@@ -37,6 +39,7 @@ from zovh_jax import (
     solvers,
     stencils,
 )
+from zovh_jax._deprecation import deprecated
 from zovh_jax.diagnostics import Diagnostics, diagnostics
 from zovh_jax.evaluators.query import query
 from zovh_jax.functional import grad, hvp, value_and_grad
@@ -77,7 +80,19 @@ from zovh_jax.transforms import (
     zovh,
 )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+_RENAMED = {"subspace_newton": "low_rank_newton", "zo_subspace_newton": "zo_sah_direction"}
+
+if not typing.TYPE_CHECKING:  # a type checker should not take every name for one of ours
+
+    def __getattr__(name: str) -> typing.Any:
+        """What has a new name, under its old one."""
+        if name not in _RENAMED:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        deprecated(f"zo.{name}", f"zo.{_RENAMED[name]}", "0.3.0")
+        return globals()[_RENAMED[name]]
+
 
 __all__ = [
     "Diagnostics",

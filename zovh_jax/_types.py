@@ -9,7 +9,7 @@ PyTree: TypeAlias = Any
 """Any JAX pytree of arrays."""
 
 Leaves: TypeAlias = list[Any]
-"""Direction arrays in leaf order; ``None`` stands for a leaf that is frozen."""
+"""Arrays of the perturbed leaves, in order."""
 
 Number: TypeAlias = float | jax.Array
 """A number."""

@@ -49,3 +49,15 @@ def test_ten_million_parameters_in_chunks_of_one(method):
 def test_chunks_are_what_saves_the_memory():
     optimizer = zo.zo_sgd(1e-3, num_directions=8, radius=1e-3, key=jax.random.key(0))
     assert temporaries(optimizer) > 8
+
+
+def test_histories_are_not_unrolled():
+    """Past rounds are replayed one at a time, whatever their number: 9 copies, for K = 8."""
+    params = jax.ShapeDtypeStruct((1_000_000,), jnp.float32)
+    optimizer = zo.zovh(
+        1e-3, num_directions=8, radius=1e-2, damping=1.0, key=jax.random.key(0), history_size=4
+    )
+    state = jax.eval_shape(optimizer.init, params)
+    step = jax.jit(lambda x, s: optimizer.update(None, s, x, value_fn=lambda x: jnp.sum(x**2)))
+    compiled = step.lower(params, state).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 10 * 4 * params.size

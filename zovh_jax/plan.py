@@ -190,8 +190,9 @@ class Plan:
             return block
         moved = []
         for u, shift in zip(block, self.shift, strict=True):
-            by_round = shift[rounds].reshape(-1, 1, *u.shape[1:])
-            num_rounds = by_round.shape[0]
+            by_round = shift[rounds]
+            num_rounds = by_round.shape[0] if by_round.ndim == u.ndim else 1
+            by_round = by_round.reshape(num_rounds, 1, *u.shape[1:])
             rows = u.reshape(num_rounds, u.shape[0] // num_rounds, *u.shape[1:])
             moved.append((rows + by_round).reshape(u.shape))
         return moved

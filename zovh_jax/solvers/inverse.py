@@ -271,8 +271,9 @@ def inverse(
       >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
       >>> queries = zo.query(f, x, jax.random.key(0), num_directions=4, radius=0.1)
       >>> H = zo.estimators.hessian(queries, x)
-      >>> product = zo.inverse(H, damping=1.0).as_matrix() @ (H.as_matrix() + jnp.eye(3))
-      >>> bool(jnp.allclose(product, jnp.eye(3), atol=1e-4))
+      >>> inverse = zo.inverse(H, damping=500.0)
+      >>> product = inverse @ (H @ x + 500 * x)  # a solve undoes H + λI
+      >>> bool(jnp.allclose(product, x, atol=1e-4))
       True
     """
     _checks.instance("solver", solver, Solver, "the solvers of zo.solvers")

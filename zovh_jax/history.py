@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from zovh_jax import _checks
 from zovh_jax._mesh import on_mesh_of
 from zovh_jax._tree import layout_of, scalar_dtype
-from zovh_jax._types import Leaves, PyTree
+from zovh_jax._types import PyTree
 from zovh_jax.directions import Directions, Explicit, gaussian
 from zovh_jax.directions.families import as_family
 from zovh_jax.plan import Plan
@@ -33,8 +33,8 @@ class History:
     Attributes:
       rounds: stacked `Queries`; slots that were never filled have radius 0.
       num_pushed: rounds pushed so far; less a multiple of ``size`` before it would overflow.
-      centers: None, or the θ that each round was made around: a list of arrays [size, *shape], one
-        a perturbed leaf.
+      centers: None, or the θ that each round was made around: a tree like params with a leading
+        axis [size], None where frozen.
 
     Example:
       >>> import jax, jax.numpy as jnp, zovh_jax as zo
@@ -49,7 +49,7 @@ class History:
 
     rounds: Queries
     num_pushed: jax.Array
-    centers: Leaves | None = None
+    centers: PyTree | None = None
 
     @classmethod
     def init(
@@ -102,7 +102,7 @@ class History:
         else:
             keys = jax.random.split(jax.random.key(0) if key is None else _checks.key(key), size)
             if store_directions:
-                stored = layout.filled(rows=(size * num_directions,))
+                stored = layout.tree(layout.filled(rows=(size * num_directions,)))
         plan = Plan(
             keys,
             directions,
@@ -120,7 +120,7 @@ class History:
             jnp.zeros(size, dtype) if known else None,
             stencil,
         )
-        kept = layout.filled(rows=(size,)) if centers else None
+        kept = layout.tree(layout.filled(rows=(size,))) if centers else None
         return cls(rounds, jnp.zeros((), jnp.int32), kept)
 
     @property
@@ -177,10 +177,11 @@ class History:
         rounds = Queries(plan, values, radius, origin, self.rounds.stencil)
         centers = self.centers
         if centers is not None:
-            here = plan.layout(params).leaves(params, "params")
-            centers = [
-                c.at[slot].set(x.astype(c.dtype)) for c, x in zip(centers, here, strict=True)
-            ]
+            layout = plan.layout(params)
+            here, old = layout.leaves(params, "params"), jax.tree.leaves(centers)
+            centers = layout.tree(
+                [c.at[slot].set(x.astype(c.dtype)) for c, x in zip(old, here, strict=True)]
+            )
         # A multiple of size less: the same slots, and never fewer rounds than slots again.
         excess = (LARGEST // self.size - 1) * self.size
         pushed = self.num_pushed - jnp.where(self.num_pushed < LARGEST, 0, excess) + 1
@@ -212,7 +213,8 @@ class History:
             moved = center - x.astype(center.dtype)[None]
             return moved / radii.astype(center.dtype).reshape(-1, *[1] * x.ndim)
 
-        shift = [displacement(c, x) for c, x in zip(self.centers, here, strict=True)]
+        centers = jax.tree.leaves(self.centers)
+        shift = [displacement(c, x) for c, x in zip(centers, here, strict=True)]
         plan = dataclasses.replace(self.rounds.plan, shift=shift)
         return dataclasses.replace(self.rounds, plan=plan)
 

@@ -34,8 +34,8 @@ class Plan:
     Attributes:
       key: the round's key, or [num_rounds] keys; None for explicit directions.
       directions: the family.
-      stored: None, or the drawn directions: a list of arrays [n, *shape], one a perturbed leaf, the
-        rounds one after the other.
+      stored: None, or the drawn directions: a tree like params with a leading axis [n], None where
+        frozen, the rounds one after the other.
       num_directions: K, in each round.
       num_rounds: None for a single round.
       block_size: how many directions a replay holds in memory at once.
@@ -45,7 +45,7 @@ class Plan:
 
     key: jax.Array | None
     directions: Directions
-    stored: Leaves | None = None
+    stored: PyTree | None = None
     num_directions: int = dataclasses.field(default=1, metadata={"static": True})
     num_rounds: int | None = dataclasses.field(default=None, metadata={"static": True})
     block_size: int = dataclasses.field(default=1, metadata={"static": True})
@@ -182,7 +182,7 @@ class Plan:
     def _in_memory(self, layout: Layout) -> Leaves | None:
         if isinstance(self.directions, Explicit):
             return self.directions.leaves(layout)
-        return self.stored
+        return None if self.stored is None else jax.tree.leaves(self.stored)
 
     def _shifted(self, block: Leaves, rounds: Any) -> Leaves:
         """Rows of one round, or of all of them, as seen from the centre that is asked about."""

@@ -87,7 +87,7 @@ def query(
         block_size=evaluate.block_size(num_directions),
     )
     if store_directions and plan.key is not None:
-        plan = dataclasses.replace(plan, stored=plan.materialise(layout))
+        plan = dataclasses.replace(plan, stored=layout.tree(plan.materialise(layout)))
 
     ask_origin = value is None and (origin or stencil.needs_origin)
     fn = leaves_objective(value_fn, params, layout)

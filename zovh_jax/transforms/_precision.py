@@ -1,10 +1,34 @@
-"""Moments in float32 or wider, whatever the parameters' dtype."""
+"""Parts of optax run on the leaves that they are for, in the precision that they need."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from zovh_jax._mesh import placed_with
 from zovh_jax._tree import cast_like, direction_dtype, widen
+from zovh_jax._types import PyTree
+
+
+def on_floats(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """``inner`` on the floats alone: the updates of other leaves, which are frozen, stay zero.
+
+    Most of optax would make floats of integers, which cannot hold the large ones, and cannot work
+    with bools and PRNG keys at all.
+    """
+
+    def hidden(tree):
+        return jax.tree.map(lambda x: x if _is_float(x) else jnp.zeros(()), tree)
+
+    def init(params):
+        return inner.init(hidden(params))
+
+    def update(updates, state, params=None):
+        new, state = inner.update(hidden(updates), state, hidden(params))
+        return jax.tree.map(lambda x, y: y if _is_float(x) else x, updates, new), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def in_wide(inner: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -14,17 +38,20 @@ def in_wide(inner: optax.GradientTransformation) -> optax.GradientTransformation
     (1 − b2) g² is below its last digit. For parameters of float32 or wider nothing changes.
     """
 
-    def init(params):
+    def init(params: PyTree) -> Any:
         # Reads shapes alone, as every init here, so that abstract parameters will do.
-        return inner.init(
-            jax.tree.map(
-                lambda x: jnp.zeros(jnp.shape(x), direction_dtype(jnp.result_type(x))), params
-            )
+        wide = jax.tree.map(
+            lambda x: jnp.zeros(jnp.shape(x), direction_dtype(jnp.result_type(x))), params
         )
+        return placed_with(inner.init(wide), params)
 
     def update(updates, state, params=None):
         del params
         wide, state = inner.update(widen(updates), state)
         return cast_like(wide, updates), state
 
-    return optax.GradientTransformation(init, update)
+    return on_floats(optax.GradientTransformation(init, update))
+
+
+def _is_float(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype if hasattr(x, "dtype") else jnp.result_type(x), jnp.floating)

@@ -22,6 +22,7 @@ from zovh_jax.queries import Queries
 from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._door import transformation
+from zovh_jax.transforms._precision import on_floats
 from zovh_jax.transforms._state import ZerothOrderState, num_queries, saturating_add
 
 
@@ -159,7 +160,7 @@ def finite_or_zero(tree: PyTree) -> PyTree:
 
 def descent(learning_rate: Any) -> optax.GradientTransformation:
     """The last link of an optimiser: updates times −η, for a number or a schedule η."""
-    return optax.scale_by_learning_rate(_checks.learning_rate(learning_rate))
+    return on_floats(optax.scale_by_learning_rate(_checks.learning_rate(learning_rate)))
 
 
 __all__ = [

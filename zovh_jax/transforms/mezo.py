@@ -11,6 +11,7 @@ from zovh_jax._types import PyTree, Schedule
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, chunked
 from zovh_jax.stencils import central
+from zovh_jax.transforms._precision import on_floats
 from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
@@ -76,7 +77,7 @@ def mezo(
             stencil=central(),
             evaluate=evaluate,
         ),
-        optax.add_decayed_weights(weight_decay, weight_decay_mask),
+        on_floats(optax.add_decayed_weights(weight_decay, weight_decay_mask)),
         descent(learning_rate),
     )
 

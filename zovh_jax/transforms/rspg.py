@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from zovh_jax import _checks
+from zovh_jax._mesh import placed_with
 from zovh_jax._tree import cast_like, scalar_dtype, scale, widen
 from zovh_jax._types import Number, PyTree, Schedule
 from zovh_jax.baselines import Baseline, origin
@@ -149,13 +150,14 @@ def _proximal_descent(
     _checks.nonnegative("smoothness", smoothness)
 
     def init(params):
-        return RandomIterateState(
+        state = RandomIterateState(
             jnp.zeros((), jnp.int32),
             jax.random.fold_in(key, 1),  # the queries have fold_in(key, 0)
             jnp.full((), -jnp.inf, scalar_dtype()),
             jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), jnp.result_type(x)), params),
             jnp.zeros((), jnp.int32),
         )
+        return placed_with(state, params)
 
     def update(updates, state, params=None):
         step_size = scheduled(learning_rate, state.count)

@@ -14,7 +14,7 @@ from zovh_jax.baselines import Baseline, origin
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms._precision import in_wide
+from zovh_jax.transforms._precision import in_wide, on_floats
 from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
@@ -117,7 +117,7 @@ def zo_adamm(
         descent(learning_rate),
     ]
     if lower is not None or upper is not None:
-        parts.append(_stay_in_box(lower, upper))
+        parts.append(on_floats(_stay_in_box(lower, upper)))
     return optax.chain(*parts)
 
 

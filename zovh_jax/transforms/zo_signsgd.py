@@ -16,6 +16,7 @@ from zovh_jax.estimators.gradient import gradient_coefficients
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.queries import Queries, check_params
 from zovh_jax.stencils import Stencil, forward
+from zovh_jax.transforms._precision import on_floats
 from zovh_jax.transforms._rounds import Rounds, descent, finite_or_zero, transformation
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
@@ -74,7 +75,7 @@ def zo_signsgd(
             baseline=baseline,
             evaluate=evaluate,
         ),
-        optax.scale_by_sign(),
+        on_floats(optax.scale_by_sign()),
         descent(learning_rate),
     )
 

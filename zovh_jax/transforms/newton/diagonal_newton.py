@@ -210,7 +210,7 @@ class _Metric:
 
         def of_block(carry, block, _):
             pairs = zip(block, self.h, strict=True)
-            return carry, sum(row_products(u, u * h.astype(u.dtype)) for u, h in pairs)
+            return carry, sum(row_products(u, u * h.astype(u.dtype)[None]) for u, h in pairs)
 
         return plan.fold(self.layout, of_block, (), ())[1]
 

@@ -43,7 +43,7 @@ LAYERS = [
     "problems",
 ]
 """From the bottom up: a module imports from layers below its own only."""
-SHARED = ["_state", "_extras", "_door", "_rounds", "_precision", "zo_gradient"]
+SHARED = ["_state", "_extras", "_door", "_precision", "_rounds", "zo_gradient"]
 """What the transforms share, from the bottom up; else they know nothing of each other."""
 FILES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC = [

@@ -15,7 +15,7 @@ test: lint  ## everything: unit, contract, statistical, doctests, README, notebo
 test-slow: $(READY)  ## what takes long: larger sizes, second settings of the contract
 	$(BIN)/python -m pytest -m slow
 
-lint: $(READY)  ## ruff and mypy
+lint: $(READY)  ## ruff and mypy, over the package, the benchmarks and the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -36,4 +36,4 @@ $(READY): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

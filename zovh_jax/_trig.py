@@ -1,5 +1,8 @@
-"""Sines of turns. XLA's own sine and cosine take ten times as long on a CPU, as they first reduce
-arguments in radians and do not vectorise; in turns the reduction is exact and cheap."""
+"""Sines of turns.
+
+XLA's own sine and cosine take ten times as long on a CPU, as they first reduce arguments in radians
+and do not vectorise. In turns the reduction is exact and cheap.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -192,9 +192,10 @@ class History:
         return self.rounds
 
     def recentered(self, params: PyTree) -> Queries:
-        """All rounds as seen from ``params``: the same points and values, along directions
-        u + (θ_j − θ)/μ_j for a round made around θ_j. They are standard normal no longer: weigh
-        them by importance (`zo.reuse.importance`).
+        """All rounds as seen from ``params``: the same points and values, along other directions.
+
+        A round made around θ_j has directions u + (θ_j − θ)/μ_j. They are standard normal no
+        longer: weigh them by importance (`zo.reuse.importance`).
 
         Raises:
           ValueError: if the history was made without ``centers=True``, or the stencil is paired,

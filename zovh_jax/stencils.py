@@ -21,6 +21,7 @@ class Stencil:
 
     @property
     def paired(self) -> bool:
+        """Whether a direction has two points, plus and minus."""
         return len(self.offsets) == 2
 
     def even(self, values: jax.Array) -> jax.Array:

@@ -205,7 +205,7 @@ def synthetic_errors(size: Size) -> list[dict[str, Any]]:
 
 
 def layer_errors(size: Size, losses: dict[str, layers.LayerLoss]) -> list[dict[str, Any]]:
-    """The rows of the network\'s layers."""
+    """The rows of the network's layers."""
     both = {"directions": alike(NUM_DIRECTIONS), "queries": paid_by(NUM_DIRECTIONS)}
     rows = []
     for name, loss in tqdm(losses.items(), desc="layers of the network"):

@@ -11,7 +11,7 @@ Which family?
 - ``sphere``, ``orthogonal``: constant norm, so less variance in gradients. Their Hessian constants
   differ: on ‖u‖² = d, with w = (F⁺ + F⁻ − 2 f0)/(2μ²), E[w (u uᵀ − I)] = d/(d+2)·(H − tr(H)/d·I).
   `zo.estimators.hessian` puts that right when f0 is known, and raises otherwise.
-- ``rademacher``: the cheapest numbers (one bit each); gradients only, as u_i² = 1 hides the
+- ``rademacher``: the cheapest numbers (a hashed bit each); gradients only, as u_i² = 1 hides the
   Hessian's diagonal.
 - ``hadamard``: signs too, orthogonal and without replacement across an optimiser's rounds, at the
   same price: the best for gradients and for traces.

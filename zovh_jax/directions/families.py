@@ -35,8 +35,9 @@ class Directions:
       ...             return 3**0.5 * jax.random.uniform(k, shape, minval=-1.0)
       ...         return [jax.vmap(lambda i: one(i, shape, leaf))(indices)
       ...                 for leaf, shape in enumerate(layout.shapes)]
-      >>> f, x = lambda x: jnp.sum(x ** 2), {"a": jnp.ones(3), "b": jnp.ones((2, 2))}
+      >>> f = lambda x: jnp.sum(x["a"] ** 2) + jnp.sum(x["b"] ** 2)
       >>> g = zo.grad(f, num_directions=8, radius=1e-2, directions=Uniform())
+      >>> x = {"a": jnp.ones(3), "b": jnp.ones((2, 2))}
       >>> jax.jit(g)(x, key=jax.random.key(0))["b"].shape
       (2, 2)
     """

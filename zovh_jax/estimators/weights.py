@@ -50,8 +50,10 @@ def curvatures(queries: Queries) -> tuple[jax.Array, jax.Array]:
 def importance(
     weights: Any, queries: Queries, valid: jax.Array, self_normalized: bool
 ) -> tuple[jax.Array, bool]:
-    """Importance ratios W_k (E5), [n], zero where the query was dropped; and whether they add up
-    to the number that is left (for any other reason than being all one)."""
+    """Importance ratios W_k (E5), [n], zero where the query was dropped; and whether they add up.
+
+    That is: to the number of queries that are left, for any other reason than being all one.
+    """
     if weights is None and queries.weights is not None:
         weights, self_normalized = queries.weights, True
     if weights is None:

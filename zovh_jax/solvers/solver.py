@@ -36,6 +36,14 @@ class Solver:
         damping: jax.Array,
         key: jax.Array | None = None,
     ) -> tuple[PyTree, SolveInfo]:
+        """(H + λI)⁻¹ v, and how the solve went.
+
+        Args:
+          operator: H, an operator or a matvec on trees like v.
+          v: the right-hand side.
+          damping: λ.
+          key: for solvers that draw random numbers.
+        """
         raise NotImplementedError  # pragma: no cover - abstract
 
 

@@ -86,6 +86,7 @@ class Rounds:
         return layout_of(params, self.directions.active)
 
     def init(self, params: PyTree) -> ZerothOrderState:
+        """The state before the first round, with an empty history where rounds are reused."""
         history: Any = ()
         if self.history_size > 1:
             history = History.init(

@@ -18,7 +18,9 @@ from zovh_jax.directions.hadamard import Hadamard
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Halves(Wrapper):
-    """Complementary halves of the parameters, in couples of pairs: rows z, −z, z', −z' of
+    """Complementary halves of the parameters, in couples of pairs.
+
+    The rows of a couple are z, −z, z', −z', with
 
         z = (1 + w)/√2 ∘ s,   z' = (1 − w)/√2 ∘ s.
 

@@ -151,7 +151,7 @@ class ZerothOrderState(NamedTuple):
         dropped = jnp.sum(~queries.valid, dtype=jnp.int32) if queries.stencil.paired else bad
         dropped = jnp.where(queries.radius > 0, dropped, queries.plan.size)
         if queries.origin is not None:
-            bad = bad + ~jnp.isfinite(queries.origin)
+            bad = bad + (~jnp.isfinite(queries.origin)).astype(bad.dtype)
         return self._replace(
             count=optax.safe_increment(self.count),
             key=key,
@@ -188,7 +188,7 @@ def _summary_of(
         origin = jnp.asarray(origin, values.dtype)
         known = jnp.isfinite(origin)
         origin = jnp.where(known, origin, jnp.inf)
-        flat &= (n + known > 1) & (~known | (origin == least))
+        flat &= (n + known.astype(n.dtype) > 1) & (~known | (origin == least))
     summary = Summary(
         jnp.where(n > 0, start + unit * rise, jnp.inf),
         origin,

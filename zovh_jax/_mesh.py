@@ -18,12 +18,18 @@ def explicit_sharding(leaf: Any) -> Any:
     if sharding.mesh.empty or all(axis is None for axis in sharding.spec):
         return None
     # An array that is not traced has its devices too, without which nothing can be made like it.
-    return leaf.sharding if hasattr(leaf, "sharding") else sharding
+    mesh = leaf.sharding.mesh if hasattr(leaf, "sharding") else sharding.mesh
+    return jax.sharding.NamedSharding(mesh, sharding.spec)
 
 
 def is_split(x: jax.Array) -> bool:
     """Whether an array's type says that it is split over an Explicit mesh."""
     return explicit_sharding(x) is not None
+
+
+def on_explicit_mesh(tree: PyTree) -> bool:
+    """Whether a tree has arrays, no tracers, that are split over an Explicit mesh."""
+    return any(is_split(x) and hasattr(x, "sharding") for x in jax.tree.leaves(tree))
 
 
 def spread(sharding: Any, num_axes: int) -> Any:
@@ -32,6 +38,16 @@ def spread(sharding: Any, num_axes: int) -> Any:
         return sharding
     spec = jax.sharding.PartitionSpec(*[None] * num_axes, *sharding.spec)
     return jax.sharding.NamedSharding(sharding.mesh, spec)
+
+
+def constant(shape: tuple[int, ...], value: float, dtype: Any, sharding: Any) -> jax.Array:
+    """An array of one number, laid out over its last axes as a sharding says."""
+    sharding = spread(sharding, len(shape) - len(sharding.spec) if sharding else 0)
+    if sharding is not None and isinstance(sharding.mesh, jax.sharding.Mesh):
+        # Made outside jit, for arrays that have their devices; a branch must not forget these.
+        with jax.ensure_compile_time_eval():
+            return jnp.full(shape, value, dtype, device=sharding)
+    return jnp.full(shape, value, dtype, device=sharding)
 
 
 def alike(tree: PyTree, like: PyTree) -> PyTree:
@@ -71,6 +87,8 @@ def placed_with(state: PyTree, params: PyTree) -> PyTree:
         if not same:
             return leaf
         like = max(same, key=lambda pair: pair[0])[1]
+        if is_split(like):
+            return leaf if is_split(leaf) else leaf + _zeros_of(like).astype(leaf.dtype)
         tie = lambda row: _tied(row, like)  # noqa: E731
         for _ in range(leaf.ndim - like.ndim):
             tie = jax.vmap(tie)
@@ -97,11 +115,7 @@ def varying_with(tree: PyTree, *others: PyTree) -> PyTree:
     """
 
     def zero(x):
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x = jax.random.key_data(x)
-        elif jnp.issubdtype(x.dtype, jnp.floating):
-            x = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
-        return jnp.sum(x.astype(jnp.uint32) & np.uint32(0))
+        return jnp.sum(_zeros_of(x))
 
     zeros = [zero(x) for x in jax.tree.leaves(others)]
 
@@ -113,3 +127,12 @@ def varying_with(tree: PyTree, *others: PyTree) -> PyTree:
         return sum((z.astype(x.dtype) for z in zeros), x)
 
     return jax.tree.map(add, tree)
+
+
+def _zeros_of(x: jax.Array) -> jax.Array:
+    """Zeros of an array's shape that depend on it, for all that its type says."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        x = jax.random.key_data(x)
+    elif jnp.issubdtype(x.dtype, jnp.floating):
+        x = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
+    return x.astype(jnp.uint32) & np.uint32(0)

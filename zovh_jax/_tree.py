@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from zovh_jax._mesh import explicit_sharding, spread
+from zovh_jax._mesh import constant, explicit_sharding
 from zovh_jax._types import Leaves, PyTree
 
 
@@ -117,10 +117,7 @@ class Layout:
 
     def filled(self, value: float = 0.0, rows: tuple[int, ...] = ()) -> Leaves:
         """Constant arrays in the dtype of directions, perhaps with leading axes."""
-        return [
-            jnp.full((*rows, *shape), value, dtype, device=spread(sharding, len(rows)))
-            for shape, dtype, sharding in self.wide()
-        ]
+        return [constant((*rows, *shape), value, dtype, s) for shape, dtype, s in self.wide()]
 
     def zeros(self) -> Leaves:
         """Zeros in the dtype of directions, to accumulate into."""

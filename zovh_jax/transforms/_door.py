@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from zovh_jax._mesh import alike, placed_with
+from zovh_jax._mesh import alike, on_explicit_mesh, placed_with
 from zovh_jax._types import PyTree, ValueFn
 from zovh_jax.transforms._extras import check_names, with_extras
 from zovh_jax.transforms._state import check_state, counts_of
@@ -37,7 +37,9 @@ def transformation(
         if "MultiSteps.init" in _optax_callers():
             raise TypeError(_multi_steps(name))
         params = _arrays(params)
-        return placed_with(init(params), params)
+        place = lambda params: placed_with(init(params), params)  # noqa: E731
+        # On an Explicit mesh nothing can be drawn outside jit, which takes the mesh from params.
+        return jax.jit(place)(params) if on_explicit_mesh(params) else place(params)
 
     def update(updates, state, params=None, *, value_fn=None, value=None, **extra):
         _check_callers(name, updates)

@@ -131,7 +131,7 @@ def test_rounds_beyond_the_largest_count(directions):
     assert len(set(seen)) == 5
     assert int(state.count) == LAST and int(zo.num_queries(state)) == LAST
     _, first = step(optimizer.init(x))
-    assert first.seen.last_mean != state.seen.last_mean
+    assert first.summary.last_mean != state.summary.last_mean
 
 
 def test_a_history_beyond_the_largest_count():

@@ -18,7 +18,8 @@ def explicit_sharding(leaf: Any) -> Any:
     if sharding.mesh.empty or all(axis is None for axis in sharding.spec):
         return None
     # An array that is not traced has its devices too, without which nothing can be made like it.
-    mesh = leaf.sharding.mesh if hasattr(leaf, "sharding") else sharding.mesh
+    at = leaf if hasattr(leaf, "sharding") else jax.typeof(leaf)
+    mesh = at.sharding.mesh  # type: ignore[attr-defined]
     return jax.sharding.NamedSharding(mesh, sharding.spec)
 
 

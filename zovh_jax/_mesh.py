@@ -19,7 +19,7 @@ def explicit_sharding(leaf: Any) -> Any:
         return None
     # An array that is not traced has its devices too, without which nothing can be made like it.
     at = leaf if hasattr(leaf, "sharding") else jax.typeof(leaf)
-    mesh = at.sharding.mesh  # type: ignore[attr-defined]
+    mesh = at.sharding.mesh  # type: ignore[union-attr]
     return jax.sharding.NamedSharding(mesh, sharding.spec)
 
 

@@ -235,7 +235,9 @@ SECOND = (
     *("newton-three-origin-reuse", "precondition-neumann", "zoar", "radazo-chunked-reuse"),
     *("hizoo-masked-chunked", "spsa2-newton", "subspaces-of-3-ragged", "sah"),
     *("gradient", "gradient-masked-stored-reuse", "gradient-importance-masked-stored"),
-    *("zoar-adaptive", "scalar", "scale"),
+    *("zoar-adaptive", "scalar", "scale", "zoha", "newton-cg", "gradient-explicit-reuse"),
+    *("zovh-chunked-reuse", "adamm-box-central", "spsa", "diagonal-masked-chunked"),
+    *("signsgd-votes-masked-mean", "precondition-woodbury-chunked-reuse"),
 )
 every_case = pytest.mark.parametrize(
     "case",

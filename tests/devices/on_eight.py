@@ -138,7 +138,7 @@ def main(kind):
         results["numbers"] = run(same_numbers)
         for name in ("zo_sgd", "zovh"):
             results[f"shard_map {name}"] = run(step_in_shard_map, OPTIMISERS[name])
-    for name in OPTIMISERS:
+    for name in sys.argv[2:]:
         # Either axis for the first; one after the other for the rest, as compiling is what costs.
         specs = list(SPECS) if name == "zo_sgd" else [list(SPECS)[len(results) % 2]]
         for spec in specs:

@@ -206,7 +206,7 @@ def test_pairs_that_are_not_finite():
     """None left: nothing moves. Two of three left: the averages over those two."""
     updates, state = one_step(K, f=lambda x: jnp.where(x[0] > 1, jnp.nan, bowl(x)), smoothing=0.5)()
     assert not updates.any() and np.all(state.curvature == 1)
-    assert int(state.rounds.num_nonfinite) == K
+    assert int(state.counts.num_nonfinite) == K
 
     key = jax.random.fold_in(jax.random.fold_in(KEY, 0), 0)
     plan = zo.Plan(key, zo.directions.gaussian(), num_directions=K)
@@ -229,7 +229,7 @@ def test_origin_that_is_not_finite():
     step = one_step(K, smoothing=0.5)
     updates, state = step(value=jnp.nan)
     assert np.all(state.curvature == 1) and np.all(updates != 0)
-    assert int(state.rounds.num_nonfinite) == 1
+    assert int(state.counts.num_nonfinite) == 1
     _, state = step(value=bowl(jnp.ones(len(A))))
     assert np.all(state.curvature != 1)
 

@@ -251,7 +251,7 @@ def test_values_that_are_not_finite():
     updates, state = step(-9.0)
     assert not updates.any() and not state.hessian.any() and int(state.num_averaged) == 0
     _, state = step(1.7)
-    dropped = int(state.rounds.num_nonfinite)
+    dropped = int(state.counts.num_nonfinite)
     assert 0 < dropped < 16 and int(state.num_averaged) == 1
     key = jax.random.fold_in(jax.random.fold_in(KEY, 0), 0)
     drawn = np.asarray(Plan(key, zo.directions.rademacher(), num_directions=8).draw(x))

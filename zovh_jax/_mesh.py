@@ -114,11 +114,7 @@ def varying_with(tree: PyTree, *others: PyTree) -> PyTree:
     Loops and branches want the same of what they carry before and after. Outside it changes
     nothing: what is added are zeros.
     """
-
-    def zero(x):
-        return jnp.sum(_zeros_of(x))
-
-    zeros = [zero(x) for x in jax.tree.leaves(others)]
+    zeros = [jnp.sum(_zeros_of(x)) for x in jax.tree.leaves(others)]
 
     def add(x):
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):

@@ -165,10 +165,10 @@ def draw_leaves(
     for batch in _batches(twins, layout):
 
         def draw(batch=batch):
+            of = [np.array([numbers[i] for i in group], np.uint32) for group in batch]
             return [
-                _rows_of(element, rows, np.array([numbers[i] for i in group], np.uint32), *wide[i0])
-                for group in batch
-                for i0 in group[:1]
+                _rows_of(element, rows, some, *wide[group[0]])
+                for some, group in zip(of, batch, strict=True)
             ]
 
         for group, stack in zip(batch, draw_once(draw, key), strict=True):

@@ -1,7 +1,13 @@
 """Shared fixtures."""
 
-import jax
-import pytest
+import os
+
+# Two workers on two cores: the threads of OpenBLAS, which LAPACK comes from, would wait for each
+# other, up to a hundred times longer than the work takes. Set before JAX loads it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):

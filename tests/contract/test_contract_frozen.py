@@ -88,7 +88,14 @@ def after(params, updates):
     return {**params, **optax.apply_updates(*numbers)}
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+OTHERS = ["zo_sgd", "zoar", "zovh", "scalar_newton", "radazo", "zo_signsgd", "rspg", "mezo", "spsa"]
+"""Those with a state like that of another one here."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in OTHERS else []) for n in OPTIMISERS],
+)
 def test_optimisers(name):
     """Three steps in a scan: the state keeps its types, frozen leaves stay, the others move."""
     optimiser = OPTIMISERS[name]()

@@ -6,6 +6,7 @@ step is made from the slopes along this round's directions.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,10 +16,13 @@ import jax.numpy as jnp
 from zovh_jax._mesh import varying_with
 from zovh_jax._tree import Layout, scalar_dtype, scale
 from zovh_jax._types import Leaves, PyTree, ValueFn
-from zovh_jax.directions import Directions
+from zovh_jax.directions import Directions, Explicit
+from zovh_jax.evaluators.query import query
 from zovh_jax.plan import Plan
 from zovh_jax.queries import Queries
 from zovh_jax.transforms._rounds import Rounds, ZerothOrderState
+from zovh_jax.transforms.newton.noise import NEAR
+from zovh_jax.transforms.newton.probe import charged
 from zovh_jax.transforms.newton.trust import StepRules, Trust
 
 
@@ -99,6 +103,60 @@ class Walk:
         slopes, trust = self.rules.slopes(trust, queries, squares)
         return View(answered, queries, counts, trust, failed, squares, slopes)
 
+    def listen(
+        self,
+        view: View,
+        directions: Directions,
+        counts: ZerothOrderState,
+        coefficients: jax.Array,
+        value_fn: ValueFn,
+        params: PyTree,
+    ) -> View:
+        """The view, with two values more where the objective is noisy: see `noise`.
+
+        Args:
+          view: this round.
+          directions: those of the last round.
+          counts: as they were before this round.
+          coefficients: of the last step, [K].
+          value_fn, params: f, traced before, and θ.
+        """
+        if not self.rules.auto:
+            return view
+        nothing = view.trust, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+
+        def ask():
+            trust, noise = view.trust, view.trust.noise
+            step = self._replayed(view, directions, counts, coefficients)
+            far = view.queries.radius * math.sqrt(self.layout.size)
+            length = jnp.sqrt(trust.squared_length)
+            reach = jnp.where(length > 0, jnp.maximum(1, far / jnp.where(length > 0, length, 1)), 1)
+            reach = jnp.where(noise.compares, 1, jnp.where(noise.small, NEAR, reach))
+            places = reach * jnp.array([1.0, -1.0])
+            rows = [places.reshape(-1, *[1] * x.ndim).astype(x.dtype) * x for x in step]
+            there = query(
+                value_fn,
+                params,
+                counts.key,
+                num_directions=2,
+                radius=1.0,
+                directions=Explicit(self.layout.tree(rows)),
+                evaluate=self.rounds.evaluate,
+            )
+            trust = self.rules.heard(trust, view.answered.origin, there.values, reach)
+            return trust, jnp.asarray(2, jnp.int32), there.num_nonfinite
+
+        trust, spent, bad = choose(view.trust.noise.found, [lambda: nothing, ask], like=view.slopes)
+        return dataclasses.replace(view, trust=trust, counts=charged(view.counts, spent, bad))
+
+    def _replayed(self, view, directions, counts, coefficients) -> Leaves:
+        """Σ_k c_k u_k along the last round's directions."""
+        k = self.rounds.num_directions
+        key = directions.round_key(counts.key, counts.round - 1, self.layout, k)
+        block_size = view.queries.plan.block_size
+        plan = Plan(key, directions, num_directions=k, block_size=block_size)
+        return plan.combine(coefficients, self.layout)
+
     def ahead(self, view: View, slopes: jax.Array, length: Callable[[Leaves], jax.Array]) -> Move:
         """The step −m Σ_k s_k u_k; ``length`` is that of a sum of directions, in the metric."""
         along = view.queries.plan.combine(slopes, self.layout)
@@ -120,11 +178,7 @@ class Walk:
           counts: as they were before this round.
           coefficients: of the last step, [K].
         """
-        k = self.rounds.num_directions
-        key = directions.round_key(counts.key, counts.round - 1, self.layout, k)
-        block_size = view.queries.plan.block_size
-        plan = Plan(key, directions, num_directions=k, block_size=block_size)
-        change = plan.combine(-coefficients, self.layout)
+        change = self._replayed(view, directions, counts, -coefficients)
         return Move(change, self.rules.taken_back(view.trust), jnp.zeros_like(coefficients))
 
     def stay(self, view: View) -> Move:
@@ -146,9 +200,12 @@ def choose(choice: jax.Array, branches: Sequence[Callable[[], Any]], like: jax.A
     return jax.lax.switch(choice.astype(jnp.int32), [tied(branch) for branch in branches])
 
 
-def beginning(rounds: Rounds, params: PyTree) -> tuple[ZerothOrderState, Trust, jax.Array]:
+def beginning(
+    rounds: Rounds, params: PyTree, noise: Any
+) -> tuple[ZerothOrderState, Trust, jax.Array]:
     """The counts, the trust and the coefficients before the first round."""
-    trust = Trust.init(rounds.radius, rounds.layout(params).size)  # type: ignore[arg-type]
+    level = 0.0 if isinstance(noise, str) else noise
+    trust = Trust.init(rounds.radius, rounds.layout(params).size, level)  # type: ignore[arg-type]
     return rounds.init(params), trust, jnp.zeros(rounds.num_directions, scalar_dtype())
 
 

@@ -9,7 +9,7 @@ right, and steps are those of `scalar_newton`. Most rounds are plain ones: forwa
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ def diagonal_newton(
     *,
     key: jax.Array,
     directions: Directions = hadamard(),
-    noise: float = 0.0,
+    noise: Any = "auto",
     memory: float = 100.0,
     evaluate: Evaluator = vmapped(),
 ) -> optax.GradientTransformationExtraArgs:
@@ -128,7 +128,7 @@ def diagonal_newton(
         halves = Masked(halves, directions.mask_tree)
 
     def init(params):
-        counts, trust, coefficients = beginning(rounds, params)
+        counts, trust, coefficients = beginning(rounds, params, noise)
         layout = rounds.layout(params)
         sweep = DiagonalSweeps(layout, num_directions).init()
         return DiagonalNewtonState(
@@ -149,18 +149,21 @@ def diagonal_newton(
         drawn, family = chosen(learning, sweep.num_rounds)
         rules = StepRules.of(layout, family, num_directions, memory=memory, noise=noise)
         walk = Walk(layout, rounds, rules)
+        value_fn = jax.jit(value_fn) if rules.auto else value_fn  # traced once, asked from a branch too
         view = walk.look(
             drawn, state.counts, state.trust, params, value_fn, value, norms=metric.squared_norms
         )
+
+        # The round that ends a sweep takes no step: inside a sweep, the last step was of it.
+        inside = sweeps.inside(sweep)
+        last, _ = chosen(inside, sweep.num_rounds - inside.astype(jnp.int32))
+        view = walk.listen(view, last, state.counts, state.coefficients, value_fn, params)
 
         def go_on():
             slopes = jnp.where(learning, _slopes_of_pairs(view), view.slopes)
             return walk.ahead(view, slopes, metric.norm)
 
         def go_back():
-            # The round that ends a sweep takes no step: inside a sweep, the last step was of it.
-            inside = sweeps.inside(sweep)
-            last, _ = chosen(inside, sweep.num_rounds - inside.astype(jnp.int32))
             return walk.back(view, last, state.counts, state.coefficients)
 
         # h changes at the end of a sweep, and a step in the old units could not be taken back.

@@ -4,7 +4,7 @@ Queries per step: K + 1, and K + 1 more in the steps that learn. The module `spi
 of the Hessian, `probe` has how it is measured, and `trust` the rules for the length of a step.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,7 @@ def low_rank_newton(
     rank: int = 10,
     mask: PyTree = True,
     stencil: Stencil = forward(),
-    noise: float = 0.0,
+    noise: Any = "auto",
     memory: float = 100.0,
     evaluate: Evaluator = vmapped(),
 ) -> optax.GradientTransformationExtraArgs:
@@ -121,7 +121,7 @@ def low_rank_newton(
     )
 
     def init(params):
-        counts, trust, coefficients = beginning(rounds, params)
+        counts, trust, coefficients = beginning(rounds, params, noise)
         layout = rounds.layout(params)
         probe = ProbeRules(layout, rounds).init(counts.key)
         return LowRankNewtonState(counts, trust, coefficients, Spikes.init(rank, layout), probe)
@@ -156,11 +156,13 @@ def low_rank_newton(
             norms=lambda plan: jnp.full((plan.size,), layout.size, scalar_dtype()),
         )
 
+        last = Whitened(directions, state.spikes)
+        view = walk.listen(view, last, counts, state.coefficients, traced_once, params)
+
         def go_on():
             return walk.ahead(view, view.slopes, lambda x: jnp.sqrt(spikes.inner(x, x)))
 
         def go_back():
-            last = Whitened(directions, state.spikes)
             return walk.back(view, last, counts, state.coefficients)
 
         move = choose(view.failed, [go_on, go_back], like=view.slopes)

@@ -4,7 +4,7 @@ Queries per step: K + 1 with the forward stencil, f(θ) included; 2K + 1 with pa
 `trust` has the rules for the length of a step.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -41,7 +41,7 @@ def scalar_newton(
     key: jax.Array,
     directions: Directions = hadamard(),
     stencil: Stencil = forward(),
-    noise: float = 0.0,
+    noise: Any = "auto",
     memory: float = 100.0,
     evaluate: Evaluator = vmapped(),
 ) -> optax.GradientTransformationExtraArgs:
@@ -116,13 +116,14 @@ def scalar_newton(
     )
 
     def init(params):
-        return ScalarNewtonState(*beginning(rounds, params))
+        return ScalarNewtonState(*beginning(rounds, params, noise))
 
     def step(updates, state, params, value_fn, value):
         del updates
         layout = rounds.layout(params)
         rules = StepRules.of(layout, directions, num_directions, memory=memory, noise=noise)
         walk = Walk(layout, rounds, rules)
+        value_fn = jax.jit(value_fn) if rules.auto else value_fn  # traced once, asked from a branch too
         view = walk.look(
             directions,
             state.counts,
@@ -131,6 +132,10 @@ def scalar_newton(
             value_fn,
             value,
             norms=lambda plan: plan.squared_norms(layout),
+        )
+
+        view = walk.listen(
+            view, directions, state.counts, state.coefficients, value_fn, params
         )
 
         def go_on():

@@ -33,6 +33,7 @@ from zovh_jax.estimators.trace import TraceAverage
 from zovh_jax.estimators.weights import curvatures
 from zovh_jax.queries import Queries
 from zovh_jax.stencils import Stencil
+from zovh_jax.transforms.newton.noise import HARM, MEMORY, Noise, NoiseRules
 
 ROUNDING = 10
 """The rounding error of a value, in units of its last digit."""
@@ -55,6 +56,9 @@ class Trust(NamedTuple):
       squared_length: ‖p‖² of the last step; 0 where there is no step to judge.
       slope_error: the standard error of s·p that comes from τ.
       num_undone: how many steps were taken back.
+      returned: whether the last round took a step back, so that f(θ) is asked at θ_old again.
+      rise: by how much f had risen then.
+      noise: what is known about the noise of the values.
     """
 
     radius: jax.Array
@@ -67,16 +71,20 @@ class Trust(NamedTuple):
     squared_length: jax.Array
     slope_error: jax.Array
     num_undone: jax.Array
+    returned: jax.Array
+    rise: jax.Array
+    noise: Noise
 
     @classmethod
-    def init(cls, radius: float, dimension: int) -> "Trust":
+    def init(cls, radius: float, dimension: int, level: Any) -> "Trust":
         """The state before the first round: a step may be as long as that round looks far."""
         mu = jnp.array(radius, scalar_dtype(), copy=True)
         # Each array is a buffer of its own, so that the state can be donated.
         zeros = [jnp.zeros((), mu.dtype) for _ in range(6)]
         undone, limit = jnp.zeros((), jnp.int32), mu * math.sqrt(dimension)
-        fields: list[Any] = [mu, limit, TraceAverage.init(), *zeros, undone]
-        return cls(*fields)
+        back = jnp.zeros((), bool), jnp.zeros((), mu.dtype)
+        fields: list[Any] = [mu, limit, TraceAverage.init(), *zeros, undone, *back]
+        return cls(*fields, Noise.init(level))
 
     @property
     def model(self) -> jax.Array:
@@ -85,7 +93,8 @@ class Trust(NamedTuple):
 
     def without_step(self) -> "Trust":
         """The state after a round that took no step: the next round has none to judge."""
-        return self._replace(squared_length=jnp.zeros_like(self.squared_length))
+        zero = jnp.zeros_like(self.squared_length)
+        return self._replace(squared_length=zero, noise=self.noise._replace(square=zero))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +105,8 @@ class StepRules:
       dimension: d, the number of parameters that are perturbed.
       share: the multiple of Σ_k s_k u_k that is the best step where c = 1; from the directions.
       decay: of the averages, in one round.
-      noise: standard deviation of a value, beyond rounding.
+      memory: of the averages along steps; see `noise`.
+      auto: whether noise is looked for.
       epsilon: the relative rounding error of a value: that of the parameters, or float32's if that
         is less.
     """
@@ -104,7 +114,8 @@ class StepRules:
     dimension: int
     share: jax.Array | float
     decay: jax.Array | float
-    noise: jax.Array | float
+    auto: bool
+    noisy: NoiseRules
     epsilon: float
 
     @classmethod
@@ -113,12 +124,16 @@ class StepRules:
     ) -> "StepRules":
         """The rules for rounds of these directions; ``memory`` is a number of slopes."""
         epsilons = [float(jnp.finfo(direction_dtype(dtype)).eps) for dtype in layout.dtypes]
+        epsilon = max(epsilons, default=0.0)
+        share = directions.shrinkage(num_directions, layout) / num_directions
+        long = jnp.exp(-num_directions / (MEMORY * memory))
         return cls(
             layout.size,
-            directions.shrinkage(num_directions, layout) / num_directions,
+            share,
             jnp.exp(-num_directions / memory),
-            noise,
-            max(epsilons, default=0.0),
+            looked_for(noise),
+            NoiseRules(share, long, ROUNDING * epsilon),
+            epsilon,
         )
 
     def judge(self, trust: Trust, origin: jax.Array) -> tuple[Trust, jax.Array]:
@@ -126,18 +141,46 @@ class StepRules:
         pending, finite = trust.squared_length > 0, jnp.isfinite(origin)
         squared_length = jnp.where(pending, trust.squared_length, 1)
         change = jnp.where(pending & finite, origin - trust.origin, 0)
-        noise = self._noise(trust.origin, origin)
+        noise = self._noise(trust, trust.origin, origin)
+        trust, noisy = self._find_noise(trust, origin)
         promised = trust.slope + trust.model * squared_length / 2
-        failed = pending & (~finite | (change > jnp.abs(promised) + noise))
+        failed = pending & (~finite | ~noisy & (change > jnp.abs(promised) + noise))
         limit = self._limit(trust.limit, jnp.sqrt(squared_length), change, promised, noise, failed)
         measured = self._measured(trust, change, squared_length, noise)
-        gain = jnp.where(pending & finite, 1 - self.decay, 0)
+        gain = jnp.where(pending & finite & ~noisy, 1 - self.decay, 0)
         trust = trust._replace(
-            limit=jnp.where(pending, limit, trust.limit),
+            rise=change,
+            limit=jnp.where(pending & ~noisy, limit, trust.limit),
             curvature=trust.curvature + gain * (measured - trust.curvature),
             weight=trust.weight + gain * (1 - trust.weight),
         )
         return trust, failed
+
+    def _find_noise(self, trust: Trust, origin: jax.Array) -> tuple[Trust, jax.Array]:
+        """Noisy from now on, if f(θ) is another than before the step that was taken back."""
+        difference = jnp.abs(origin - trust.origin)
+        harm = jnp.maximum(3 * self._noise(trust, trust.origin, origin), HARM * trust.rise)
+        found = self.auto & trust.returned & jnp.isfinite(difference) & (difference > harm)
+        found |= trust.noise.found
+        trust = trust._replace(
+            returned=jnp.zeros_like(trust.returned), noise=trust.noise._replace(found=found)
+        )
+        return trust, found
+
+    def heard(self, trust: Trust, origin: jax.Array, values: jax.Array, reach) -> Trust:
+        """The state after two more values, at θ ± reach·p."""
+        noise, rules = trust.noise, self.noisy
+        plus, minus = values
+        before = jnp.where(trust.squared_length > 0, trust.origin, jnp.nan)
+        probed = rules.probed(noise, plus, minus, origin, reach)
+        compared = rules.compared(probed, minus, before)
+        measured = rules.measured(noise, plus, minus, origin)
+
+        def chosen(near, old, else_):
+            return jnp.where(noise.small, near, jnp.where(noise.compares, old, else_))
+
+        noise = jax.tree.map(chosen, measured, compared, probed)
+        return trust._replace(noise=noise._replace(num_rounds=noise.num_rounds + 1))
 
     def slopes(self, trust: Trust, queries: Queries, norms: jax.Array) -> tuple[jax.Array, Trust]:
         """s_k, [K], zero where a query was dropped; and the state with this round in its trace.
@@ -176,7 +219,11 @@ class StepRules:
         finite, some = jnp.isfinite(queries.origin), jnp.where(length > 0, length, 1)
         best = self.share / jnp.maximum(trust.model, TINY)
         moves = (trust.weight > 0) & finite & (length > 0) & jnp.isfinite(length)
-        multiple = jnp.where(moves, jnp.minimum(best, trust.limit / some), 0)
+        first = jnp.minimum(best, trust.limit / some)
+        curvature = jnp.abs(trust.trace.estimate.trace) / self.dimension
+        noisy = self.noisy.best_multiple(trust.noise, curvature, first)
+        multiple = jnp.where(trust.noise.found, noisy, first)
+        multiple = jnp.where(moves, multiple, 0)
         squared_length = jnp.square(multiple * some)
         return multiple, trust._replace(
             radius=self._next_radius(trust, queries, squared_length),
@@ -184,6 +231,10 @@ class StepRules:
             slope=-multiple * jnp.sum(jnp.square(slopes)),
             squared_length=squared_length,
             slope_error=self._slope_error(trust, queries, multiple * jnp.abs(jnp.sum(slopes))),
+            noise=trust.noise._replace(
+                multiple=jnp.where(multiple > 0, multiple, trust.noise.multiple),
+                square=jnp.where(multiple > 0, jnp.square(length), 0),
+            ),
         )
 
     def taken_back(self, trust: Trust) -> Trust:
@@ -193,6 +244,7 @@ class StepRules:
         return trust.without_step()._replace(
             radius=jnp.minimum(trust.radius, short),
             num_undone=optax.safe_increment(trust.num_undone),
+            returned=jnp.ones_like(trust.returned),
         )
 
     def _limit(self, limit, length, change, promised, noise, failed) -> jax.Array:
@@ -220,7 +272,7 @@ class StepRules:
         trace, error = trust.trace.estimate
         # Twice the standard error, if that is more; infinite where the error is not known.
         guess = jnp.maximum(jnp.abs(trace), 2 * error) / self.dimension
-        first = (trust.weight == 0) & jnp.isfinite(guess) & (guess > 0) & self._visible(queries)
+        first = (trust.weight == 0) & jnp.isfinite(guess) & (guess > 0) & self._visible(trust, queries)
         gain = 1 - self.decay
         return trust._replace(
             curvature=jnp.where(first, gain * guess, trust.curvature),
@@ -246,32 +298,38 @@ class StepRules:
         wanted = jnp.maximum(wanted, self._least_radius(trust, queries.origin))
         wanted = jnp.clip(wanted, radius / 2, 2 * radius)
         some = jnp.any(curvatures(queries)[1])
-        below = some & ~self._visible(queries) & (radius < LARGEST)
+        below = some & ~self._visible(trust, queries) & (radius < LARGEST)
         factor = jnp.where(finite & ~some, 0.5, jnp.where(below, 2.0, 1.0)).astype(radius.dtype)
         return jnp.where(squared_length > 0, wanted, radius * factor)
 
-    def _visible(self, queries: Queries) -> jax.Array:
+    def _visible(self, trust: Trust, queries: Queries) -> jax.Array:
         """Whether the largest difference of this round's values is above noise and rounding."""
         bends, _ = curvatures(queries)
         largest = jnp.max(jnp.abs(bends)) * jnp.square(queries.radius) / 2
-        return largest > self._noise(queries.origin, queries.origin)
+        return largest > self._noise(trust, queries.origin, queries.origin)
 
     def _least_radius(self, trust: Trust, origin: jax.Array) -> jax.Array:
         """The μ at which ½μ²·c·d is five times the noise."""
         curvature = jnp.maximum(trust.model, TINY)
-        return jnp.sqrt(10 * self._noise(origin, origin) / (curvature * self.dimension))
+        return jnp.sqrt(10 * self._noise(trust, origin, origin) / (curvature * self.dimension))
 
-    def _noise(self, origin: Any, other: Any) -> jax.Array:
+    def _noise(self, trust: Trust, origin: Any, other: Any) -> jax.Array:
         """The least difference of two values that means something."""
         largest = jnp.maximum(jnp.abs(origin), jnp.where(jnp.isfinite(other), jnp.abs(other), 0))
-        return 3 * self.noise + ROUNDING * self.epsilon * largest
+        return 3 * trust.noise.level + ROUNDING * self.epsilon * largest
 
 
-def check(radius: float, noise: float, memory: float, stencil: Stencil) -> None:
+def looked_for(noise: Any) -> bool:
+    """Whether noise is looked for: unless the objective is said to be exact."""
+    return not (isinstance(noise, (int, float)) and noise == 0)
+
+
+def check(radius: float, noise: Any, memory: float, stencil: Stencil) -> None:
     """Refuses settings out of range, and a stencil without f(θ)."""
     _checks.positive("radius", radius)
     _checks.positive("memory", memory)
-    _checks.nonnegative("noise", noise)
+    if noise != "auto":
+        _checks.nonnegative("noise", noise)
     if stencil.paired and not stencil.needs_origin:
         raise ValueError(
             f"stencil={stencil!r} does not ask for f(θ), by which steps are judged: use "
@@ -279,4 +337,4 @@ def check(radius: float, noise: float, memory: float, stencil: Stencil) -> None:
         )
 
 
-__all__ = ["StepRules", "Trust", "check"]
+__all__ = ["StepRules", "Trust", "check", "looked_for"]

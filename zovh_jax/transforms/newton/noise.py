@@ -35,7 +35,10 @@ NEAR = 1 / 32
 """r of a round that looks near."""
 MEMORY = 8
 """How many times as long the averages along steps are as those of curvature."""
-LEAST = 0.05
+import os
+LOW = float(os.environ.get("LOW", 1e-3))
+ERRORS = float(os.environ.get("ERRORS", 1))
+LEAST = float(os.environ.get("LEAST", 0.05))
 """The least α, as a part of what it is without noise."""
 CHANGE = 1.5
 """The largest change of the multiple in a round."""
@@ -67,12 +70,16 @@ class Noise(NamedTuple):
     multiples: jax.Array
     bent: jax.Array
     squares: jax.Array
+    usual: jax.Array
+    aligned_squares: jax.Array
+    mixed: jax.Array
+    squares_2: jax.Array
 
     @classmethod
     def init(cls, level: Any) -> "Noise":
         """Before the first round; noisy where a level is given."""
         level = jnp.asarray(level, scalar_dtype())
-        zeros = [jnp.zeros((), level.dtype) for _ in range(6)]
+        zeros = [jnp.zeros((), level.dtype) for _ in range(10)]
         counts = [jnp.zeros((), jnp.int32) for _ in range(2)]
         return cls(level > 0, *counts, jnp.square(level), (level > 0).astype(level.dtype), *zeros)
 
@@ -127,26 +134,34 @@ class NoiseRules:
         """After f(θ ± r p) and f(θ)."""
         slope, bend = (plus - minus) / (2 * reach), (plus + minus - 2 * origin) / reach**2
         some = (noise.square > 0) & (noise.multiple > 0)
-        unit = jnp.where(some, noise.square, 1)
+        unit = jnp.where(some, noise.usual, 1)
         aligned, bent = (bend - slope) / unit, bend / unit
         usable = some & jnp.isfinite(aligned) & jnp.isfinite(bent)
-        m = noise.multiple
+        m, part = noise.multiple, noise.square / unit
 
-        def add(total, x):
-            return jnp.where(usable, self.decay * total + (1 - self.decay) * jnp.where(usable, x, 0), total)
+        def add(total, x, decay=self.decay):
+            return jnp.where(usable, decay * total + (1 - self.decay) * jnp.where(usable, x, 0), total)
+
+        twice = self.decay**2
 
         return noise._replace(
             aligned=add(noise.aligned, aligned),
-            multiples=add(noise.multiples, m),
+            multiples=add(noise.multiples, m * part),
             bent=add(noise.bent, bent),
-            squares=add(noise.squares, m * m),
+            squares=add(noise.squares, m * m * part),
+            aligned_squares=add(noise.aligned_squares, aligned**2, twice),
+            mixed=add(noise.mixed, aligned * m * part, twice),
+            squares_2=add(noise.squares_2, (m * part) ** 2, twice),
         )
 
     def best_multiple(self, noise: Noise, curvature, first) -> jax.Array:
         """m of the next step; ``curvature`` is |tr H|/d, and ``first`` the multiple without any past."""
         known = noise.squares > 0
         alpha = noise.aligned / jnp.where(known, noise.multiples, 1)
-        alpha = jnp.clip(jnp.where(known, alpha, self.share), LEAST * self.share, self.share)
+        rest = noise.aligned_squares - 2 * alpha * noise.mixed + alpha**2 * noise.squares_2
+        error = jnp.sqrt(jnp.maximum(rest, 0) * (1 - self.decay)) / jnp.where(known, noise.multiples, 1)
+        least = jnp.maximum(jnp.minimum(LEAST * self.share, alpha + ERRORS*error), LOW * self.share)
+        alpha = jnp.clip(jnp.where(known, alpha, self.share), least, self.share)
         kappa = noise.bent / jnp.where(known, noise.squares, 1)
         kappa = jnp.maximum(jnp.where(known, kappa, curvature), curvature / 2)
         m = noise.multiple

@@ -43,6 +43,8 @@ LARGEST = 1e3
 """The radius at which μ stops growing, where no query has shown any curvature."""
 
 
+import os
+CLIP=float(os.environ.get('CLIP',2)); USUAL=float(os.environ.get('USUAL',.9))
 class Trust(NamedTuple):
     """What an optimiser knows about the length of its next step.
 
@@ -222,6 +224,12 @@ class StepRules:
         first = jnp.minimum(best, trust.limit / some)
         curvature = jnp.abs(trust.trace.estimate.trace) / self.dimension
         noisy = self.noisy.best_multiple(trust.noise, curvature, first)
+        G = jnp.square(length)
+        U = trust.noise.usual
+        wild = CLIP * jnp.sqrt(U) / some
+        noisy = jnp.where(U > 0, jnp.minimum(noisy, noisy * wild), noisy)
+        new = jnp.where(U>0, U*USUAL + (1-USUAL)*jnp.minimum(G, 10*U), G)
+        trust = trust._replace(noise=trust.noise._replace(usual=jnp.where(jnp.isfinite(G), new, U)))
         multiple = jnp.where(trust.noise.found, noisy, first)
         multiple = jnp.where(moves, multiple, 0)
         squared_length = jnp.square(multiple * some)

@@ -21,7 +21,6 @@ from zovh_jax.evaluators.query import query
 from zovh_jax.plan import Plan
 from zovh_jax.queries import Queries
 from zovh_jax.transforms._rounds import Rounds, ZerothOrderState
-from zovh_jax.transforms.newton.noise import NEAR
 from zovh_jax.transforms.newton.probe import charged
 from zovh_jax.transforms.newton.trust import StepRules, Trust
 
@@ -129,10 +128,8 @@ class Walk:
             trust, noise = view.trust, view.trust.noise
             step = self._replayed(view, directions, counts, coefficients)
             far = view.queries.radius * math.sqrt(self.layout.size)
-            length = jnp.sqrt(trust.squared_length)
-            reach = jnp.where(length > 0, jnp.maximum(1, far / jnp.where(length > 0, length, 1)), 1)
-            reach = jnp.where(noise.compares, 1, jnp.where(noise.small, NEAR, reach))
-            places = reach * jnp.array([1.0, -1.0])
+            reach = noise.reach(jnp.sqrt(trust.squared_length), far)
+            places = reach * jnp.array([1, -1], reach.dtype)
             rows = [places.reshape(-1, *[1] * x.ndim).astype(x.dtype) * x for x in step]
             there = query(
                 value_fn,

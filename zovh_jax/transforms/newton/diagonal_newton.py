@@ -149,7 +149,9 @@ def diagonal_newton(
         drawn, family = chosen(learning, sweep.num_rounds)
         rules = StepRules.of(layout, family, num_directions, memory=memory, noise=noise)
         walk = Walk(layout, rounds, rules)
-        value_fn = jax.jit(value_fn) if rules.auto else value_fn  # traced once, asked from a branch too
+        value_fn = (
+            jax.jit(value_fn) if rules.auto else value_fn
+        )  # traced once, asked from a branch too
         view = walk.look(
             drawn, state.counts, state.trust, params, value_fn, value, norms=metric.squared_norms
         )

@@ -1,24 +1,28 @@
 """Noise: how it is found, how large it is, and how long a step is under it.
 
-On an exact objective the rules of `trust` compare f(θ) of two rounds. On a minibatch's loss, or on a
-simulator, those are values of two functions: what they differ by is not what the step did.
+On an exact objective the rules of `trust` compare f(θ) of two rounds. On a minibatch's loss, or on
+a simulator, those are values of two functions: what they differ by is not what the step did.
 
-Noise is found where it does harm. After a step was taken back, f(θ) is asked where it was asked
-before; two values that differ by more than rounding are of a noisy objective. From then on a round
-asks two values more. p is the last step, from θ_old to θ:
+Noise is found where it does harm, and costs nothing before. After a step was taken back, f(θ) is
+asked where it was asked before: two values that differ by more than rounding are of a noisy
+objective. From then on a round asks two values more, f(θ + rp) and f(θ − rp), where p is the last
+step. They give the slope and the curvature along p of *this* round's objective. The slopes that
+chose p were another round's, so that nothing here is chosen by its own noise. r is 1, or more where
+p is shorter than a round looks. Of eight rounds
 
-- probes: f(θ ± r p). They give slope and curvature along p, of this round's objective. The slopes
-  that chose p were of another round, so that nothing here is chosen by its own noise.
-- In one round of eight r is so small that f(θ + rp) − 2f(θ) + f(θ − rp) is nothing but the noise
-  within a round, which is zero where all queries share a batch. (f(θ) itself is not asked again: a
-  simulator whose noise is a function of its inputs would give the same value.)
-- In another one r is 1, and f(θ − p) is compared with the f(θ_old) of the last round. Where they
-  are equal twice in a row, the objective is exact again.
+- one has an r so small that f(θ + rp) − 2f(θ) + f(θ − rp) is nothing but the noise within a round,
+  which is zero where all queries share a batch. (f(θ) itself is not asked again: a simulator whose
+  noise is a function of its inputs would give the same value.)
+- another one compares f(θ − p) with the f(θ) of the round before. Where they are equal twice in a
+  row, the objective is exact again.
 
-The step is −m g, g = Σ_k s_k u_k, and p = −m' g'. With the true slope −αm'‖g'‖² and the curvature
-κ m'²‖g'‖² along p, the best multiple of g' was α/κ. α and κ are ratios of sums over past rounds, so
-that noise averages out before anything is divided by it. α is never above what it is without noise,
-the `shrinkage` of the directions, and the multiple changes by a factor of 1.5 a round at most.
+The step is p = −m g, g = Σ_k s_k u_k. With the slope −αm‖g‖² and the curvature κm²‖g‖² along it, f
+changes by −αm‖g‖² + ½κm²‖g‖², and the best m is α/κ. Both are averages over past rounds, weighed by
+‖g‖² in units of what is usual, so that noise averages out before anything is divided by it. α is
+what is left of the `shrinkage` of the directions, which it never exceeds. Where its estimate is
+below its own standard error, the step is what that error allows: no step at all would never be seen
+to be too short. m changes by a factor of 1.5 a round at most, and a gradient of more than twice the
+usual length is cut to that.
 """
 
 import dataclasses
@@ -33,15 +37,18 @@ PERIOD = 8
 """Of so many noisy rounds one looks near, and another one compares with the last round."""
 NEAR = 1 / 32
 """r of a round that looks near."""
-MEMORY = 8
-"""How many times as long the averages along steps are as those of curvature."""
-import os
-LOW = float(os.environ.get("LOW", 1e-3))
-ERRORS = float(os.environ.get("ERRORS", 1))
-LEAST = float(os.environ.get("LEAST", 0.05))
-"""The least α, as a part of what it is without noise."""
+MEMORY = 24
+"""How many times as long the averages along steps are as those of curvature on exact values."""
+FIRST, FIRST_ROUNDS = 0.05, 20
+"""α of the first rounds, in units of the shrinkage, and how many rounds that counts for."""
+SMALL, LEAST = 0.05, 0.003
+"""Below the first, α may be its standard error; and it is never below the second."""
 CHANGE = 1.5
 """The largest change of the multiple in a round."""
+WILD = 2
+"""The longest gradient that is believed, over the usual one."""
+USUAL = 0.9
+"""The decay of the usual length, in one round."""
 HARM = 0.01
 """The least noise that is told from rounding, over the rise for which a step was taken back."""
 
@@ -52,11 +59,12 @@ class Noise(NamedTuple):
     Attributes:
       found: whether the objective is taken for noisy.
       num_rounds: noisy rounds so far.
-      num_quiet: how many repeats in a row showed none.
+      num_quiet: how many comparisons in a row showed no noise.
       variance, weight: Σ w e² and Σ w over rounds that looked near.
-      multiple, square: m' and ‖g'‖² of the last step.
-      aligned, multiples: Σ w αm' and Σ w m'.
-      bent, squares: Σ w κm'² and Σ w m'².
+      multiple, square: m and ‖g‖² of the last step; the square is 0 where there is none.
+      usual: the average of ‖g‖².
+      total, slopes, bends: Σ w, Σ w α and Σ w κ over past steps.
+      totals_2, mixed, slopes_2: Σ w², Σ w² α and Σ w² α², for the standard error of α.
     """
 
     found: jax.Array
@@ -66,22 +74,23 @@ class Noise(NamedTuple):
     weight: jax.Array
     multiple: jax.Array
     square: jax.Array
-    aligned: jax.Array
-    multiples: jax.Array
-    bent: jax.Array
-    squares: jax.Array
     usual: jax.Array
-    aligned_squares: jax.Array
+    total: jax.Array
+    slopes: jax.Array
+    bends: jax.Array
+    totals_2: jax.Array
     mixed: jax.Array
-    squares_2: jax.Array
+    slopes_2: jax.Array
 
     @classmethod
     def init(cls, level: Any) -> "Noise":
-        """Before the first round; noisy where a level is given."""
-        level = jnp.asarray(level, scalar_dtype())
-        zeros = [jnp.zeros((), level.dtype) for _ in range(10)]
+        """Before the first round; noisy from the start where a level is told."""
+        # Each array is a buffer of its own, so that the state can be donated.
+        told = [jnp.array(level, scalar_dtype(), copy=True) for _ in range(3)]
+        zeros = [jnp.zeros((), scalar_dtype()) for _ in range(9)]
         counts = [jnp.zeros((), jnp.int32) for _ in range(2)]
-        return cls(level > 0, *counts, jnp.square(level), (level > 0).astype(level.dtype), *zeros)
+        weight = (told[2] > 0).astype(scalar_dtype())
+        return cls(told[0] > 0, *counts, jnp.square(told[1]), weight, *zeros)
 
     @property
     def level(self) -> jax.Array:
@@ -89,19 +98,24 @@ class Noise(NamedTuple):
         return jnp.sqrt(self.variance / jnp.where(self.weight > 0, self.weight, 1))
 
     @property
-    def small(self) -> jax.Array:
-        """Whether this noisy round looks near, to see the noise within it."""
+    def looks_near(self) -> jax.Array:
+        """Whether this noisy round shows the noise within it."""
         return self.num_rounds % PERIOD == 0
 
     @property
     def compares(self) -> jax.Array:
-        """Whether this noisy round asks θ_old again."""
+        """Whether this noisy round asks f(θ − p), to be compared with the last round's f(θ)."""
         return self.num_rounds % PERIOD == PERIOD // 2
+
+    def reach(self, length: jax.Array, far: jax.Array) -> jax.Array:
+        """r of this round; ``length`` is ‖p‖, and ``far`` how far the round looks."""
+        reach = jnp.maximum(1, far / jnp.where(length > 0, length, jnp.inf))
+        return jnp.where(self.looks_near, NEAR, jnp.where(self.compares, 1, reach))
 
 
 @dataclasses.dataclass(frozen=True)
 class NoiseRules:
-    """How noise is told, and the multiple of a step under it.
+    """How noise is measured, and the multiple of a step under it.
 
     Attributes:
       share: α without noise.
@@ -113,60 +127,108 @@ class NoiseRules:
     decay: Any
     rounding: float
 
-    def compared(self, noise: Noise, here, before) -> Noise:
-        """After a round that asked θ_old again; NaN for what is not known."""
-        size = jnp.maximum(jnp.abs(here), jnp.abs(before))
-        quiet = jnp.abs(here - before) <= 3 * self.rounding * size
-        num_quiet = jnp.where(quiet, noise.num_quiet + 1, 0)
-        return noise._replace(num_quiet=num_quiet, found=num_quiet < 2)
+    def heard(
+        self,
+        noise: Noise,
+        values: jax.Array,
+        origin: jax.Array,
+        before: jax.Array,
+        reach: jax.Array,
+    ) -> Noise:
+        """After a noisy round.
 
-    def measured(self, noise: Noise, plus, minus, origin) -> Noise:
-        """After a round that looked near."""
-        sample = jnp.square(plus + minus - 2 * origin) / 6
-        known = jnp.isfinite(sample)
-        gain = jnp.where(known, 0.3, 0)
+        Args:
+          noise: as it was.
+          values: f(θ + rp) and f(θ − rp), [2].
+          origin: f(θ).
+          before: f(θ − p) of the round before, NaN where there was no step.
+          reach: r.
+        """
+        slope = (values[0] - values[1]) / (2 * reach)
+        bend = (values[0] + values[1] - 2 * origin) / reach**2
+        near = self._measured(noise, jnp.square(bend * reach**2) / 6)
+        same = self._compared(noise, values[1], before)
+        along = self._probed(noise, slope - bend, bend)
+
+        def chosen(*options):
+            return jnp.select([noise.looks_near, noise.compares], options[:2], options[2])
+
+        noise = jax.tree.map(chosen, near, same, along)
+        return noise._replace(num_rounds=noise.num_rounds + 1)
+
+    def _measured(self, noise: Noise, square: jax.Array) -> Noise:
+        """With e² of one more round; about the last ten count."""
+        gain = jnp.where(jnp.isfinite(square), 0.2, 0)
+        square = jnp.where(gain > 0, square, 0)
         return noise._replace(
-            variance=noise.variance + gain * (jnp.where(known, sample, 0) - noise.variance),
+            variance=noise.variance + gain * (square - noise.variance),
             weight=noise.weight + gain * (1 - noise.weight),
         )
 
-    def probed(self, noise: Noise, plus, minus, origin, reach) -> Noise:
-        """After f(θ ± r p) and f(θ)."""
-        slope, bend = (plus - minus) / (2 * reach), (plus + minus - 2 * origin) / reach**2
-        some = (noise.square > 0) & (noise.multiple > 0)
-        unit = jnp.where(some, noise.usual, 1)
-        aligned, bent = (bend - slope) / unit, bend / unit
-        usable = some & jnp.isfinite(aligned) & jnp.isfinite(bent)
-        m, part = noise.multiple, noise.square / unit
+    def _compared(self, noise: Noise, now: jax.Array, before: jax.Array) -> Noise:
+        """With two values at one point, of two rounds."""
+        size = jnp.maximum(jnp.abs(now), jnp.abs(before))
+        quiet = jnp.abs(now - before) <= 3 * self.rounding * size
+        num_quiet = jnp.where(quiet, noise.num_quiet + 1, 0)
+        return noise._replace(num_quiet=num_quiet, found=num_quiet < 2)
 
-        def add(total, x, decay=self.decay):
-            return jnp.where(usable, decay * total + (1 - self.decay) * jnp.where(usable, x, 0), total)
+    def _probed(self, noise: Noise, slope: jax.Array, bend: jax.Array) -> Noise:
+        """With the slope at θ − p, where the step began, and the curvature, both along p."""
+        known = (noise.square > 0) & jnp.isfinite(slope) & jnp.isfinite(bend)
+        m, usual = (jnp.where(known, x, 1) for x in (noise.multiple, noise.usual))
+        weight = noise.square / usual
+        alpha, kappa = -slope / (m * usual), bend / (m**2 * usual)  # times the weight
+
+        def add(total, new, decay=self.decay):
+            new = decay * total + (1 - self.decay) * jnp.where(known, new, 0)
+            return jnp.where(known, new, total)
 
         twice = self.decay**2
-
         return noise._replace(
-            aligned=add(noise.aligned, aligned),
-            multiples=add(noise.multiples, m * part),
-            bent=add(noise.bent, bent),
-            squares=add(noise.squares, m * m * part),
-            aligned_squares=add(noise.aligned_squares, aligned**2, twice),
-            mixed=add(noise.mixed, aligned * m * part, twice),
-            squares_2=add(noise.squares_2, (m * part) ** 2, twice),
+            total=add(noise.total, weight),
+            slopes=add(noise.slopes, alpha),
+            bends=add(noise.bends, kappa),
+            totals_2=add(noise.totals_2, weight**2, twice),
+            mixed=add(noise.mixed, weight * alpha, twice),
+            slopes_2=add(noise.slopes_2, alpha**2, twice),
         )
 
-    def best_multiple(self, noise: Noise, curvature, first) -> jax.Array:
-        """m of the next step; ``curvature`` is |tr H|/d, and ``first`` the multiple without any past."""
-        known = noise.squares > 0
-        alpha = noise.aligned / jnp.where(known, noise.multiples, 1)
-        rest = noise.aligned_squares - 2 * alpha * noise.mixed + alpha**2 * noise.squares_2
-        error = jnp.sqrt(jnp.maximum(rest, 0) * (1 - self.decay)) / jnp.where(known, noise.multiples, 1)
-        least = jnp.maximum(jnp.minimum(LEAST * self.share, alpha + ERRORS*error), LOW * self.share)
-        alpha = jnp.clip(jnp.where(known, alpha, self.share), least, self.share)
-        kappa = noise.bent / jnp.where(known, noise.squares, 1)
-        kappa = jnp.maximum(jnp.where(known, kappa, curvature), curvature / 2)
+    def multiple(
+        self, noise: Noise, square: jax.Array, curvature: jax.Array, first: jax.Array
+    ) -> jax.Array:
+        """m of the next step.
+
+        Args:
+          noise: what is known.
+          square: ‖g‖² of this round.
+          curvature: |tr H|/d: half of it is the least κ that is believed.
+          first: m of a step that has no other before it.
+        """
+        known = noise.total > 0
+        prior = FIRST_ROUNDS * (1 - self.decay)
+        alpha = (noise.slopes + prior * FIRST * self.share) / (noise.total + prior)
+        rest = noise.slopes_2 - 2 * alpha * noise.mixed + alpha**2 * noise.totals_2
+        some = jnp.where(known, noise.total, 1)
+        error = jnp.sqrt(jnp.maximum(rest, 0) * (1 - self.decay)) / some
+        least = jnp.clip(alpha + error, LEAST * self.share, SMALL * self.share)
+        alpha = jnp.clip(alpha, least, self.share)
+        kappa = jnp.where(known, jnp.maximum(noise.bends / some, curvature / 2), curvature)
         m = noise.multiple
-        wanted = jnp.where(kappa > 0, alpha / jnp.where(kappa > 0, kappa, 1), 2 * m)
-        return jnp.where(m > 0, jnp.clip(wanted, m / CHANGE, m * CHANGE), first)
+        best = jnp.where(kappa > 0, alpha / jnp.where(kappa > 0, kappa, 1), 2 * m)
+        best = jnp.where(m > 0, jnp.clip(best, m / CHANGE, m * CHANGE), first)
+        longest = WILD * jnp.sqrt(noise.usual / jnp.where(square > 0, square, 1))
+        return jnp.where(noise.usual > 0, best * jnp.minimum(1, longest), best)
+
+    def stepped(self, noise: Noise, multiple: jax.Array, square: jax.Array) -> Noise:
+        """With a step to be heard of in the next round; a multiple of 0 is no step."""
+        new = jnp.where(noise.usual > 0, jnp.minimum(square, 10 * noise.usual), square)
+        gain = jnp.where(noise.usual > 0, 1 - USUAL, 1)
+        gain = jnp.where(jnp.isfinite(square), gain, 0)
+        return noise._replace(
+            multiple=jnp.where(multiple > 0, multiple, noise.multiple),
+            square=jnp.where(multiple > 0, square, 0),
+            usual=noise.usual + gain * (jnp.where(gain > 0, new, 0) - noise.usual),
+        )
 
 
-__all__ = ["Noise", "NoiseRules"]
+__all__ = ["HARM", "MEMORY", "Noise", "NoiseRules"]

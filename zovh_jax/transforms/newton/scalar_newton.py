@@ -123,7 +123,9 @@ def scalar_newton(
         layout = rounds.layout(params)
         rules = StepRules.of(layout, directions, num_directions, memory=memory, noise=noise)
         walk = Walk(layout, rounds, rules)
-        value_fn = jax.jit(value_fn) if rules.auto else value_fn  # traced once, asked from a branch too
+        value_fn = (
+            jax.jit(value_fn) if rules.auto else value_fn
+        )  # traced once, asked from a branch too
         view = walk.look(
             directions,
             state.counts,
@@ -134,9 +136,7 @@ def scalar_newton(
             norms=lambda plan: plan.squared_norms(layout),
         )
 
-        view = walk.listen(
-            view, directions, state.counts, state.coefficients, value_fn, params
-        )
+        view = walk.listen(view, directions, state.counts, state.coefficients, value_fn, params)
 
         def go_on():
             return walk.ahead(view, view.slopes, norm)

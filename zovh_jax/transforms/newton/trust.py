@@ -43,8 +43,6 @@ LARGEST = 1e3
 """The radius at which μ stops growing, where no query has shown any curvature."""
 
 
-import os
-CLIP=float(os.environ.get('CLIP',2)); USUAL=float(os.environ.get('USUAL',.9))
 class Trust(NamedTuple):
     """What an optimiser knows about the length of its next step.
 
@@ -171,18 +169,8 @@ class StepRules:
 
     def heard(self, trust: Trust, origin: jax.Array, values: jax.Array, reach) -> Trust:
         """The state after two more values, at θ ± reach·p."""
-        noise, rules = trust.noise, self.noisy
-        plus, minus = values
         before = jnp.where(trust.squared_length > 0, trust.origin, jnp.nan)
-        probed = rules.probed(noise, plus, minus, origin, reach)
-        compared = rules.compared(probed, minus, before)
-        measured = rules.measured(noise, plus, minus, origin)
-
-        def chosen(near, old, else_):
-            return jnp.where(noise.small, near, jnp.where(noise.compares, old, else_))
-
-        noise = jax.tree.map(chosen, measured, compared, probed)
-        return trust._replace(noise=noise._replace(num_rounds=noise.num_rounds + 1))
+        return trust._replace(noise=self.noisy.heard(trust.noise, values, origin, before, reach))
 
     def slopes(self, trust: Trust, queries: Queries, norms: jax.Array) -> tuple[jax.Array, Trust]:
         """s_k, [K], zero where a query was dropped; and the state with this round in its trace.
@@ -223,13 +211,8 @@ class StepRules:
         moves = (trust.weight > 0) & finite & (length > 0) & jnp.isfinite(length)
         first = jnp.minimum(best, trust.limit / some)
         curvature = jnp.abs(trust.trace.estimate.trace) / self.dimension
-        noisy = self.noisy.best_multiple(trust.noise, curvature, first)
-        G = jnp.square(length)
-        U = trust.noise.usual
-        wild = CLIP * jnp.sqrt(U) / some
-        noisy = jnp.where(U > 0, jnp.minimum(noisy, noisy * wild), noisy)
-        new = jnp.where(U>0, U*USUAL + (1-USUAL)*jnp.minimum(G, 10*U), G)
-        trust = trust._replace(noise=trust.noise._replace(usual=jnp.where(jnp.isfinite(G), new, U)))
+        square = jnp.square(length)
+        noisy = self.noisy.multiple(trust.noise, square, curvature, first)
         multiple = jnp.where(trust.noise.found, noisy, first)
         multiple = jnp.where(moves, multiple, 0)
         squared_length = jnp.square(multiple * some)
@@ -239,10 +222,7 @@ class StepRules:
             slope=-multiple * jnp.sum(jnp.square(slopes)),
             squared_length=squared_length,
             slope_error=self._slope_error(trust, queries, multiple * jnp.abs(jnp.sum(slopes))),
-            noise=trust.noise._replace(
-                multiple=jnp.where(multiple > 0, multiple, trust.noise.multiple),
-                square=jnp.where(multiple > 0, jnp.square(length), 0),
-            ),
+            noise=self.noisy.stepped(trust.noise, multiple, square),
         )
 
     def taken_back(self, trust: Trust) -> Trust:
@@ -280,7 +260,9 @@ class StepRules:
         trace, error = trust.trace.estimate
         # Twice the standard error, if that is more; infinite where the error is not known.
         guess = jnp.maximum(jnp.abs(trace), 2 * error) / self.dimension
-        first = (trust.weight == 0) & jnp.isfinite(guess) & (guess > 0) & self._visible(trust, queries)
+        first = (
+            (trust.weight == 0) & jnp.isfinite(guess) & (guess > 0) & self._visible(trust, queries)
+        )
         gain = 1 - self.decay
         return trust._replace(
             curvature=jnp.where(first, gain * guess, trust.curvature),

@@ -16,7 +16,7 @@ START = np.linspace(-1, 1.5, D)
 
 
 def bowl(x, xp=jnp):
-    return xp.sum(SCALES * xp.abs(x - 2))
+    return xp.sum(SCALES * xp.abs(x - 2) + xp.sin(3 * x))  # no polynomial: slopes depend on μ
 
 
 def drawn(counts):
@@ -59,7 +59,7 @@ def test_steps_are_the_papers(x64):
         average = optax.tree.get(state, "averaged_iterate")
         mean = np.average(seen, axis=0, weights=distances)
         np.testing.assert_allclose(average, mean, rtol=1e-10, atol=1e-12)
-    assert distances[0] == FIRST and len(set(distances)) > 4  # it moved away
+    assert distances[0] == FIRST and len(set(distances)) > 3  # it moved away
     assert int(zo.num_queries(state)) == 8 * 2 * K
     assert int(zo.diagnostics(state).num_dropped) == K
 

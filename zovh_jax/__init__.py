@@ -52,10 +52,12 @@ from zovh_jax.queries import Queries
 from zovh_jax.solvers import inverse, neumann_solve, solve
 from zovh_jax.transforms import (
     diagonal_newton,
+    fzoo,
     hizoo,
     low_rank_newton,
     mezo,
     num_queries,
+    poem,
     radazo,
     random_iterate,
     rspg,
@@ -107,6 +109,7 @@ __all__ = [
     "directions",
     "estimators",
     "evaluators",
+    "fzoo",
     "grad",
     "hizoo",
     "hvp",
@@ -116,6 +119,7 @@ __all__ = [
     "neumann_solve",
     "num_queries",
     "pack",
+    "poem",
     "problems",
     "query",
     "radazo",

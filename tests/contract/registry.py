@@ -94,6 +94,7 @@ DEFAULTS = {
     zo.zo_signsgd: {"learning_rate": 0.1},
     zo.mezo: {"learning_rate": 0.1},
     zo.rspg: {"learning_rate": 0.1},
+    zo.fzoo: {"learning_rate": 0.1},
     zo.zo_hizoo: {"smoothing": 0.1},
     zo.hizoo: {"learning_rate": 0.1, "smoothing": 0.1},
     zo.zoha: {"learning_rate": 0.1, "damping": 0.7},
@@ -106,6 +107,7 @@ COPIES = {
     zo.radazo: 2,
     zo.zo_adamm: 3,
     zo.rspg: 1,
+    zo.poem: 2,
     zo.diagonal_newton: 2,
     zo.zo_hizoo: 1,
     zo.hizoo: 1,
@@ -211,6 +213,8 @@ CASES = [
     Case("signsgd-votes-masked-mean", zo.zo_signsgd, {"majority_vote": True} | MASKED | MEAN, 4, 4),
     Case("mezo", zo.mezo, {}, 8, 8),
     Case("rspg-prox", zo.rspg, {"prox": clip, "smoothness": 1.0}, 5, 4),
+    Case("fzoo-masked", zo.fzoo, MASKED, 5, 4),
+    Case("poem-masked-chunked", zo.poem, MASKED | CHUNKED, 8, 8),
     Case("hizoo", zo.hizoo, {}, 9, 8),
     Case("hizoo-masked-chunked", zo.zo_hizoo, MASKED | CHUNKED, 9, 8),
     Case("zoha", zo.zoha, {}, 9, 8),
@@ -237,7 +241,7 @@ SECOND = (
     *("newton-three-origin-reuse", "precondition-neumann", "zoar", "hizoo-masked-chunked"),
     *("spsa2-newton", "subspaces-of-3-ragged", "sah", "gradient", "gradient-masked-stored-reuse"),
     *("gradient-importance-masked-stored", "zoar-adaptive", "scalar", "scale", "newton-cg"),
-    *("gradient-explicit-reuse", "spsa", "radazo-chunked-reuse"),
+    *("gradient-explicit-reuse", "spsa", "radazo-chunked-reuse", "fzoo-masked"),
 )
 compiled_case = pytest.mark.parametrize(
     "case",

@@ -111,11 +111,15 @@ def gradient(baseline: zo.baselines.Baseline, label: str, **options) -> Method:
     return Method(label, make, forward(baseline.needs_origin))
 
 
+PAPERS = {"reuse": zo.reuse.uniform()}
+"""Reuse as ZoAR and ZoVH have it."""
+
+
 def zoar(label: str, history: bool, **options) -> Method:
     """ZoAR, with reuse or without."""
 
     def make(rate, key, setting):
-        kept = setting.history() if history else {"history_size": 1}
+        kept = setting.history() | PAPERS if history else {"history_size": 1}
         return zo.zoar(rate, **(setting.options(key) | kept | options))
 
     return Method(label, make, lambda s: options.get("num_directions", s.num_directions))
@@ -126,7 +130,9 @@ def zovh(label: str, history: bool, **options) -> Method:
 
     def make(rate, key, setting):
         settings = setting.options(key) | {"damping": setting.damping}
-        return zo.zovh(rate, **settings, **(setting.history() if history else {}), **options)
+        return zo.zovh(
+            rate, **(settings | (setting.history() | PAPERS if history else {}) | options)
+        )
 
     baseline = options.get("baseline", zo.baselines.mean())
     return Method(label, make, forward(baseline.needs_origin), "damped")

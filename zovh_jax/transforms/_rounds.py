@@ -132,10 +132,9 @@ class Rounds:
         new_state = state.after(queries, spent, value)
         if self.history_size > 1:
             history = state.history.push(queries, params if self.reuse.needs_centers else None)
-            queries, new_state = (
-                self.reuse.apply(history, params),
-                new_state._replace(history=history),
-            )
+            new_state = new_state._replace(history=history)
+            plain = self.reuse.shifts and self.origin
+            queries = history.queries() if plain else self.reuse.apply(history, params)
         return queries, key, new_state
 
 

@@ -10,7 +10,7 @@ from zovh_jax._types import Schedule
 from zovh_jax.baselines import mean
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
-from zovh_jax.reuse import Reuse, uniform
+from zovh_jax.reuse import Reuse, levels
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.zo_gradient import zo_gradient
@@ -27,9 +27,12 @@ def zoar(
     stencil: Stencil = forward(),
     evaluate: Evaluator = vmapped(),
     store_directions: bool = False,
-    reuse: Reuse = uniform(),
+    reuse: Reuse = levels(),
 ) -> optax.GradientTransformationExtraArgs:
-    """ZoAR: θ ← θ − η/(NK − 1) Σ (F − F̄)/μ u over the last N rounds, one mean over all.
+    """ZoAR: θ ← θ − η/(NK − 1) Σ (F − F̄)/μ u over the last N rounds.
+
+    The paper takes one mean F̄ over all of them: ``reuse=zo.reuse.uniform()``. The default gives
+    each round a level of its own as far as levels differ, so that it may be used on minibatches.
 
     With ``directions=zo.directions.sphere()`` (‖u‖² = d; the sphere form, Thm 3.3) what descends
     is the ball-smoothed objective E f(θ + v), v uniform in the ball of radius μ√d, of whose

@@ -15,7 +15,7 @@ from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators import newton_direction
 from zovh_jax.estimators.newton import check_options
 from zovh_jax.evaluators import Evaluator, vmapped
-from zovh_jax.reuse import Reuse, uniform
+from zovh_jax.reuse import Reuse, levels, uniform
 from zovh_jax.solvers import Solver, gram_diagonal
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._rounds import Rounds, descent, finite_or_zero, scheduled, transformation
@@ -131,9 +131,12 @@ def zovh(
     baseline: Baseline = mean(),
     evaluate: Evaluator = vmapped(),
     store_directions: bool = False,
-    reuse: Reuse = uniform(),
+    reuse: Reuse = levels(),
 ) -> optax.GradientTransformationExtraArgs:
     """ZoVH: θ ← θ − η (Ĥ + λI)⁻¹ ĝ (E20), with query reuse when history_size > 1.
+
+    The paper reuses with one mean over all rounds: ``reuse=zo.reuse.uniform()``. The default gives
+    each round a level of its own as far as levels differ, so that it may be used on minibatches.
 
     Args:
       learning_rate: η, or a schedule.

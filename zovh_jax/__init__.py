@@ -36,6 +36,7 @@ from zovh_jax import (
     evaluators,
     problems,
     reuse,
+    shaping,
     solvers,
     stencils,
 )
@@ -126,6 +127,7 @@ __all__ = [
     "scale_by_inverse_hessian",
     "scale_by_radazo",
     "scale_by_zo_adamm",
+    "shaping",
     "solve",
     "solvers",
     "spsa",

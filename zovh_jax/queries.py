@@ -28,6 +28,7 @@ class Queries:
       stencil: the stencil.
       weights: [n], how much each direction counts in an estimate (self-normalised), or None for
         all alike; set by `zo.reuse`.
+      ranked: whether the values are ranks (`zo.shaping.ranks`), which tell nothing of curvature.
     """
 
     plan: Plan
@@ -36,6 +37,7 @@ class Queries:
     origin: jax.Array | None
     stencil: Stencil
     weights: jax.Array | None = None
+    ranked: bool = dataclasses.field(default=False, metadata={"static": True})
 
     @classmethod
     def from_values(

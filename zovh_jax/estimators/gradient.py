@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from zovh_jax._tree import Layout
 from zovh_jax._types import PyTree
 from zovh_jax.baselines import Baseline, mean
-from zovh_jax.estimators.weights import centred, check_baseline, importance, usable
+from zovh_jax.estimators.weights import based, centred, check_baseline, importance
 from zovh_jax.queries import Queries, check_params
 
 
@@ -34,7 +34,8 @@ def gradient(
     ∇F_μ. Noise of standard deviation σ in the values makes an error of variance σ²/μ² times ‖u‖² a
     direction (half that for pairs): where it dominates, ``weights=queries.radii ** 2,
     self_normalized=True`` is the weighting of least variance. A missing value that is not missing
-    at random makes a bias: see `zo.baselines`.
+    at random makes a bias: see `zo.baselines`. Where f(θ) is missing and the baseline needs it, the
+    mean of the round's other values stands in for it.
 
     Args:
       queries: from `zo.query`, `Queries.from_values` or `History.queries`. Queries that are NaN or
@@ -80,7 +81,7 @@ def gradient_coefficients(
         c = ratios * jnp.where(valid, queries.odd, 0) / jnp.maximum(n, 1)
     else:
         check_baseline(queries, baseline, "gradient")
-        valid = usable(queries, baseline.needs_origin)
+        valid = based(queries, baseline)
         ratios, normalized = importance(weights, queries, valid, self_normalized)
         c = centred(queries.odd, queries, baseline, ratios, normalized, valid, layout, order=1)
     return c / queries.radii

@@ -16,6 +16,7 @@ from zovh_jax.evaluators.evaluator import Evaluator, leaves_objective
 from zovh_jax.evaluators.vmapped import vmapped
 from zovh_jax.plan import Plan
 from zovh_jax.queries import Queries, scalar
+from zovh_jax.shaping import Shaping, none
 from zovh_jax.stencils import Stencil, forward
 
 
@@ -32,6 +33,7 @@ def query(
     value: Any = None,
     origin: bool = False,
     store_directions: bool = False,
+    shaping: Shaping = none(),
 ) -> Queries:
     """One round of queries of ``value_fn`` around ``params``.
 
@@ -48,6 +50,7 @@ def query(
       origin: also query f(θ) (one more query, unless the stencil does or ``value`` is given).
       store_directions: keep the directions in the result (K copies of the parameters) instead
         of replaying them.
+      shaping: what is done to the values before they are returned; see `zo.shaping`.
 
     Returns:
       `Queries`. Values that are NaN or ±Inf stay in it; the estimators drop them.
@@ -68,6 +71,7 @@ def query(
     as_family(directions)
     _checks.instance("stencil", stencil, Stencil, "the stencils of zo.stencils")
     _checks.instance("evaluate", evaluate, Evaluator, "zo.evaluators.vmapped(), chunked(size)")
+    _checks.instance("shaping", shaping, Shaping, "the rules of zo.shaping")
     _checks.positive("radius", radius)
     layout = layout_of(params, directions.active)
     if not layout.active:
@@ -101,13 +105,14 @@ def query(
         value = fn(leaves)
     if layout.num_leaves > 1:
         values = written(values)
-    return Queries(
+    queries = Queries(
         plan,
         values if stencil.paired else values[:, 0],
         radius,
         None if value is None else scalar("value", value),
         stencil,
     )
+    return shaping.apply(queries, ())[0]
 
 
 __all__ = ["query"]

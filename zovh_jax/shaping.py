@@ -93,7 +93,8 @@ class Ranks(Shaping):
         ranks = _ranks(values)
         origin = ranks[-1] if known else None
         values = (ranks[:-1] if known else ranks).reshape(queries.values.shape)
-        return dataclasses.replace(queries, values=values, origin=origin, ranked=True), memory
+        ranked = dataclasses.replace(queries, values=values, origin=origin, noise=None, ranked=True)
+        return ranked, memory
 
 
 class Memory(NamedTuple):

@@ -46,6 +46,10 @@ def hessian(
     times fourth derivatives. A paired stencil uses (F⁺ + F⁻)/2 for F, which drops the slope's
     noise. Spends no queries; memory: n weights (and the plan).
 
+    A random objective: with common examples and key in a round this is an estimate of the sampled
+    objective's Hessian. Independent errors of variance σ² leave it unbiased and add an error of
+    variance σ²/μ⁴ a direction, which few radii survive.
+
     Rounds of different radii, in a `History`, are averaged as they are: the estimate is of the mean
     of their ∇²F_μ, and exact on average for a quadratic. They are not weighed by what they are
     worth: noise of standard deviation σ in the values makes an error of variance σ²/μ⁴ times

@@ -47,6 +47,9 @@ def newton_direction(
     The paper's product is close to ĝ/λ where d ≫ n (measure it against ZoAR with its learning
     rate divided by λ), and may point away from Newton's direction where n is of d's size.
 
+    A random objective: as for `gradient` and `hessian`, which a round with ``common_key=False``
+    makes noisy apart from each other; the correction holds for either.
+
     Spends no queries; two passes over the directions, O(n d) time; ``woodbury`` holds all n
     directions in memory.
 

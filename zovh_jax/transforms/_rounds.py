@@ -1,7 +1,7 @@
 """What every transformation does first: one round of queries, charged and remembered."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,8 @@ class Rounds:
     store_directions: bool = False
     reuse: Reuse = uniform()  # noqa: RUF009
     shaping: Shaping = none()  # noqa: RUF009
+    reduce: Literal["mean"] | None = None
+    common_key: bool = True
     second_order: bool = False
 
     def __post_init__(self):
@@ -61,6 +63,8 @@ class Rounds:
         self.reuse.check(self.directions, self.stencil)
         _checks.instance("shaping", self.shaping, Shaping, "the rules of zo.shaping")
         object.__setattr__(self, "key", _checks.key(self.key))
+        if self.reduce not in (None, "mean"):
+            raise ValueError(f'reduce must be None or "mean", got {self.reduce!r}.')
         if self.uses_baseline and self.size < self.baseline.min_queries:
             raise ValueError(
                 f"baseline={self.baseline!r} needs at least {self.baseline.min_queries} queries; "
@@ -142,8 +146,12 @@ class Rounds:
             origin=self.origin,
             # A vmapped round has its directions in memory: use them once more before they go.
             store_directions=self.store_directions or within,
+            reduce=self.reduce,
+            common_key=self.common_key,
         )
         spent = queries.values.size + (queries.origin is not None and value is None)
+        if self.reduce and value is not None:
+            value = jnp.mean(jnp.asarray(value))
         new_state = state.after(queries, spent, value)
         queries, memory = self.shaping.apply(queries, state.shaping)
         new_state = new_state._replace(shaping=memory)

@@ -77,6 +77,8 @@ def zo_hizoo(
     directions: Directions = gaussian(),
     evaluate: Evaluator = vmapped(),
     shaping: Shaping = none(),
+    reduce: Literal["mean"] | None = None,
+    common_key: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the incoming updates by HiZOO's: a gradient divided by a running diagonal h.
 
@@ -95,7 +97,7 @@ def zo_hizoo(
       floor: h is kept above it: ours, a guard that α below 1 never needs.
       directions: the family of z. ``rademacher`` has z² = 1, which cannot tell coordinates apart:
         an error; ``sphere`` and ``orthogonal`` change the fixed point of h to d/2 · diag(H).
-      evaluate, shaping: as for `zo.zo_gradient`; ``ranks()`` is refused.
+      evaluate, shaping, reduce, common_key: as for `zo.zo_gradient`; ``ranks()`` is refused.
 
     Returns:
       A transformation that emits an ascent direction, 2K + 1 queries a step (2K where ``value`` is
@@ -131,6 +133,8 @@ def zo_hizoo(
         baseline=origin(),
         evaluate=evaluate,
         shaping=shaping,
+        reduce=reduce,
+        common_key=common_key,
     )
     rounds.check_curvature()
     if not (directions.isotropic and directions.sees_diagonal):

@@ -4,6 +4,8 @@ The decoupled regime of ZoVH (arXiv 2605.30960): the Hessian's queries are indep
 made the incoming updates, so the product needs no leave-one-out correction.
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -38,6 +40,8 @@ def scale_by_inverse_hessian(
     store_directions: bool = False,
     reuse: Reuse = uniform(),
     shaping: Shaping = none(),
+    reduce: Literal["mean"] | None = None,
+    common_key: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Multiplies the incoming updates by (Ĥ + λI)⁻¹, Ĥ from its own queries.
 
@@ -51,8 +55,8 @@ def scale_by_inverse_hessian(
       solver: ``gram_diagonal()`` (replays directions), ``woodbury()`` (exact), ``cg()``,
         ``neumann(…)``.
       history_size: N, rounds that Ĥ is made from; 1 is no reuse.
-      directions, stencil, baseline, evaluate, store_directions, reuse, shaping: as for
-        `zo.zo_gradient`; ``ranks()`` is refused.
+      directions, stencil, baseline, evaluate, store_directions, reuse, shaping, reduce,
+        common_key: as for `zo.zo_gradient`; ``ranks()`` is refused.
 
     Returns:
       A transformation. K queries a step (2K central, 2K + 1 three_point; one more for
@@ -87,6 +91,8 @@ def scale_by_inverse_hessian(
         second_order=True,
         reuse=reuse,
         shaping=shaping,
+        reduce=reduce,
+        common_key=common_key,
     )
 
     def step(updates, state, params, value_fn, value):

@@ -4,6 +4,8 @@ Source: (E13)–(E15); ZoAR, arXiv 2506.14460. Queries per step: K (forward; K +
 ``baseline=origin()``), 2K (central), 2K + 1 (three_point).
 """
 
+from typing import Literal
+
 import jax
 import optax
 
@@ -31,6 +33,8 @@ def zo_gradient(
     store_directions: bool = False,
     reuse: Reuse = uniform(),
     shaping: Shaping = none(),
+    reduce: Literal["mean"] | None = None,
+    common_key: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the incoming updates by a gradient estimated from function values.
 
@@ -50,6 +54,8 @@ def zo_gradient(
         faster, for N·K copies of the parameters.
       reuse: how past rounds count; see `zo.reuse`.
       shaping: what is done to a round's values first, against outliers; see `zo.shaping`.
+      reduce, common_key: as for `zo.query`: losses of examples for values; one key for all queries
+        of a round (the default), or each its own.
 
     Returns:
       A transformation that emits an ascent direction: follow it with ``optax.scale(-lr)`` or any
@@ -84,6 +90,8 @@ def zo_gradient(
         store_directions=store_directions,
         reuse=reuse,
         shaping=shaping,
+        reduce=reduce,
+        common_key=common_key,
     )
 
     def step(updates, state, params, value_fn, value):

@@ -40,6 +40,8 @@ def zo_newton(
     store_directions: bool = False,
     reuse: Reuse = uniform(),
     shaping: Shaping = none(),
+    reduce: Literal["mean"] | None = None,
+    common_key: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the incoming updates by (Ĥ + λI)⁻¹ ĝ, both from the same queries.
 
@@ -54,8 +56,8 @@ def zo_newton(
       structure: "global" as in the paper, or "leaf".
       decoupled: gradient and Hessian from one half of each round each, instead of sharing it.
       reuse: how past rounds count; see `zo.reuse`.
-      directions, stencil, baseline, evaluate, store_directions, shaping: as for `zo.zo_gradient`;
-        ``ranks()`` is refused.
+      directions, stencil, baseline, evaluate, store_directions, shaping, reduce, common_key: as for
+        `zo.zo_gradient`; ``ranks()`` is refused.
 
     Returns:
       A transformation that emits an ascent direction; queries a step as for `zovh`. An update is
@@ -88,6 +90,8 @@ def zo_newton(
         second_order=True,
         reuse=reuse,
         shaping=shaping,
+        reduce=reduce,
+        common_key=common_key,
     )
     check_options(
         num_directions,

@@ -52,6 +52,7 @@ from zovh_jax.plan import Plan
 from zovh_jax.queries import Queries
 from zovh_jax.solvers import inverse, neumann_solve, solve
 from zovh_jax.transforms import (
+    bounded,
     diagonal_newton,
     hizoo,
     low_rank_newton,
@@ -103,6 +104,7 @@ __all__ = [
     "Plan",
     "Queries",
     "baselines",
+    "bounded",
     "diagnostics",
     "diagonal_newton",
     "directions",

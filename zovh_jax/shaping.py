@@ -195,7 +195,7 @@ class Winsorised(Shaping):
         level = jnp.where(moved, memory.level, median)
 
         # What needs no change keeps every digit.
-        inside = jnp.all(sizes <= jnp.stack(limits), -1) & ~moved
+        inside = jnp.all(sizes <= jnp.stack(limits)[None], -1) & ~moved
         if paired:
             # Each value first: where one of a pair is wrong, the other still says its part.
             most = limits[0] + limits[1]

@@ -57,7 +57,8 @@ def based(queries: Queries, baseline: Baseline) -> jax.Array:
     """
     if not baseline.needs_origin or queries.origins is None:
         return queries.valid
-    others = _by_round(queries, queries.valid.astype(jnp.int32)) - queries.valid
+    some = queries.valid.astype(jnp.int32)
+    others = _by_round(queries, some) - some
     return queries.valid & (jnp.isfinite(queries.origins) | (others > 0))
 
 
@@ -128,7 +129,8 @@ def _finite_origins(queries: Queries, values: jax.Array, valid: jax.Array) -> ja
     """f(θ) of each direction's round, or the mean of the round's other values, [n]."""
     assert queries.origins is not None
     values = jnp.where(valid, values, 0)
-    others = _by_round(queries, valid.astype(values.dtype)) - valid
+    some = valid.astype(values.dtype)
+    others = _by_round(queries, some) - some
     stand_in = (_by_round(queries, values) - values) / jnp.maximum(others, 1)
     return jnp.where(valid, jnp.where(jnp.isfinite(queries.origins), queries.origins, stand_in), 0)
 

@@ -1,7 +1,6 @@
 """What an evaluator is, and what they share: perturbed parameters and a checked objective."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp

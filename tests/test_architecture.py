@@ -28,6 +28,7 @@ LAYERS = [
     "stencils",
     "plan",
     "queries",
+    "shaping",
     "evaluators",
     "history",
     "reuse",
@@ -55,6 +56,7 @@ PUBLIC = [
     "estimators",
     "problems",
     "reuse",
+    "shaping",
 ]
 
 

@@ -36,6 +36,7 @@ from zovh_jax import (
     evaluators,
     problems,
     reuse,
+    shaping,
     solvers,
     stencils,
 )
@@ -51,6 +52,7 @@ from zovh_jax.plan import Plan
 from zovh_jax.queries import Queries
 from zovh_jax.solvers import inverse, neumann_solve, solve
 from zovh_jax.transforms import (
+    bounded,
     diagonal_newton,
     fzoo,
     hizoo,
@@ -104,6 +106,7 @@ __all__ = [
     "Plan",
     "Queries",
     "baselines",
+    "bounded",
     "diagnostics",
     "diagonal_newton",
     "directions",
@@ -130,6 +133,7 @@ __all__ = [
     "scale_by_inverse_hessian",
     "scale_by_radazo",
     "scale_by_zo_adamm",
+    "shaping",
     "solve",
     "solvers",
     "spsa",

@@ -6,6 +6,7 @@ with a learning rate. All take ``update(updates, state, params, value_fn=f)``.
 """
 
 from zovh_jax.transforms._rounds import ZerothOrderState, num_queries
+from zovh_jax.transforms.bounded import bounded
 from zovh_jax.transforms.fzoo import fzoo
 from zovh_jax.transforms.hizoo import hizoo, zo_hizoo, zoha
 from zovh_jax.transforms.mezo import mezo
@@ -26,6 +27,7 @@ from zovh_jax.transforms.zovh import zo_newton, zovh
 
 __all__ = [
     "ZerothOrderState",
+    "bounded",
     "diagonal_newton",
     "fzoo",
     "hizoo",

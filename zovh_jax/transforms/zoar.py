@@ -11,6 +11,7 @@ from zovh_jax.baselines import mean
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.reuse import Reuse, levels
+from zovh_jax.shaping import Shaping, none
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.zo_gradient import zo_gradient
@@ -28,6 +29,7 @@ def zoar(
     evaluate: Evaluator = vmapped(),
     store_directions: bool = False,
     reuse: Reuse = levels(),
+    shaping: Shaping = none(),
 ) -> optax.GradientTransformationExtraArgs:
     """ZoAR: θ ← θ − η/(NK − 1) Σ (F − F̄)/μ u over the last N rounds.
 
@@ -42,8 +44,8 @@ def zoar(
     Args:
       learning_rate: η, or a schedule.
       history_size: N, rounds that an estimate is made from, the current one included.
-      num_directions, radius, key, directions, stencil, evaluate, store_directions, reuse: as
-        for `zo.zo_gradient`.
+      num_directions, radius, key, directions, stencil, evaluate, store_directions, reuse,
+        shaping: as for `zo.zo_gradient`.
 
     Returns:
       An optimiser; K queries a step (2K central, 2K + 1 three_point). State: N keys, N radii and
@@ -71,6 +73,7 @@ def zoar(
             evaluate=evaluate,
             store_directions=store_directions,
             reuse=reuse,
+            shaping=shaping,
         ),
         descent(learning_rate),
     )

@@ -13,7 +13,7 @@ test: lint  ## everything: unit, contract, statistical, doctests, README, notebo
 	$(BIN)/python -m pytest -n 2
 
 test-slow: $(READY)  ## what takes long: larger sizes, second settings of the contract
-	$(BIN)/python -m pytest -m slow
+	XLA_FLAGS= $(BIN)/python -m pytest -m slow
 
 lint: $(READY)  ## ruff and mypy, over the package, the benchmarks and the tests
 	$(BIN)/ruff check .

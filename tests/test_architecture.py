@@ -28,6 +28,7 @@ LAYERS = [
     "stencils",
     "plan",
     "queries",
+    "shaping",
     "evaluators",
     "history",
     "reuse",
@@ -55,6 +56,7 @@ PUBLIC = [
     "estimators",
     "problems",
     "reuse",
+    "shaping",
 ]
 
 
@@ -260,6 +262,8 @@ SIGNATURES = {
     zo.mezo: ("learning_rate", "radius key"),
     zo.rspg: ("learning_rate", "num_directions radius key"),
     zo.random_iterate: ("opt_state", ""),
+    zo.fzoo: ("learning_rate", "num_directions radius key"),
+    zo.poem: ("num_directions radius", "key"),
     zo.zo_hizoo: ("num_directions radius", "key"),
     zo.hizoo: ("learning_rate", "radius key"),
     zo.zoha: ("learning_rate", "radius damping key"),

@@ -324,6 +324,7 @@ RATES = {
     "zo_signsgd": zo.zo_signsgd,
     "mezo": zo.mezo,
     "rspg": zo.rspg,
+    "fzoo": zo.fzoo,
     "hizoo": zo.hizoo,
     "zoha": functools.partial(zo.zoha, damping=1.0),
     "spsa": zo.spsa,

@@ -27,7 +27,8 @@ With W = 1 ``mean`` and ``leave_one_out`` are the same numbers. With plain impor
 and F̄ is a weighted mean: then the divisor is n − ΣW²/n (n − 1 for equal ratios), which makes
 ``mean`` exactly unbiased for ratios that do not depend on the directions, and keeps Σ_k c_k = 0.
 
-Missing values. Queries that are NaN or infinite are dropped, which is harmless where it happens at
+Missing values. Queries that are NaN or infinite are dropped (where it is f(θ) that a round lacks,
+``origin`` takes the mean of the round's other values), which is harmless where it happens at
 random. At the edge of a domain it does not. Let f be finite on one side of a plane at the distance
 tμ from θ, with the unit normal a pointing outwards. The directions that are left have z = a·u < t,
 a truncated normal with mean −r, r = φ(t)/Φ(t), and variance v = 1 − tr − r². Then, for Gaussian

@@ -65,6 +65,7 @@ class History:
         key: jax.Array | None = None,
         block_size: int = 1,
         centers: bool = False,
+        ranked: bool = False,
     ) -> "History":
         """An empty history.
 
@@ -79,6 +80,7 @@ class History:
           key: any key of the PRNG implementation in use, if not the default one.
           block_size: how many directions a replay holds in memory at once.
           centers: keep each round's θ (N copies of the parameters), for `recentered`.
+          ranked: whether rounds come with ranks in place of values (`zo.shaping.ranks`).
         """
         size = _checks.positive_int("size", size)
         num_directions = _checks.positive_int("num_directions", num_directions)
@@ -119,6 +121,7 @@ class History:
             jnp.zeros(size, dtype),
             jnp.zeros(size, dtype) if known else None,
             stencil,
+            ranked=ranked,
         )
         kept = layout.tree(layout.filled(rows=(size,))) if centers else None
         return cls(rounds, jnp.zeros((), jnp.int32), kept)
@@ -153,14 +156,16 @@ class History:
             r.shape == (self.size * x.shape[0], *x.shape[1:])
             for r, x in zip(ring, new, strict=False)
         ]
-        if ring_def != new_def or not all(fits):  # type: ignore[operator]
+        same = queries.ranked == self.rounds.ranked
+        if ring_def != new_def or not same or not all(fits):  # type: ignore[operator]
             raise ValueError(
                 "this round does not fit the history: num_directions, stencil, directions, key, "
-                "store_directions and origin must be those given to History.init (there "
+                "store_directions, origin and ranked must be those given to History.init (there "
                 f"num_directions={self.rounds.plan.num_directions}, stencil="
-                f"{self.rounds.stencil!r}, origin={self.rounds.origin is not None}; here "
-                f"num_directions={queries.plan.num_directions}, stencil={queries.stencil!r}, "
-                f"origin={queries.origin is not None})."
+                f"{self.rounds.stencil!r}, origin={self.rounds.origin is not None}, ranked="
+                f"{self.rounds.ranked}; here num_directions={queries.plan.num_directions}, stencil="
+                f"{queries.stencil!r}, origin={queries.origin is not None}, ranked="
+                f"{queries.ranked})."
             )
         slot = self.num_pushed % self.size
         written = [
@@ -174,7 +179,9 @@ class History:
         ]
         key, values, radius, origin, directions, stored = jax.tree.unflatten(ring_def, written)
         plan = dataclasses.replace(self.rounds.plan, key=key, directions=directions, stored=stored)
-        rounds = Queries(plan, values, radius, origin, self.rounds.stencil)
+        rounds = dataclasses.replace(
+            self.rounds, plan=plan, values=values, radius=radius, origin=origin
+        )
         centers = self.centers
         if centers is not None:
             layout = plan.layout(params)

@@ -1,7 +1,7 @@
 """Queries: what the objective answered along the directions of a plan."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,32 @@ from zovh_jax._types import PyTree
 from zovh_jax.directions import Explicit
 from zovh_jax.plan import Plan
 from zovh_jax.stencils import Stencil, forward
+
+
+class Noise(NamedTuple):
+    """Standard errors of a round's values, from the spread over the examples that they average.
+
+    The error is that against the mean over all that examples are drawn from. All queries of a round
+    see the same examples, so that most of it is common to them and cancels in differences: what a
+    slope or a comparison within a round is worth is in ``odd`` and ``even``, and ``level`` is what
+    comparing f(θ) with that of other examples, in another round, costs. Errors along different
+    directions are correlated.
+
+    If the examples are all there are, none of this is noise; if they are B of N drawn without
+    replacement, multiply by √(1 − B/N).
+
+    Attributes:
+      odd: [K], of F − f(θ); for pairs of (F⁺ − F⁻)/2. Over the radius it is that of a slope.
+      even: [K], of F − f(θ); for pairs of (F⁺ + F⁻)/2 − f(θ).
+      level: [], of f(θ) itself.
+
+    Where f(θ) was not asked for, or is not finite, the mean of the round's finite values has its
+    place. Infinite where a value is not finite.
+    """
+
+    odd: jax.Array
+    even: jax.Array
+    level: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -28,6 +54,9 @@ class Queries:
       stencil: the stencil.
       weights: [n], how much each direction counts in an estimate (self-normalised), or None for
         all alike; set by `zo.reuse`.
+      noise: standard errors of the values (`Noise`), where they are means over two examples or more
+        (``reduce="mean"``); else None. A `History` does not keep it.
+      ranked: whether the values are ranks (`zo.shaping.ranks`), which tell nothing of curvature.
     """
 
     plan: Plan
@@ -36,6 +65,8 @@ class Queries:
     origin: jax.Array | None
     stencil: Stencil
     weights: jax.Array | None = None
+    noise: Noise | None = None
+    ranked: bool = dataclasses.field(default=False, metadata={"static": True})
 
     @classmethod
     def from_values(
@@ -164,4 +195,4 @@ def check_params(queries: Queries, params: PyTree) -> Layout:
     return layout
 
 
-__all__ = ["Queries", "check_params", "scalar"]
+__all__ = ["Noise", "Queries", "check_params", "scalar"]

@@ -1,10 +1,14 @@
 """How past rounds count in an estimate.
 
 An old round was made around another θ, so it tells about another gradient, at another level of the
-objective. The rules give each direction a weight, always self-normalised:
+objective. The rules give each direction a weight, always self-normalised, or shift its value:
 
-- ``uniform()``: all alike, as ZoAR and ZoVH do (E11, E15). Best while the objective changes less
-  per step than across a perturbation; beyond that it can make a run diverge.
+- ``levels()``: all alike, each round around a level of its own, as far as the values show that
+  rounds differ in level. The default of `zo.zoar` and `zo.zovh`: safe where each round sees another
+  batch, or f falls fast, and the papers' form where neither is so.
+- ``uniform()``: the papers' own form: all alike around one common mean (ZoAR eq. 6, ZoVH; E11,
+  E15). Where rounds differ in level by more than the values do within one, as on minibatches, the
+  differences are taken for slopes, and a run can diverge.
 - ``discounted(decay)``: decay^age. Older is worse, however much has changed; it does not keep a
   run from diverging where the level falls fast.
 - ``adaptive()``: a round counts the less, the more its mean value has moved away from the current
@@ -46,6 +50,8 @@ class Reuse:
 
     needs_centers: ClassVar[bool] = False
     """Whether the history must keep each round's θ."""
+    shifts: ClassVar[bool] = False
+    """Whether it moves the level of a round's values: not where f(θ) is the baseline."""
 
     def check(self, directions: Directions, stencil: Stencil) -> None:
         """Raises where the rule does not go with these rounds."""
@@ -58,10 +64,58 @@ class Reuse:
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Uniform(Reuse):
-    """All rounds count alike: (E11) and (E15) as the papers have them."""
+    """All rounds count alike around one mean: (E11) and (E15), the papers' own form."""
 
     def apply(self, history, params):
         return history.queries()
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Levels(Reuse):
+    """Each round has a level of its own, between its mean and that of all rounds.
+
+    With s² the variance of values within rounds and σ² that of the rounds' levels, both estimated
+    from the values at hand, the best linear guess of a round's level is
+
+        b_r = F̄ + w_r (F̄_r − F̄),  w_r = σ²/(σ² + s²/n_r).
+
+    Where σ² = 0 it is F̄, the papers' baseline; where levels differ by more than values do within a
+    round, it is the round's own mean F̄_r, which costs (n_r − 1)/n_r of a round's information. A
+    value is part of its own level, which would shrink an estimate: values are stretched around b_r
+    so that it is unbiased for given w_r.
+
+    It is for baselines made from the values, such as ``mean()``. Nothing is changed with
+    ``origin()``, which is a level for each round already, nor with one direction a round, which
+    tells no s².
+    """
+
+    shifts: ClassVar[bool] = True
+
+    def apply(self, history, params):
+        queries = history.queries()
+        shape = (history.size, queries.plan.num_directions)
+        valid = queries.valid.reshape(shape)
+        values = jnp.where(valid, queries.even.reshape(shape), 0)
+        counts = jnp.sum(valid, 1).astype(values.dtype)
+        n, some = jnp.maximum(jnp.sum(counts), 1), jnp.maximum(counts, 1)
+        means, mean = jnp.sum(values, 1) / some, jnp.sum(values) / n
+        within = jnp.sum(jnp.where(valid, jnp.square(values - means[:, None]), 0))
+        degrees = jnp.sum(jnp.maximum(counts - 1, 0))
+        within = within / jnp.maximum(degrees, 1)
+        between = jnp.sum(counts * jnp.square(means - mean))
+        excess = between - within * (jnp.sum(counts > 0) - 1).astype(values.dtype)
+        rounds = n - jnp.sum(jnp.square(counts)) / n  # n_r (R − 1) where all rounds are whole
+        excess = jnp.maximum(excess, 0) / jnp.where(rounds > 0, rounds, 1)
+        total = excess + within / some
+        share = jnp.where((degrees > 0) & (total > 0), excess / jnp.where(total > 0, total, 1), 0)
+        level = mean + share * (means - mean)
+        own = share / some + (1 - share) / n
+        stretch = jnp.where(own < 1, (1 - 1 / n) / jnp.where(own < 1, 1 - own, 1), 0)
+        shifted = mean + (values - level[:, None]) * stretch[:, None]
+        shift = jnp.where(valid, shifted - values, 0)
+        shift = shift[..., None] if queries.stencil.paired else shift
+        return dataclasses.replace(queries, values=queries.values + shift)
 
 
 @jax.tree_util.register_static
@@ -198,8 +252,9 @@ def _weighted(queries: Queries, by_round: jax.Array) -> Queries:
 
 
 uniform = Uniform
+levels = Levels
 discounted = Discounted
 adaptive = Adaptive
 importance = Importance
 
-__all__ = ["Reuse", "adaptive", "density_ratios", "discounted", "importance", "uniform"]
+__all__ = ["Reuse", "adaptive", "density_ratios", "discounted", "importance", "levels", "uniform"]

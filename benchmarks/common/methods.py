@@ -49,7 +49,7 @@ class Setting:
         return {"history_size": self.history_size, "store_directions": self.history_size > 1}
 
 
-Scale = Literal["gradient", "damped", "coordinate", "newton"]
+Scale = Literal["gradient", "damped", "coordinate", "newton", "spread"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Method:
       make: the optimiser from a learning rate (it may be traced), a key and a setting.
       queries: the most that a step spends, from the setting.
       scale: what a learning rate multiplies: a gradient, a gradient over the damping, a step of
-        each coordinate, or a Newton step. It says where the grid of learning rates starts.
+        each coordinate, a Newton step, or a gradient over the values' spread. It says where the
+        grid of learning rates starts.
       output: the method's answer, from the last iterate and the optimiser's state.
       tuned: whether there is a learning rate at all.
     """
@@ -82,6 +83,8 @@ class Method:
             "damped": gradient * setting.damping,
             "coordinate": 1e-2,
             "newton": 1.0,
+            # The spread is about μ‖∇f‖, and the gradient's estimate √(d/K) times as long as ∇f.
+            "spread": 1e-2 * setting.radius * math.sqrt(setting.num_directions),
         }[self.scale]
         return round(2 * math.log10(typical))
 
@@ -108,11 +111,15 @@ def gradient(baseline: zo.baselines.Baseline, label: str, **options) -> Method:
     return Method(label, make, forward(baseline.needs_origin))
 
 
+PAPERS = {"reuse": zo.reuse.uniform()}
+"""Reuse as ZoAR and ZoVH have it."""
+
+
 def zoar(label: str, history: bool, **options) -> Method:
     """ZoAR, with reuse or without."""
 
     def make(rate, key, setting):
-        kept = setting.history() if history else {"history_size": 1}
+        kept = setting.history() | PAPERS if history else {"history_size": 1}
         return zo.zoar(rate, **(setting.options(key) | kept | options))
 
     return Method(label, make, lambda s: options.get("num_directions", s.num_directions))
@@ -123,7 +130,9 @@ def zovh(label: str, history: bool, **options) -> Method:
 
     def make(rate, key, setting):
         settings = setting.options(key) | {"damping": setting.damping}
-        return zo.zovh(rate, **settings, **(setting.history() if history else {}), **options)
+        return zo.zovh(
+            rate, **(settings | (setting.history() | PAPERS if history else {}) | options)
+        )
 
     baseline = options.get("baseline", zo.baselines.mean())
     return Method(label, make, forward(baseline.needs_origin), "damped")
@@ -188,6 +197,26 @@ def newton(
     return Method(label, make, lambda s: rounds * (count(s) + 1), "newton", tuned=False)
 
 
+def fzoo() -> Method:
+    """FZOO along its signs; it cannot do with one direction."""
+
+    def make(rate, key, setting):
+        return zo.fzoo(rate, **setting.options(key) | {"directions": zo.directions.rademacher()})
+
+    return Method("FZOO", make, forward(True), "spread")
+
+
+def poem(label: str, **more) -> Method:
+    """POEM, whose first step is the setting's radius long."""
+
+    def make(rate, key, setting):
+        del rate
+        options = setting.options(key) | {"directions": zo.directions.sphere(fast=True)}
+        return zo.poem(**options)
+
+    return Method(label, make, lambda s: 2 * s.num_directions, "newton", tuned=False, **more)
+
+
 ORIGIN = zo.baselines.origin()
 FAST: dict[str, Any] = {"directions": DIRECTIONS, "evaluate": zo.evaluators.vmapped()}
 
@@ -208,6 +237,7 @@ METHODS = {
     "spsa": along_one(zo.spsa, "SPSA", 2),
     "mezo": along_one(zo.mezo, "MeZO", 2, **FAST),
     "zo_signsgd": several(zo.zo_signsgd, "ZO-signSGD", forward(True), "coordinate"),
+    "fzoo": fzoo(),
     "zo_adamm": several(zo.zo_adamm, "ZO-AdaMM", forward(True), "coordinate"),
     "radazo": several(zo.radazo, "R-AdaZO", forward(False), "coordinate"),
     "radazo_reuse": several(zo.radazo, "R-AdaZO + reuse", forward(False), "coordinate", True),
@@ -229,6 +259,10 @@ METHODS = {
     "zoha": zoha(),
     "zo_sah": zo_sah("ZO-SAH, T = 20", 20),
     "zo_sah_1": zo_sah("ZO-SAH, T = 1", 1),
+    "poem": poem("POEM, last iterate"),
+    "poem_average": poem(
+        "POEM", output=lambda params, state: optax.tree.get(state, "averaged_iterate")
+    ),
     "scalar_newton": newton(zo.scalar_newton, "scalar Newton"),
     "scalar_newton_16": newton(zo.scalar_newton, "scalar Newton, K = 16", 16),
     "diagonal_newton": newton(zo.diagonal_newton, "diagonal Newton, K = 16", 16),

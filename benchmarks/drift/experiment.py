@@ -16,6 +16,7 @@ from benchmarks.common.tuning import SEEDS
 NUM_TUNING_SEEDS = 3
 RULES = {
     "uniform": zo.reuse.uniform(),
+    "levels": zo.reuse.levels(),
     "discounted 0.7": zo.reuse.discounted(0.7),
     "adaptive": zo.reuse.adaptive(),
     "importance": zo.reuse.importance(),

@@ -20,6 +20,10 @@ TABLES = json.loads(attack.TUNING.read_text())
 EVERY_METHOD = [name for name in (*attack.GUESSES, "zoar_1") if "sah" not in name]
 ROUNDS = {"hizoo": 3, "zoar_hadamard_8": 9, "scalar_newton_16": 17}
 """Queries of a round, the check included; otherwise 4."""
+KINDS = ("zo_sgd", "hizoo", "zovh", "scalar_newton_16", "zoar_hadamard_8")
+"""One of each kind."""
+
+pytestmark = pytest.mark.usefixtures("fast_compilation")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +97,10 @@ def test_a_damaged_victim_is_trained_again(cache, capsys):
     np.testing.assert_array_equal(mended.predictions, again.predictions)
 
 
-@pytest.mark.parametrize("method", EVERY_METHOD)
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(m, marks=[] if m in KINDS else [pytest.mark.slow]) for m in EVERY_METHOD],
+)
 def test_every_query_is_charged(method):
     asked = []
 

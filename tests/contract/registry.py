@@ -80,6 +80,17 @@ def in_subspaces(factory):
     return make
 
 
+def in_a_box(bounded, factory):
+    """The factory's optimiser in a box, which not all parameters start in."""
+
+    def make(num_directions, radius, *, key, **options):
+        inner = factory(0.1, num_directions=num_directions, radius=radius, key=key, **options)
+        return bounded(inner, -1.0, 0.5)
+
+    return make
+
+
+boxed_sgd = in_a_box(zo.bounded, zo.zo_sgd)
 sah_direction, sah = in_subspaces(zo.zo_sah_direction), in_subspaces(zo.zo_sah)
 
 DEFAULTS = {
@@ -94,6 +105,7 @@ DEFAULTS = {
     zo.zo_signsgd: {"learning_rate": 0.1},
     zo.mezo: {"learning_rate": 0.1},
     zo.rspg: {"learning_rate": 0.1},
+    zo.fzoo: {"learning_rate": 0.1},
     zo.zo_hizoo: {"smoothing": 0.1},
     zo.hizoo: {"learning_rate": 0.1, "smoothing": 0.1},
     zo.zoha: {"learning_rate": 0.1, "damping": 0.7},
@@ -106,11 +118,13 @@ COPIES = {
     zo.radazo: 2,
     zo.zo_adamm: 3,
     zo.rspg: 1,
+    zo.poem: 2,
     zo.diagonal_newton: 2,
     zo.zo_hizoo: 1,
     zo.hizoo: 1,
     zo.zoha: 1,
     zo.low_rank_newton: 4,
+    boxed_sgd: 1,
 }
 """Copies of the parameters in the state of those that keep any."""
 
@@ -205,12 +219,16 @@ CASES = [
     Case("sgd", zo.zo_sgd, {}, 5, 4),
     Case("zoar", zo.zoar, {}, 4, 4),
     Case("zoar-stored-chunked", zo.zoar, STORED | CHUNKED, 4, 4),
+    Case("shaped", zo.zo_gradient, {"shaping": zo.shaping.winsorised()} | ORIGIN | REUSE, 5, 4),
+    Case("shaped-three", zo.zo_newton, {"shaping": zo.shaping.winsorised()} | THREE, 9, 8),
     Case("zoar-adaptive", zo.zoar, ADAPTIVE, 4, 4),
     Case("radazo-chunked-reuse", zo.radazo, CHUNKED | REUSE, 4, 4),
     Case("adamm-box-central", zo.zo_adamm, {"lower": -0.5, "upper": 0.5} | CENTRAL, 8, 8),
     Case("signsgd-votes-masked-mean", zo.zo_signsgd, {"majority_vote": True} | MASKED | MEAN, 4, 4),
     Case("mezo", zo.mezo, {}, 8, 8),
     Case("rspg-prox", zo.rspg, {"prox": clip, "smoothness": 1.0}, 5, 4),
+    Case("fzoo-masked", zo.fzoo, MASKED, 5, 4),
+    Case("poem-masked-chunked", zo.poem, MASKED | CHUNKED, 8, 8),
     Case("hizoo", zo.hizoo, {}, 9, 8),
     Case("hizoo-masked-chunked", zo.zo_hizoo, MASKED | CHUNKED, 9, 8),
     Case("zoha", zo.zoha, {}, 9, 8),
@@ -220,6 +238,7 @@ CASES = [
     Case("subspaces-of-3-ragged", sah_direction, OF_3 | TO_ZERO | RAGGED, (10, 4), 9),
     Case("subspaces-coupled-chunked", sah_direction, SWITCHING | COUPLED | CHUNKED, 11, 10),
     Case("sah", sah, {}, (11, 5), 10),
+    Case("boxed-chunked", boxed_sgd, CHUNKED, 5, 4),
     Case("scalar", zo.scalar_newton, {}, 5, 4),
     Case("scalar-masked-chunked", zo.scalar_newton, MASKED | CHUNKED, 5, 4),
     Case("diagonal-masked-chunked", zo.diagonal_newton, MASKED | CHUNKED, 5, 4),
@@ -232,12 +251,13 @@ every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
 # Other settings of what a case beside them covers: compiled in `make test-slow` only.
 SECOND = (
+    *("shaped", "shaped-three"),
     *("gradient-origin", "gradient-orthogonal-chunked-reuse", "gradient-central-origin"),
     *("gradient-central-chunked-reuse", "newton-decoupled-discounted", "newton-leaf-chunked"),
     *("newton-three-origin-reuse", "precondition-neumann", "zoar", "hizoo-masked-chunked"),
     *("spsa2-newton", "subspaces-of-3-ragged", "sah", "gradient", "gradient-masked-stored-reuse"),
     *("gradient-importance-masked-stored", "zoar-adaptive", "scalar", "scale", "newton-cg"),
-    *("gradient-explicit-reuse", "spsa", "radazo-chunked-reuse"),
+    *("gradient-explicit-reuse", "spsa", "radazo-chunked-reuse", "fzoo-masked"),
 )
 compiled_case = pytest.mark.parametrize(
     "case",

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from registry import FEW, base_key, every_case, jitted_step, make_params, objective, update_once
+from registry import FEW, base_key, compiled_case, jitted_step, make_params, objective, update_once
 
 import zovh_jax as zo
 
@@ -35,13 +35,13 @@ def float_dtypes(state):
     return [x.dtype for x in numbers if jnp.issubdtype(x.dtype, jnp.floating)]
 
 
-@every_case
+@compiled_case
 def test_mixed_dtypes(case):
     state = check_step(case, mixed_params())
     assert all(dtype == jnp.float32 for dtype in float_dtypes(state))
 
 
-@every_case
+@compiled_case
 def test_double_precision(case, x64):
     if "explicit" in case.id:
         pytest.skip("its directions are float32 arrays")

@@ -101,7 +101,7 @@ def test_state_does_not_grow_with_the_parameters(case):
     grown = size_in_bytes(large) - size_in_bytes(small)
     stored = case.options.get("store_directions", False)
     assert grown == (rounds * 4 * stored + case.copies) * 9990 * 4
-    if not stored and not case.copies:
+    if not stored and not case.copies and "shaping" not in case.options:
         assert max(x.size for x in jax.tree.leaves(plain(large))) <= 20 * rounds
 
 

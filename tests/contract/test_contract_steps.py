@@ -11,6 +11,7 @@ from registry import (
     assert_close,
     assert_equal,
     base_key,
+    compiled_case,
     descend,
     every_case,
     jitted_step,
@@ -48,7 +49,7 @@ class Counter:
 @every_case
 @pytest.mark.parametrize("value", [None, np.float32(1)], ids=["", "value"])
 def test_a_step_in_the_abstract(case, value):
-    """One trace of the objective, no derivative of it, no promotion, a state that stays as it is."""
+    """One trace of f, no derivative of it, no promotion, a state that keeps its types."""
     transformation, params, count = case.make(num_directions=64), make_params(), Counter()
     objective = underivable(count)
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
@@ -137,7 +138,7 @@ def test_value_is_used_as_the_origin(factory):
     assert not np.allclose(step({"value": value + 1})["w"], step({})["w"], rtol=0.01)
 
 
-@every_case
+@compiled_case
 def test_unknown_extras_and_incoming_updates_are_ignored(case):
     """Extras, None and other updates change nothing: the traced program is the same."""
     transformation, params = case.make(), make_params()

@@ -136,7 +136,7 @@ def test_reuse_is_the_papers_product_over_all_rounds():
         x = jax.jit(
             lambda q: zo.estimators.newton_direction(q, PARAMS, damping=DAMPING, solver=PAPER)
         )(history.queries())
-        # The identity term vanishes at one radius, the paper's case. At several `hessian` subtracts it.
+        # The identity term vanishes at one radius, the paper's case; `hessian` subtracts it.
         term = np.sum((values - np.mean(values)) / radius**2) / (len(values) - 1)
         expected = papers_product(values, u, radius, DAMPING - term)
         assert (len(set(radii)) == 1) == (abs(term) < 1e-12)

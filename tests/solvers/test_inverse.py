@@ -105,7 +105,13 @@ def definite_damping(dense):
     return max(0.3 - float(np.linalg.eigvalsh(dense)[0]), 0.1)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("few", "one, all leaves") else [])
+        for name in CASES
+    ],
+)
 def test_inverses_by_small_algebra(name):
     low, dense = low_rank(**CASES[name])
     damping = definite_damping(dense)

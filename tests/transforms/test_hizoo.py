@@ -221,7 +221,8 @@ def test_pairs_that_are_not_finite():
     z = np.delete(z, np.argmax(far), 0)
     h = 0.5 + 0.5 * (0.5 * (z**2 @ A)) @ z**2 / 2
     np.testing.assert_allclose(state.curvature, h, rtol=1e-3)
-    np.testing.assert_allclose(updates, (z @ A) @ z / 2 / np.sqrt(h), rtol=1e-3)
+    # Two directions of three are left, and the step is as long as that.
+    np.testing.assert_allclose(updates, (z @ A) @ z / K / np.sqrt(h), rtol=1e-3)
 
 
 def test_origin_that_is_not_finite():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from zovh_jax._tree import Layout
 from zovh_jax._types import PyTree
 from zovh_jax.baselines import Baseline, mean
-from zovh_jax.estimators.weights import centred, check_baseline, importance, usable
+from zovh_jax.estimators.weights import based, centred, check_baseline, importance
 from zovh_jax.queries import Queries, check_params
 
 
@@ -30,11 +30,17 @@ def gradient(
     Bias against ∇f: O(μ²) times third derivatives (E[uuᵀ] = I makes it exact on quadratics).
     Spends no queries. Memory: one copy of the parameters beyond what the replay holds.
 
+    A random objective. If all queries of a round see the same examples and key, as they do unless
+    ``common_key=False``, this is an estimate of the gradient of that one sampled objective: a
+    constant error cancels, and a small radius costs nothing. With independent errors of variance σ²
+    it stays unbiased, and has in addition the error below; there the radius must not be small.
+
     Rounds of different radii, in a `History`, count alike: the estimate is of the mean of their
-    ∇F_μ. Noise of standard deviation σ in the values makes an error of variance σ²/μ² times ‖u‖² a
-    direction (half that for pairs): where it dominates, ``weights=queries.radii ** 2,
+    ∇F_μ. Independent noise of standard deviation σ in the values makes an error of variance σ²/μ²
+    times ‖u‖² a direction (half that for pairs): where it dominates, ``weights=queries.radii ** 2,
     self_normalized=True`` is the weighting of least variance. A missing value that is not missing
-    at random makes a bias: see `zo.baselines`.
+    at random makes a bias: see `zo.baselines`. Where f(θ) is missing and the baseline needs it, the
+    mean of the round's other values stands in for it.
 
     Args:
       queries: from `zo.query`, `Queries.from_values` or `History.queries`. Queries that are NaN or
@@ -80,7 +86,7 @@ def gradient_coefficients(
         c = ratios * jnp.where(valid, queries.odd, 0) / jnp.maximum(n, 1)
     else:
         check_baseline(queries, baseline, "gradient")
-        valid = usable(queries, baseline.needs_origin)
+        valid = based(queries, baseline)
         ratios, normalized = importance(weights, queries, valid, self_normalized)
         c = centred(queries.odd, queries, baseline, ratios, normalized, valid, layout, order=1)
     return c / queries.radii

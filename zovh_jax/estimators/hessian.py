@@ -9,7 +9,14 @@ from zovh_jax._tree import Layout
 from zovh_jax._types import PyTree
 from zovh_jax.baselines import Baseline, Origin, Past, mean
 from zovh_jax.directions import Directions
-from zovh_jax.estimators.weights import centred, check_baseline, importance, usable
+from zovh_jax.estimators.weights import (
+    based,
+    centred,
+    check_baseline,
+    check_values,
+    importance,
+    usable,
+)
 from zovh_jax.operators import LowRankPlusScaled
 from zovh_jax.queries import Queries, check_params
 
@@ -38,6 +45,10 @@ def hessian(
     All but CD are unbiased for ∇²F_μ with Gaussian directions, so biased against ∇²f by O(μ²)
     times fourth derivatives. A paired stencil uses (F⁺ + F⁻)/2 for F, which drops the slope's
     noise. Spends no queries; memory: n weights (and the plan).
+
+    A random objective: with common examples and key in a round this is an estimate of the sampled
+    objective's Hessian. Independent errors of variance σ² leave it unbiased and add an error of
+    variance σ²/μ⁴ a direction, which few radii survive.
 
     Rounds of different radii, in a `History`, are averaged as they are: the estimate is of the mean
     of their ∇²F_μ, and exact on average for a quadratic. They are not weighed by what they are
@@ -96,10 +107,13 @@ def hessian_weights(
 ) -> tuple[jax.Array, jax.Array]:
     """w_k, [n], and the scale of the identity, []."""
     check_baseline(queries, baseline, "hessian")
+    check_values(queries, "a Hessian")
     directions = queries.plan.directions
     known = baseline.identity_term if identity_term is None else identity_term
     check_moments(directions, baseline, known)
-    valid = usable(queries, baseline.needs_origin)
+    # On the sphere f(θ) alone tells the trace, and without the −I it tells all.
+    strict = on_sphere(directions) or not known
+    valid = usable(queries, baseline.needs_origin) if strict else based(queries, baseline)
     ratios, normalized = importance(weights, queries, valid, self_normalized)
     c = centred(queries.even, queries, baseline, ratios, normalized, valid, layout, order=2)
     w = c / jnp.square(queries.radii)

@@ -11,7 +11,7 @@ from zovh_jax._types import PyTree
 from zovh_jax.baselines import Baseline, Mean, mean
 from zovh_jax.estimators.gradient import gradient_coefficients
 from zovh_jax.estimators.hessian import hessian_weights
-from zovh_jax.estimators.weights import importance, usable
+from zovh_jax.estimators.weights import based, importance
 from zovh_jax.operators import LowRankPlusScaled
 from zovh_jax.queries import Queries, check_params
 from zovh_jax.solvers import DirectSolver, Solver, gram_diagonal
@@ -46,6 +46,9 @@ def newton_direction(
 
     The paper's product is close to ĝ/λ where d ≫ n (measure it against ZoAR with its learning
     rate divided by λ), and may point away from Newton's direction where n is of d's size.
+
+    A random objective: as for `gradient` and `hessian`, which a round with ``common_key=False``
+    makes noisy apart from each other; the correction holds for either.
 
     Spends no queries; two passes over the directions, O(n d) time; ``woodbury`` holds all n
     directions in memory.
@@ -101,12 +104,12 @@ def newton_direction(
     a = gradient_coefficients(first, layout, baseline, weights, self_normalized)
     w, scale = hessian_weights(second, layout, baseline, None, weights, self_normalized)
     gradient = plan.combine(a, layout)
-    valid = usable(queries, baseline.needs_origin)
+    valid = based(queries, baseline)
     enough = jnp.sum(valid) >= max(baseline.min_queries, 3 if bias_correction else 1)
     if decoupled:
         enough = jnp.sum(valid) >= baseline.min_queries
         for half in (first, second):
-            enough &= jnp.sum(usable(half, baseline.needs_origin)) >= baseline.min_queries
+            enough &= jnp.sum(based(half, baseline)) >= baseline.min_queries
     if not isinstance(solver, DirectSolver):
         operator = LowRankPlusScaled(plan, w, scale, layout)
         solution, _ = solver.solve(operator, layout.tree(gradient), damping, key)

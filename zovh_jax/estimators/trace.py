@@ -62,6 +62,9 @@ def hessian_trace(
     Raises:
       ValueError: for queries without f(θ), or a negative noise.
 
+    On a random objective whose rounds have common examples and keys it is the sampled objective's
+    trace, without noise; ``noise`` is for errors that are independent from query to query.
+
     Source: the mean of (E8)'s coefficients; Hutchinson's estimator from values.
 
     Example:

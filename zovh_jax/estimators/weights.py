@@ -32,6 +32,15 @@ def check_baseline(queries: Queries, baseline: Baseline, estimator: str) -> None
         )
 
 
+def check_values(queries: Queries, what: str) -> None:
+    """Raises where the values are ranks, and more than their order is needed."""
+    if queries.ranked:
+        raise ValueError(
+            f"{what} cannot be made of ranks, which keep the order of the values alone: use "
+            "shaping=zo.shaping.none() or winsorised()."
+        )
+
+
 def usable(queries: Queries, needs_origin: bool) -> jax.Array:
     """[n] bools: finite values, and a finite f(θ) where it is needed."""
     if needs_origin and queries.origins is not None:
@@ -39,8 +48,23 @@ def usable(queries: Queries, needs_origin: bool) -> jax.Array:
     return queries.valid
 
 
+def based(queries: Queries, baseline: Baseline) -> jax.Array:
+    """[n] bools: finite values, and something to subtract from them.
+
+    Where a round's f(θ) is not finite, the mean of the round's other values stands in for it. It
+    knows nothing of the direction at hand, so that a gradient stays unbiased, and so does a Hessian
+    with its identity term. A curvature along a single direction needs f(θ) itself: see `usable`.
+    """
+    if not baseline.needs_origin or queries.origins is None:
+        return queries.valid
+    some = queries.valid.astype(jnp.int32)
+    others = _by_round(queries, some) - some
+    return queries.valid & (jnp.isfinite(queries.origins) | (others > 0))
+
+
 def curvatures(queries: Queries) -> tuple[jax.Array, jax.Array]:
     """2 (F − f0)/μ² with the even part for F, [n], zero where it is not finite; and where it is."""
+    check_values(queries, "a curvature")
     assert queries.origins is not None
     valid = usable(queries, needs_origin=True)
     rise = jnp.where(valid, queries.even, 0) - jnp.where(valid, queries.origins, 0)
@@ -95,15 +119,26 @@ def centred(
         ratios,
         n,
         normalized=normalized,
-        origins=_finite_origins(queries, valid) if baseline.needs_origin else None,
+        origins=_finite_origins(queries, values, valid) if baseline.needs_origin else None,
         moments=_moments(queries, valid, layout, order) if baseline.weighs_norms else None,
     )
     return jnp.where(n >= baseline.min_queries, c, 0)
 
 
-def _finite_origins(queries: Queries, valid: jax.Array) -> jax.Array:
+def _finite_origins(queries: Queries, values: jax.Array, valid: jax.Array) -> jax.Array:
+    """f(θ) of each direction's round, or the mean of the round's other values, [n]."""
     assert queries.origins is not None
-    return jnp.where(valid, queries.origins, 0)
+    values = jnp.where(valid, values, 0)
+    some = valid.astype(values.dtype)
+    others = _by_round(queries, some) - some
+    stand_in = (_by_round(queries, values) - values) / jnp.maximum(others, 1)
+    return jnp.where(valid, jnp.where(jnp.isfinite(queries.origins), queries.origins, stand_in), 0)
+
+
+def _by_round(queries: Queries, x: jax.Array) -> jax.Array:
+    """The sum over each direction's round, [n]."""
+    k = queries.plan.num_directions
+    return jnp.repeat(jnp.sum(x.reshape(-1, k), 1), k)
 
 
 def _moments(queries: Queries, valid: jax.Array, layout: Layout, order: int) -> jax.Array:

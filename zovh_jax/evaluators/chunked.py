@@ -46,29 +46,31 @@ class Chunked(Evaluator):
                 return plan.directions.draw(key, layout, k, indices)
             return [u[indices] for u in stored]
 
-        def values_at(step, drawn):
+        def values_at(step, drawn, numbers):
             if self.size == 1:
-                return fn(perturbed(leaves, step, [u[0] for u in drawn]))[None]
-            return jax.vmap(lambda u: fn(perturbed(leaves, step, u)))(drawn)
+                return fn(perturbed(leaves, step, [u[0] for u in drawn]), numbers[0])[None]
+            return jax.vmap(lambda u, i: fn(perturbed(leaves, step, u), i))(drawn, numbers)
 
         def block(indices):
             redraw = self.redraw and stored is None
             kept = None if redraw else rows(indices, plan.key)
 
-            def at(step):
+            def at(place):
+                j, step = place
                 drawn = kept
                 if redraw:
                     # The barrier keeps XLA from moving the draw out of the loop over steps.
                     data, step = jax.lax.optimization_barrier((jax.random.key_data(plan.key), step))
                     key = jax.random.wrap_key_data(data, impl=jax.random.key_impl(plan.key))
                     drawn = rows(indices, key)
-                return values_at(step, drawn)
+                return values_at(step, drawn, indices * len(steps) + j)
 
-            return jnp.moveaxis(jax.lax.map(at, steps), 0, -1)
+            return jnp.moveaxis(jax.lax.map(at, (jnp.arange(len(steps)), steps)), 0, 1)
 
         whole = k - k % b
         starts = jnp.arange(whole).reshape(-1, b)
-        values = jax.lax.map(block, starts).reshape(whole, -1)
+        values = jax.lax.map(block, starts)
+        values = values.reshape(whole, *values.shape[2:])
         if whole < k:
             values = jnp.concatenate([values, block(jnp.arange(whole, k))])
         return values

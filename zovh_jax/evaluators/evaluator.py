@@ -10,8 +10,12 @@ from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
 from zovh_jax._types import Leaves, PyTree, ValueFn
 from zovh_jax.plan import Plan
 
-LeavesFn = Callable[[Leaves], jax.Array]
-"""The objective as a function of the perturbed leaves: a scalar in the scalar dtype."""
+LeavesFn = Callable[[Leaves, jax.Array], jax.Array]
+"""The objective as a function of the perturbed leaves and of the query's number in its round.
+
+Its value is a scalar in the scalar dtype, or [B] values of examples. Query j of direction k has the
+number k·len(steps) + j, whatever the evaluator: the objective's own randomness may depend on it.
+"""
 
 
 class Evaluator:
@@ -31,7 +35,11 @@ class Evaluator:
     def evaluate(
         self, fn: LeavesFn, leaves: Leaves, plan: Plan, layout: Layout, steps: jax.Array
     ) -> jax.Array:
-        """Values [K, len(steps)] of ``fn`` at leaves + step·u_k; ``steps`` are offset × radius."""
+        """Values of ``fn`` at leaves + step·u_k; ``steps`` are offset × radius.
+
+        Returns:
+          [K, len(steps)], with the axes of ``fn``'s value, if it has any, behind.
+        """
         raise NotImplementedError  # pragma: no cover - abstract
 
 
@@ -47,25 +55,46 @@ def perturbed(leaves: Leaves, step: jax.Array, u: Leaves) -> Leaves:
     return [perturb(x, step, v) for x, v in zip(leaves, u, strict=True)]
 
 
-def leaves_objective(value_fn: ValueFn, params: PyTree, layout: Layout) -> LeavesFn:
+def leaves_objective(
+    value_fn: ValueFn,
+    params: PyTree,
+    layout: Layout,
+    *,
+    examples: bool = False,
+    common_key: bool = True,
+) -> LeavesFn:
     """``value_fn`` as a function of the perturbed leaves, its output checked while it is traced.
 
     The frozen leaves are those of ``params``. Its values are constants to autodiff.
+
+    Args:
+      value_fn: the objective.
+      params: θ.
+      layout: of θ.
+      examples: whether it returns a vector, one value an example.
+      common_key: whether all queries share the key of a `Keyed` objective.
     """
     frozen = [x for x, on in zip(jax.tree.leaves(params), layout.active, strict=True) if not on]
 
-    def fn(leaves):
+    def fn(leaves, index):
         leaves, rest = jax.lax.stop_gradient(leaves), iter(frozen)
-        out = value_fn(layout.full(leaves, lambda shape, dtype: next(rest)))
+        point = layout.full(leaves, lambda shape, dtype: next(rest))
+        out = value_fn(point) if common_key else value_fn.draw(point, index)  # type: ignore[attr-defined]
         if isinstance(out, (float, jax.Array, np.ndarray, np.generic)):
             shape, dtype = jnp.shape(out), jnp.result_type(out)
             got = f"shape {shape} and dtype {dtype}"
         else:
             shape, dtype, got = None, None, repr(out)
-        if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+        floating = shape is not None and jnp.issubdtype(dtype, jnp.floating)
+        if examples and not (floating and len(shape) == 1 and shape[0] > 0):  # type: ignore[arg-type]
+            raise TypeError(
+                'with reduce="mean" value_fn must return a vector of floats, one loss an example; '
+                f"got {got}. Return the losses before they are averaged, or leave reduce out."
+            )
+        if not examples and not (floating and shape == ()):
             raise TypeError(
                 f"value_fn must return a scalar float; got {got}. Reduce it (jnp.mean), convert "
-                "it, or drop auxiliary outputs."
+                'it, or drop auxiliary outputs. (One loss an example: pass reduce="mean".)'
             )
         return jax.lax.stop_gradient(jnp.asarray(out).astype(scalar_dtype()))
 

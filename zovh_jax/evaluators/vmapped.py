@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 
 from zovh_jax.evaluators.evaluator import Evaluator, perturbed
 
@@ -19,14 +20,17 @@ class Vmapped(Evaluator):
         return 1
 
     def evaluate(self, fn, leaves, plan, layout, steps):
-        block = plan.materialise(layout)
+        block, n = plan.materialise(layout), steps.shape[0]
+        rows, columns = jnp.arange(plan.num_directions), jnp.arange(n)
 
-        def at(u, step):
-            return fn(perturbed(leaves, step, u))
+        def at(u, k, step, j):
+            return fn(perturbed(leaves, step, u), k * n + j)
 
-        if steps.shape[0] == 1:
-            return jax.vmap(lambda u: at(u, steps[0]))(block)[:, None]
-        return jax.vmap(lambda u: jax.vmap(lambda step: at(u, step))(steps))(block)
+        if n == 1:
+            return jax.vmap(lambda u, k: at(u, k, steps[0], 0))(block, rows)[:, None]
+        return jax.vmap(lambda u, k: jax.vmap(lambda step, j: at(u, k, step, j))(steps, columns))(
+            block, rows
+        )
 
 
 vmapped = Vmapped

@@ -6,9 +6,12 @@ with a learning rate. All take ``update(updates, state, params, value_fn=f)``.
 """
 
 from zovh_jax.transforms._rounds import ZerothOrderState, num_queries
+from zovh_jax.transforms.bounded import bounded
+from zovh_jax.transforms.fzoo import fzoo
 from zovh_jax.transforms.hizoo import hizoo, zo_hizoo, zoha
 from zovh_jax.transforms.mezo import mezo
 from zovh_jax.transforms.newton import diagonal_newton, low_rank_newton, scalar_newton
+from zovh_jax.transforms.poem import poem
 from zovh_jax.transforms.radazo import radazo, scale_by_radazo
 from zovh_jax.transforms.rspg import random_iterate, rspg
 from zovh_jax.transforms.sah import zo_sah, zo_sah_direction
@@ -24,11 +27,14 @@ from zovh_jax.transforms.zovh import zo_newton, zovh
 
 __all__ = [
     "ZerothOrderState",
+    "bounded",
     "diagonal_newton",
+    "fzoo",
     "hizoo",
     "low_rank_newton",
     "mezo",
     "num_queries",
+    "poem",
     "radazo",
     "random_iterate",
     "rspg",

@@ -2,17 +2,15 @@
 
 import difflib
 import functools
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 
 from zovh_jax._types import ValueFn
+from zovh_jax.evaluators.randomness import OBJECTIVE, Keyed, parameters_of, wants_key
 from zovh_jax.transforms._state import ZerothOrderState
 
-OBJECTIVE = 2**31 + 1
-"""Where the objective's keys branch off from those of the directions: rounds count below it."""
 OTHERS = ("grad", "hessian_diag", "key", "obj_fn")
 """Extras of optax's own transformations, which are never taken for misspellings."""
 ALIKE = 0.7
@@ -25,7 +23,8 @@ def with_extras(
     """The objective as a function of the parameters alone.
 
     It gets those extras that its signature names. A parameter ``key`` of it that has no default,
-    or None, gets a PRNG key: the same for all queries of a round, another in the next.
+    or None, gets a PRNG key: the same for all queries of a round unless they are asked with
+    ``common_key=False``, another in the next.
 
     Args:
       name: of the transformation, for errors.
@@ -37,14 +36,16 @@ def with_extras(
     Raises:
       TypeError: for an extra that looks like one of these names, misspelt.
     """
-    parameters = _parameters(value_fn)
+    parameters = parameters_of(value_fn)
     given = {key: x for key, x in extra.items() if key in parameters}
     missing = [key for key in parameters if key not in given]
     check_names(name, [key for key in extra if key not in given], value, missing)
-    if "key" in missing and parameters["key"].default in (inspect.Parameter.empty, None):
+    if "key" in missing and wants_key(parameters):
         base = jax.random.fold_in(state.key, OBJECTIVE)
         given["key"] = jax.random.fold_in(base, state.round)
-    return functools.partial(value_fn, **given) if given else value_fn
+    key = given.pop("key", None)
+    value_fn = functools.partial(value_fn, **given) if given else value_fn
+    return value_fn if key is None else Keyed(value_fn, key)
 
 
 def check_names(
@@ -71,22 +72,4 @@ def check_names(
             )
 
 
-def _parameters(value_fn: Callable) -> dict[str, inspect.Parameter]:
-    """What can be passed by name, beyond the first parameter, which is θ."""
-    try:
-        signature = inspect.signature(value_fn)
-    except (TypeError, ValueError):  # some callables written in C have none
-        return {}
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    positional = (
-        inspect.Parameter.POSITIONAL_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        inspect.Parameter.VAR_POSITIONAL,
-    )
-    parameters = list(signature.parameters.values())
-    if parameters and parameters[0].kind in positional:
-        parameters = parameters[1:]
-    return {p.name: p for p in parameters if p.kind in named}
-
-
-__all__ = ["OBJECTIVE", "check_names", "with_extras"]
+__all__ = ["check_names", "with_extras"]

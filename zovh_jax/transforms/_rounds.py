@@ -1,7 +1,7 @@
 """What every transformation does first: one round of queries, charged and remembered."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +9,19 @@ import optax
 
 from zovh_jax import _checks
 from zovh_jax._program import written
-from zovh_jax._tree import Layout, layout_of, scalar_dtype
+from zovh_jax._tree import Layout, layout_of, scalar_dtype, scale
 from zovh_jax._types import PyTree, Schedule, ValueFn
 from zovh_jax.baselines import Baseline, mean
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.directions.families import as_family
 from zovh_jax.estimators.hessian import check_moments
+from zovh_jax.estimators.weights import based
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.evaluators.query import query
 from zovh_jax.history import History
 from zovh_jax.queries import Queries
 from zovh_jax.reuse import Reuse, uniform
+from zovh_jax.shaping import Shaping, none
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._door import transformation
 from zovh_jax.transforms._precision import on_floats
@@ -44,6 +46,9 @@ class Rounds:
     history_size: int = 1
     store_directions: bool = False
     reuse: Reuse = uniform()  # noqa: RUF009
+    shaping: Shaping = none()  # noqa: RUF009
+    reduce: Literal["mean"] | None = None
+    common_key: bool = True
     second_order: bool = False
 
     def __post_init__(self):
@@ -56,7 +61,10 @@ class Rounds:
         _checks.instance("baseline", self.baseline, Baseline, "the baselines of zo.baselines")
         _checks.instance("reuse", self.reuse, Reuse, "the rules of zo.reuse")
         self.reuse.check(self.directions, self.stencil)
+        _checks.instance("shaping", self.shaping, Shaping, "the rules of zo.shaping")
         object.__setattr__(self, "key", _checks.key(self.key))
+        if self.reduce not in (None, "mean"):
+            raise ValueError(f'reduce must be None or "mean", got {self.reduce!r}.')
         if self.uses_baseline and self.size < self.baseline.min_queries:
             raise ValueError(
                 f"baseline={self.baseline!r} needs at least {self.baseline.min_queries} queries; "
@@ -65,6 +73,15 @@ class Rounds:
             )
         if self.second_order:
             check_moments(self.directions, self.baseline, self.baseline.identity_term)
+            self.check_curvature()
+
+    def check_curvature(self) -> None:
+        """Raises where the values that are left tell nothing of curvature."""
+        if self.shaping.ranked:
+            raise ValueError(
+                f"shaping={self.shaping!r} leaves the order of the values alone, which tells "
+                "nothing of curvature: use zo.shaping.winsorised()."
+            )
 
     @property
     def size(self) -> int:
@@ -100,10 +117,12 @@ class Rounds:
                 key=self.key,
                 block_size=self.evaluate.block_size(self.num_directions),
                 centers=self.reuse.needs_centers,
+                ranked=self.shaping.ranked,
             )
         else:
             self.layout(params)
-        return ZerothOrderState.init(self.key, history, params)
+        shaping = self.shaping.init(self.num_directions, self.stencil)
+        return ZerothOrderState.init(self.key, history, params, shaping)
 
     def step(
         self, state: ZerothOrderState, params: PyTree, value_fn: ValueFn, value: Any
@@ -127,16 +146,33 @@ class Rounds:
             origin=self.origin,
             # A vmapped round has its directions in memory: use them once more before they go.
             store_directions=self.store_directions or within,
+            reduce=self.reduce,
+            common_key=self.common_key,
         )
         spent = queries.values.size + (queries.origin is not None and value is None)
+        if self.reduce and value is not None:
+            value = jnp.mean(jnp.asarray(value))
         new_state = state.after(queries, spent, value)
+        queries, memory = self.shaping.apply(queries, state.shaping)
+        new_state = new_state._replace(shaping=memory)
         if self.history_size > 1:
             history = state.history.push(queries, params if self.reuse.needs_centers else None)
-            queries, new_state = (
-                self.reuse.apply(history, params),
-                new_state._replace(history=history),
-            )
+            new_state = new_state._replace(history=history)
+            plain = self.reuse.shifts and self.origin
+            queries = history.queries() if plain else self.reuse.apply(history, params)
         return queries, key, new_state
+
+
+def by_share(direction: PyTree, queries: Queries, baseline: Baseline) -> PyTree:
+    """An estimate times the share of its directions that were answered; zero if it is not finite.
+
+    From few directions an estimate is mostly noise, and the best step along it is in proportion to
+    their number. So a learning rate that suits full rounds suits those with holes as well.
+    """
+    asked = jnp.sum(jnp.broadcast_to(queries.radius > 0, queries.plan.num_rounds or ()))
+    asked = jnp.maximum(asked * queries.plan.num_directions, 1).astype(scalar_dtype())
+    used = queries.valid if queries.stencil.paired else based(queries, baseline)
+    return finite_or_zero(scale(jnp.sum(used).astype(asked.dtype) / asked, direction))
 
 
 def scheduled(value: Schedule, count: jax.Array) -> jax.Array:
@@ -167,6 +203,7 @@ __all__ = [
     "Rounds",
     "ZerothOrderState",
     "all_finite",
+    "by_share",
     "descent",
     "finite_or_zero",
     "num_queries",

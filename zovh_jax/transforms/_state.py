@@ -114,6 +114,7 @@ class ZerothOrderState(NamedTuple):
         below rounding.
       summary: what the values told.
       shapes: those of the parameters; static.
+      shaping: what `zo.shaping` remembers of past rounds; mostly an empty tuple.
     """
 
     count: jax.Array  # type: ignore[assignment]  # shadows tuple.count, as in optax
@@ -126,15 +127,19 @@ class ZerothOrderState(NamedTuple):
     num_flat: jax.Array
     summary: Summary
     shapes: Shapes
+    shaping: Any
 
     @classmethod
-    def init(cls, key: jax.Array, history: Any, params: PyTree) -> "ZerothOrderState":
+    def init(
+        cls, key: jax.Array, history: Any, params: PyTree, shaping: Any = ()
+    ) -> "ZerothOrderState":
         """Before the first step."""
         # Separate buffers, and a key of our own: donating the state must not delete the caller's.
         count, queries, bad, turn, dropped, flat = (jnp.zeros((), jnp.int32) for _ in range(6))
         key = jax.random.fold_in(key, 0)
         shapes = Shapes.of(params)
-        return cls(count, key, queries, bad, history, turn, dropped, flat, Summary.init(), shapes)
+        summary = Summary.init()
+        return cls(count, key, queries, bad, history, turn, dropped, flat, summary, shapes, shaping)
 
     def after(self, queries: Queries, spent: int, value: Any) -> "ZerothOrderState":
         """The state after one more round; the history stays as it was.
@@ -248,7 +253,7 @@ def check_state(name: str, state: Any, params: PyTree, init: Callable[[PyTree], 
             raise ValueError(
                 f"{name}: this is a state of other settings: state{path} should have {wanted} "
                 f"and has {got}. num_directions, history_size, stencil, baseline and "
-                "store_directions must be those that the state was made with."
+                "store_directions and shaping must be those that the state was made with."
             )
 
 

@@ -38,12 +38,13 @@ from zovh_jax.estimators.gradient import gradient_coefficients
 from zovh_jax.estimators.weights import usable
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.queries import Queries
+from zovh_jax.shaping import Shaping, none
 from zovh_jax.stencils import three_point
 from zovh_jax.transforms._rounds import (
     Rounds,
     ZerothOrderState,
+    by_share,
     descent,
-    finite_or_zero,
     scheduled,
     transformation,
 )
@@ -75,6 +76,9 @@ def zo_hizoo(
     floor: Number = 1e-8,
     directions: Directions = gaussian(),
     evaluate: Evaluator = vmapped(),
+    shaping: Shaping = none(),
+    reduce: Literal["mean"] | None = None,
+    common_key: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the incoming updates by HiZOO's: a gradient divided by a running diagonal h.
 
@@ -93,7 +97,7 @@ def zo_hizoo(
       floor: h is kept above it: ours, a guard that α below 1 never needs.
       directions: the family of z. ``rademacher`` has z² = 1, which cannot tell coordinates apart:
         an error; ``sphere`` and ``orthogonal`` change the fixed point of h to d/2 · diag(H).
-      evaluate: as for `zo.zo_gradient`.
+      evaluate, shaping, reduce, common_key: as for `zo.zo_gradient`; ``ranks()`` is refused.
 
     Returns:
       A transformation that emits an ascent direction, 2K + 1 queries a step (2K where ``value`` is
@@ -128,7 +132,11 @@ def zo_hizoo(
         stencil=three_point(),
         baseline=origin(),
         evaluate=evaluate,
+        shaping=shaping,
+        reduce=reduce,
+        common_key=common_key,
     )
+    rounds.check_curvature()
     if not (directions.isotropic and directions.sees_diagonal):
         raise ValueError(
             f"HiZOO sees curvature in the differences between the squares of z: directions="
@@ -160,9 +168,8 @@ def zo_hizoo(
             new = jnp.where(enough & jnp.isfinite(new), new, h)
             emitted.append(g / s * (jax.lax.rsqrt(new) if variant == "paper" else new))
             curvature.append(new)
-        return finite_or_zero(layout.updates(emitted)), HiZOOState(
-            new_state, layout.tree(curvature)
-        )
+        direction = by_share(layout.updates(emitted), queries, origin())
+        return direction, HiZOOState(new_state, layout.tree(curvature))
 
     return transformation("zo_hizoo", init, step)
 
@@ -179,13 +186,14 @@ def hizoo(
     floor: Number = 1e-8,
     directions: Directions = gaussian(),
     evaluate: Evaluator = vmapped(),
+    shaping: Shaping = none(),
 ) -> optax.GradientTransformationExtraArgs:
     """HiZOO: θ ← θ − η (ℓ⁺ − ℓ⁻)/(2μ) z/√h, h a running diagonal of curvature.
 
     Args:
       learning_rate: η, or a schedule.
-      radius, key, num_directions, smoothing, damping, variant, floor, directions, evaluate: as for
-        `zo_hizoo`.
+      radius, key, num_directions, smoothing, damping, variant, floor, directions, evaluate,
+        shaping: as for `zo_hizoo`.
 
     Returns:
       An optimiser; 2K + 1 queries a step (2K where ``value`` is given). State: h, one copy of the
@@ -212,6 +220,7 @@ def hizoo(
             floor=floor,
             directions=directions,
             evaluate=evaluate,
+            shaping=shaping,
         ),
         descent(learning_rate),
     )
@@ -226,6 +235,7 @@ def zoha(
     num_directions: int = 1,
     directions: Directions = gaussian(),
     evaluate: Evaluator = vmapped(),
+    shaping: Shaping = none(),
 ) -> optax.GradientTransformationExtraArgs:
     """ZOHA-style: HiZOO without memory, α = 1, and +λ.
 
@@ -238,7 +248,7 @@ def zoha(
     Args:
       learning_rate: η, or a schedule.
       damping: λ ≥ 0, or a schedule.
-      radius, key, num_directions, directions, evaluate: as for `zo_hizoo`.
+      radius, key, num_directions, directions, evaluate, shaping: as for `zo_hizoo`.
 
     Returns:
       An optimiser; 2K + 1 queries a step (2K where ``value`` is given). State: h, one copy of the
@@ -265,6 +275,7 @@ def zoha(
         damping=damping,
         directions=directions,
         evaluate=evaluate,
+        shaping=shaping,
     )
 
 

@@ -10,6 +10,7 @@ import optax
 from zovh_jax._types import PyTree, Schedule
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, chunked
+from zovh_jax.shaping import Shaping, none
 from zovh_jax.stencils import central
 from zovh_jax.transforms._precision import on_floats
 from zovh_jax.transforms._rounds import descent
@@ -26,6 +27,7 @@ def mezo(
     weight_decay_mask: PyTree | None = None,
     directions: Directions = gaussian(),
     evaluate: Evaluator = chunked(1, redraw=True),
+    shaping: Shaping = none(),
 ) -> optax.GradientTransformationExtraArgs:
     """MeZO: θ ← θ − η [(F⁺ − F⁻)/(2μ) u + w θ], one direction at a time.
 
@@ -42,6 +44,7 @@ def mezo(
         what decays. The paper's code leaves out biases and layer norms.
       directions: the family; ``gaussian(fast=True)`` needs the least memory.
       evaluate: ``chunked(1, redraw=True)``: a copy of the parameters at a time, whatever K is.
+      shaping: as for `zo.zo_gradient`.
 
     Returns:
       An optimiser; 2K queries a step. State: scalars. Memory beyond the parameters: one copy of
@@ -76,6 +79,7 @@ def mezo(
             directions=directions,
             stencil=central(),
             evaluate=evaluate,
+            shaping=shaping,
         ),
         on_floats(optax.add_decayed_weights(weight_decay, weight_decay_mask)),
         descent(learning_rate),

@@ -12,6 +12,7 @@ from zovh_jax.baselines import Baseline, mean
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.reuse import Reuse, uniform
+from zovh_jax.shaping import Shaping, none
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._precision import in_wide
 from zovh_jax.transforms._rounds import descent
@@ -71,6 +72,7 @@ def radazo(
     evaluate: Evaluator = vmapped(),
     store_directions: bool = False,
     reuse: Reuse = uniform(),
+    shaping: Shaping = none(),
 ) -> optax.GradientTransformationExtraArgs:
     """R-AdaZO: θ ← θ − η m/(√v + eps), the moments as in `scale_by_radazo`.
 
@@ -80,7 +82,7 @@ def radazo(
       history_size: N, rounds that a gradient is made from: 1 is the paper, more is R-AdaZO on
         ZoAR's gradients.
       num_directions, radius, key, directions, stencil, baseline, evaluate, store_directions,
-        reuse: as for `zo_gradient`. The paper's own estimate is
+        reuse, shaping: as for `zo_gradient`. The paper's own estimate is
         ``baseline=zo.baselines.origin(), directions=zo.directions.sphere()``, for one query more.
 
     Returns:
@@ -116,6 +118,7 @@ def radazo(
             evaluate=evaluate,
             store_directions=store_directions,
             reuse=reuse,
+            shaping=shaping,
         ),
         scale_by_radazo(b1, b2, eps, eps_in_sqrt=eps_in_sqrt),
         descent(learning_rate),

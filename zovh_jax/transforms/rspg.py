@@ -19,6 +19,7 @@ from zovh_jax._types import Number, PyTree, Schedule
 from zovh_jax.baselines import Baseline, origin
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.shaping import Shaping, none
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._rounds import scheduled
 from zovh_jax.transforms._state import next_round
@@ -58,6 +59,7 @@ def rspg(
     stencil: Stencil = forward(),
     baseline: Baseline = origin(),
     evaluate: Evaluator = vmapped(),
+    shaping: Shaping = none(),
 ) -> optax.GradientTransformationExtraArgs:
     """RSPG: x ← prox_h(x − γ ĝ, γ) for f + h, f seen through ``value_fn`` and h through its prox.
 
@@ -72,7 +74,7 @@ def rspg(
         ℓ1 norm; None for h = 0. It is given float32 or wider.
       smoothness: L, the Lipschitz constant of ∇f; 0 draws R with P ∝ γ_k. Steps with γ_k ≥ 1/L
         are not drawn while there are others. For RSGF's law put 2 L (d + 4) here.
-      radius, key, directions, stencil, baseline, evaluate: as for `zo_gradient`.
+      radius, key, directions, stencil, baseline, evaluate, shaping: as for `zo_gradient`.
 
     Returns:
       An optimiser whose update is prox(x − γ ĝ, γ) − x; K + 1 queries a step by default. Where too
@@ -110,6 +112,7 @@ def rspg(
             stencil=stencil,
             baseline=baseline,
             evaluate=evaluate,
+            shaping=shaping,
         ),
         _proximal_descent(learning_rate, prox, smoothness, key),
     )

@@ -4,6 +4,8 @@ The decoupled regime of ZoVH (arXiv 2605.30960): the Hessian's queries are indep
 made the incoming updates, so the product needs no leave-one-out correction.
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -14,9 +16,10 @@ from zovh_jax._types import Schedule
 from zovh_jax.baselines import Baseline, mean
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators import hessian
-from zovh_jax.estimators.weights import usable
+from zovh_jax.estimators.weights import based
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.reuse import Reuse, uniform
+from zovh_jax.shaping import Shaping, none
 from zovh_jax.solvers import Solver, gram_diagonal, solve
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._rounds import Rounds, all_finite, scheduled, transformation
@@ -36,6 +39,9 @@ def scale_by_inverse_hessian(
     evaluate: Evaluator = vmapped(),
     store_directions: bool = False,
     reuse: Reuse = uniform(),
+    shaping: Shaping = none(),
+    reduce: Literal["mean"] | None = None,
+    common_key: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Multiplies the incoming updates by (Ĥ + λI)⁻¹, Ĥ from its own queries.
 
@@ -49,7 +55,8 @@ def scale_by_inverse_hessian(
       solver: ``gram_diagonal()`` (replays directions), ``woodbury()`` (exact), ``cg()``,
         ``neumann(…)``.
       history_size: N, rounds that Ĥ is made from; 1 is no reuse.
-      directions, stencil, baseline, evaluate, store_directions, reuse: as for `zo.zo_gradient`.
+      directions, stencil, baseline, evaluate, store_directions, reuse, shaping, reduce,
+        common_key: as for `zo.zo_gradient`; ``ranks()`` is refused.
 
     Returns:
       A transformation. K queries a step (2K central, 2K + 1 three_point; one more for
@@ -83,6 +90,9 @@ def scale_by_inverse_hessian(
         store_directions=store_directions,
         second_order=True,
         reuse=reuse,
+        shaping=shaping,
+        reduce=reduce,
+        common_key=common_key,
     )
 
     def step(updates, state, params, value_fn, value):
@@ -91,7 +101,7 @@ def scale_by_inverse_hessian(
             raise TypeError(f"{name} scales incoming updates: got None. Chain it after a gradient.")
         queries, step_key, state = rounds.step(state, params, value_fn, value)
         operator = hessian(queries, params, baseline=baseline)
-        enough = jnp.sum(usable(queries, baseline.needs_origin)) >= baseline.min_queries
+        enough = jnp.sum(based(queries, baseline)) >= baseline.min_queries
         scaled = solve(
             operator,
             updates,

@@ -18,6 +18,7 @@ from zovh_jax._tree import scalar_dtype
 from zovh_jax._types import PyTree, Schedule
 from zovh_jax.directions import masked, rademacher
 from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.shaping import Shaping, none
 from zovh_jax.stencils import central
 from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.zo_gradient import zo_gradient
@@ -86,6 +87,7 @@ def spsa(
     num_directions: int = 1,
     mask: PyTree = True,
     evaluate: Evaluator = vmapped(),
+    shaping: Shaping = none(),
 ) -> optax.GradientTransformationExtraArgs:
     """SPSA: θ ← θ − a_k (f(θ + c_kΔ) − f(θ − c_kΔ))/(2c_k) Δ⁻¹, Δ random signs.
 
@@ -98,7 +100,7 @@ def spsa(
       key: ``jax.random.key(seed)``.
       num_directions: K, pairs that are averaged; 1 is the classical algorithm.
       mask: a tree of bools like params, or a prefix of it: False leaves are frozen.
-      evaluate: as for `zo.zo_gradient`.
+      evaluate, shaping: as for `zo.zo_gradient`.
 
     Returns:
       An optimiser; 2K queries a step. State: scalars.
@@ -131,6 +133,7 @@ def spsa(
             directions=masked(rademacher(), mask),
             stencil=central(),
             evaluate=evaluate,
+            shaping=shaping,
         ),
         descent(learning_rate),
     )

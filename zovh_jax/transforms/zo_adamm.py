@@ -13,6 +13,7 @@ from zovh_jax._types import Number, PyTree, Schedule
 from zovh_jax.baselines import Baseline, origin
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.shaping import Shaping, none
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._precision import in_wide, on_floats
 from zovh_jax.transforms._rounds import descent
@@ -65,6 +66,7 @@ def zo_adamm(
     stencil: Stencil = forward(),
     baseline: Baseline = origin(),
     evaluate: Evaluator = vmapped(),
+    shaping: Shaping = none(),
 ) -> optax.GradientTransformationExtraArgs:
     """ZO-AdaMM: θ ← Π(θ − η m/(√v̂ + eps)), the moments as in `scale_by_zo_adamm`.
 
@@ -79,7 +81,8 @@ def zo_adamm(
       lower, upper: the box: numbers, or trees of arrays like params or prefixes of it; None is
         no bound. Parameters that start outside are inside after a step, to rounding. Queries go
         up to radius × ‖u‖ beyond it.
-      num_directions, radius, key, directions, stencil, baseline, evaluate: as for `zo_gradient`.
+      num_directions, radius, key, directions, stencil, baseline, evaluate, shaping: as for
+        `zo_gradient`.
         The paper draws on the sphere: ``directions=zo.directions.sphere()``.
 
     Returns:
@@ -112,6 +115,7 @@ def zo_adamm(
             stencil=stencil,
             baseline=baseline,
             evaluate=evaluate,
+            shaping=shaping,
         ),
         scale_by_zo_adamm(b1, b2, eps),
         descent(learning_rate),

@@ -4,6 +4,8 @@ Source: (E13)–(E15); ZoAR, arXiv 2506.14460. Queries per step: K (forward; K +
 ``baseline=origin()``), 2K (central), 2K + 1 (three_point).
 """
 
+from typing import Literal
+
 import jax
 import optax
 
@@ -13,8 +15,9 @@ from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators import gradient
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.reuse import Reuse, uniform
+from zovh_jax.shaping import Shaping, none
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms._rounds import Rounds, finite_or_zero, transformation
+from zovh_jax.transforms._rounds import Rounds, by_share, transformation
 
 
 def zo_gradient(
@@ -29,6 +32,9 @@ def zo_gradient(
     evaluate: Evaluator = vmapped(),
     store_directions: bool = False,
     reuse: Reuse = uniform(),
+    shaping: Shaping = none(),
+    reduce: Literal["mean"] | None = None,
+    common_key: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the incoming updates by a gradient estimated from function values.
 
@@ -47,6 +53,9 @@ def zo_gradient(
       store_directions: keep the N·K directions in the state instead of replaying them from keys:
         faster, for N·K copies of the parameters.
       reuse: how past rounds count; see `zo.reuse`.
+      shaping: what is done to a round's values first, against outliers; see `zo.shaping`.
+      reduce, common_key: as for `zo.query`: losses of examples for values; one key for all queries
+        of a round (the default), or each its own.
 
     Returns:
       A transformation that emits an ascent direction: follow it with ``optax.scale(-lr)`` or any
@@ -80,12 +89,16 @@ def zo_gradient(
         history_size=history_size,
         store_directions=store_directions,
         reuse=reuse,
+        shaping=shaping,
+        reduce=reduce,
+        common_key=common_key,
     )
 
     def step(updates, state, params, value_fn, value):
         del updates
         queries, _, state = rounds.step(state, params, value_fn, value)
-        return finite_or_zero(gradient(queries, params, baseline=baseline)), state
+        estimate = gradient(queries, params, baseline=baseline)
+        return by_share(estimate, queries, baseline), state
 
     return transformation("zo_gradient", rounds.init, step)
 

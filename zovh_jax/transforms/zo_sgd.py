@@ -10,6 +10,7 @@ from zovh_jax._types import Schedule
 from zovh_jax.baselines import Baseline, origin
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.shaping import Shaping, none
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.zo_gradient import zo_gradient
@@ -25,6 +26,7 @@ def zo_sgd(
     stencil: Stencil = forward(),
     baseline: Baseline = origin(),
     evaluate: Evaluator = vmapped(),
+    shaping: Shaping = none(),
 ) -> optax.GradientTransformationExtraArgs:
     """Zeroth-order gradient descent: classical forward differences (E13) by default.
 
@@ -35,7 +37,8 @@ def zo_sgd(
 
     Args:
       learning_rate: η, or a schedule.
-      num_directions, radius, key, directions, stencil, baseline, evaluate: as for `zo_gradient`.
+      num_directions, radius, key, directions, stencil, baseline, evaluate, shaping: as for
+        `zo_gradient`.
 
     Returns:
       An optimiser; K + 1 queries a step by default.
@@ -61,6 +64,7 @@ def zo_sgd(
             stencil=stencil,
             baseline=baseline,
             evaluate=evaluate,
+            shaping=shaping,
         ),
         descent(learning_rate),
     )

@@ -15,6 +15,7 @@ from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators.gradient import gradient_coefficients
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.queries import Queries, check_params
+from zovh_jax.shaping import Shaping, none
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._precision import on_floats
 from zovh_jax.transforms._rounds import Rounds, descent, finite_or_zero, transformation
@@ -32,6 +33,7 @@ def zo_signsgd(
     stencil: Stencil = forward(),
     baseline: Baseline = origin(),
     evaluate: Evaluator = vmapped(),
+    shaping: Shaping = none(),
 ) -> optax.GradientTransformationExtraArgs:
     """ZO-signSGD: θ ← θ − η sign(ĝ), elementwise.
 
@@ -43,9 +45,9 @@ def zo_signsgd(
       majority_vote: let every direction vote for a sign, sign(Σ_k sign(ĝ_k)) with the K
         one-direction estimates ĝ_k = (F_k − f0)/μ u_k, rather than average them first: sign(ĝ).
         (ZO-M-signSGD in the paper.) A tie moves nothing.
-      num_directions, radius, key, directions, stencil, baseline, evaluate: as for `zo_gradient`.
-        The paper draws on the sphere, ``directions=zo.directions.sphere()``; K = 1 gives the
-        same signs for both. Its central variant is ``stencil=zo.stencils.central()``.
+      num_directions, radius, key, directions, stencil, baseline, evaluate, shaping: as for
+        `zo_gradient`. The paper draws on the sphere, ``directions=zo.directions.sphere()``; K = 1
+        gives the same signs for both. Its central variant is ``stencil=zo.stencils.central()``.
 
     Returns:
       An optimiser; K + 1 queries a step by default. Parameters that got no direction, and all of
@@ -74,6 +76,7 @@ def zo_signsgd(
             stencil=stencil,
             baseline=baseline,
             evaluate=evaluate,
+            shaping=shaping,
         ),
         on_floats(optax.scale_by_sign()),
         descent(learning_rate),
@@ -81,7 +84,7 @@ def zo_signsgd(
 
 
 def _sum_of_signs(
-    num_directions, radius, *, key, directions, stencil, baseline, evaluate
+    num_directions, radius, *, key, directions, stencil, baseline, evaluate, shaping
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the incoming updates by Σ_k sign(ĝ_k), the votes of one round."""
     rounds = Rounds(
@@ -92,6 +95,7 @@ def _sum_of_signs(
         stencil=stencil,
         baseline=baseline,
         evaluate=evaluate,
+        shaping=shaping,
     )
 
     def step(updates, state, params, value_fn, value):

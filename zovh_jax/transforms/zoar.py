@@ -10,7 +10,8 @@ from zovh_jax._types import Schedule
 from zovh_jax.baselines import mean
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
-from zovh_jax.reuse import Reuse, uniform
+from zovh_jax.reuse import Reuse, levels
+from zovh_jax.shaping import Shaping, none
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.zo_gradient import zo_gradient
@@ -27,9 +28,13 @@ def zoar(
     stencil: Stencil = forward(),
     evaluate: Evaluator = vmapped(),
     store_directions: bool = False,
-    reuse: Reuse = uniform(),
+    reuse: Reuse = levels(),
+    shaping: Shaping = none(),
 ) -> optax.GradientTransformationExtraArgs:
-    """ZoAR: θ ← θ − η/(NK − 1) Σ (F − F̄)/μ u over the last N rounds, one mean over all.
+    """ZoAR: θ ← θ − η/(NK − 1) Σ (F − F̄)/μ u over the last N rounds.
+
+    The paper takes one mean F̄ over all of them: ``reuse=zo.reuse.uniform()``. The default gives
+    each round a level of its own as far as levels differ, so that it may be used on minibatches.
 
     With ``directions=zo.directions.sphere()`` (‖u‖² = d; the sphere form, Thm 3.3) what descends
     is the ball-smoothed objective E f(θ + v), v uniform in the ball of radius μ√d, of whose
@@ -39,8 +44,8 @@ def zoar(
     Args:
       learning_rate: η, or a schedule.
       history_size: N, rounds that an estimate is made from, the current one included.
-      num_directions, radius, key, directions, stencil, evaluate, store_directions, reuse: as
-        for `zo.zo_gradient`.
+      num_directions, radius, key, directions, stencil, evaluate, store_directions, reuse,
+        shaping: as for `zo.zo_gradient`.
 
     Returns:
       An optimiser; K queries a step (2K central, 2K + 1 three_point). State: N keys, N radii and
@@ -68,6 +73,7 @@ def zoar(
             evaluate=evaluate,
             store_directions=store_directions,
             reuse=reuse,
+            shaping=shaping,
         ),
         descent(learning_rate),
     )

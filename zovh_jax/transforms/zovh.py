@@ -15,10 +15,11 @@ from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators import newton_direction
 from zovh_jax.estimators.newton import check_options
 from zovh_jax.evaluators import Evaluator, vmapped
-from zovh_jax.reuse import Reuse, uniform
+from zovh_jax.reuse import Reuse, levels, uniform
+from zovh_jax.shaping import Shaping, none
 from zovh_jax.solvers import Solver, gram_diagonal
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms._rounds import Rounds, descent, finite_or_zero, scheduled, transformation
+from zovh_jax.transforms._rounds import Rounds, by_share, descent, scheduled, transformation
 
 
 def zo_newton(
@@ -38,6 +39,9 @@ def zo_newton(
     evaluate: Evaluator = vmapped(),
     store_directions: bool = False,
     reuse: Reuse = uniform(),
+    shaping: Shaping = none(),
+    reduce: Literal["mean"] | None = None,
+    common_key: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the incoming updates by (Ĥ + λI)⁻¹ ĝ, both from the same queries.
 
@@ -52,7 +56,8 @@ def zo_newton(
       structure: "global" as in the paper, or "leaf".
       decoupled: gradient and Hessian from one half of each round each, instead of sharing it.
       reuse: how past rounds count; see `zo.reuse`.
-      directions, stencil, baseline, evaluate, store_directions: as for `zo.zo_gradient`.
+      directions, stencil, baseline, evaluate, store_directions, shaping, reduce, common_key: as for
+        `zo.zo_gradient`; ``ranks()`` is refused.
 
     Returns:
       A transformation that emits an ascent direction; queries a step as for `zovh`. An update is
@@ -84,6 +89,9 @@ def zo_newton(
         store_directions=store_directions,
         second_order=True,
         reuse=reuse,
+        shaping=shaping,
+        reduce=reduce,
+        common_key=common_key,
     )
     check_options(
         num_directions,
@@ -109,7 +117,7 @@ def zo_newton(
             decoupled=decoupled,
             key=jax.random.fold_in(step_key, num_directions),
         )
-        return finite_or_zero(direction), state
+        return by_share(direction, queries, baseline), state
 
     return transformation("zo_newton", rounds.init, step)
 
@@ -131,15 +139,19 @@ def zovh(
     baseline: Baseline = mean(),
     evaluate: Evaluator = vmapped(),
     store_directions: bool = False,
-    reuse: Reuse = uniform(),
+    reuse: Reuse = levels(),
+    shaping: Shaping = none(),
 ) -> optax.GradientTransformationExtraArgs:
     """ZoVH: θ ← θ − η (Ĥ + λI)⁻¹ ĝ (E20), with query reuse when history_size > 1.
+
+    The paper reuses with one mean over all rounds: ``reuse=zo.reuse.uniform()``. The default gives
+    each round a level of its own as far as levels differ, so that it may be used on minibatches.
 
     Args:
       learning_rate: η, or a schedule.
       num_directions, radius, damping, key, history_size, solver, bias_correction, structure,
-        decoupled, directions, stencil, baseline, evaluate, store_directions, reuse: as for
-        `zo_newton`.
+        decoupled, directions, stencil, baseline, evaluate, store_directions, reuse,
+        shaping: as for `zo_newton`.
 
     Returns:
       An optimiser; K queries a step (2K central, 2K + 1 three_point; one more for
@@ -174,6 +186,7 @@ def zovh(
             evaluate=evaluate,
             store_directions=store_directions,
             reuse=reuse,
+            shaping=shaping,
         ),
         descent(learning_rate),
     )

@@ -97,7 +97,7 @@ class Walk:
         asked = dataclasses.replace(self.rounds, radius=trust.radius, directions=directions)
         answered, _, counts = asked.step(counts, params, value_fn, value)
         assert answered.origin is not None
-        trust, failed = self.rules.judge(trust, answered.origin)
+        trust, failed = self.rules.judge(trust, answered.origin, _lost(answered))
         queries, squares = _anchored(answered), norms(answered.plan)
         slopes, trust = self.rules.slopes(trust, queries, squares)
         return View(answered, queries, counts, trust, failed, squares, slopes)
@@ -157,7 +157,8 @@ class Walk:
     def ahead(self, view: View, slopes: jax.Array, length: Callable[[Leaves], jax.Array]) -> Move:
         """The step −m Σ_k s_k u_k; ``length`` is that of a sum of directions, in the metric."""
         along = view.queries.plan.combine(slopes, self.layout)
-        multiple, trust = self.rules.decide(view.trust, view.queries, slopes, length(along))
+        origin = view.answered.origin
+        multiple, trust = self.rules.decide(view.trust, view.queries, slopes, length(along), origin)
         return Move(scale(-multiple, along), trust, -multiple * slopes)
 
     def back(
@@ -204,6 +205,15 @@ def beginning(
     level = 0.0 if isinstance(noise, str) else noise
     trust = Trust.init(rounds.radius, rounds.layout(params).size, level)  # type: ignore[arg-type]
     return rounds.init(params), trust, jnp.zeros(rounds.num_directions, scalar_dtype())
+
+
+def _lost(queries: Queries) -> jax.Array:
+    """Whether f has no value at θ nor at half of the points around it.
+
+    Where only f(θ) is missing, a query has crashed, and nothing is wrong with θ.
+    """
+    assert queries.origin is not None
+    return ~jnp.isfinite(queries.origin) & (2 * jnp.sum(queries.valid) <= queries.plan.size)
 
 
 def _anchored(queries: Queries) -> Queries:

@@ -35,7 +35,9 @@ from zovh_jax._tree import scalar_dtype
 
 PERIOD = 8
 """Of so many noisy rounds one looks near, and another one compares with the last round."""
-NEAR = 1 / 32
+FIRST_NEAR = 3
+"""Of the first noisy rounds so many look near."""
+NEAR = 1 / 8
 """r of a round that looks near."""
 MEMORY = 24
 """How many times as long the averages along steps are as those of curvature on exact values."""
@@ -89,18 +91,21 @@ class Noise(NamedTuple):
         told = [jnp.array(level, scalar_dtype(), copy=True) for _ in range(3)]
         zeros = [jnp.zeros((), scalar_dtype()) for _ in range(9)]
         counts = [jnp.zeros((), jnp.int32) for _ in range(2)]
-        weight = (told[2] > 0).astype(scalar_dtype())
-        return cls(told[0] > 0, *counts, jnp.square(told[1]), weight, *zeros)
+        weight = (0.1 * (told[2] > 0)).astype(
+            scalar_dtype()
+        )  # half of one round's, so that it is soon forgotten
+        return cls(told[0] > 0, *counts, weight * jnp.square(told[1]), weight, *zeros)
 
     @property
     def level(self) -> jax.Array:
-        """The standard deviation of a value's own noise, within a round."""
-        return jnp.sqrt(self.variance / jnp.where(self.weight > 0, self.weight, 1))
+        """The standard deviation of a value's own noise, within a round; 0 where none is found."""
+        level = jnp.sqrt(self.variance / jnp.where(self.weight > 0, self.weight, 1))
+        return jnp.where(self.found, level, 0)
 
     @property
     def looks_near(self) -> jax.Array:
         """Whether this noisy round shows the noise within it."""
-        return self.num_rounds % PERIOD == 0
+        return (self.num_rounds % PERIOD == 0) | (self.num_rounds < FIRST_NEAR)
 
     @property
     def compares(self) -> jax.Array:
@@ -158,7 +163,7 @@ class NoiseRules:
 
     def _measured(self, noise: Noise, square: jax.Array) -> Noise:
         """With e² of one more round; about the last ten count."""
-        gain = jnp.where(jnp.isfinite(square), 0.2, 0)
+        gain = jnp.where(jnp.isfinite(square) & (noise.square > 0), 0.2, 0)
         square = jnp.where(gain > 0, square, 0)
         return noise._replace(
             variance=noise.variance + gain * (square - noise.variance),

@@ -51,7 +51,7 @@ class Trust(NamedTuple):
       limit: the longest step that is allowed.
       trace: the average of the Hessian's trace.
       curvature, weight: Σ w |κ| and Σ w, whose ratio is c.
-      origin: f(θ) before the last step.
+      origin: f(θ) before the last step; ∞ where it was not finite.
       slope: s·p of the last step, 0 or below.
       squared_length: ‖p‖² of the last step; 0 where there is no step to judge.
       slope_error: the standard error of s·p that comes from τ.
@@ -82,9 +82,9 @@ class Trust(NamedTuple):
         # Each array is a buffer of its own, so that the state can be donated.
         zeros = [jnp.zeros((), mu.dtype) for _ in range(6)]
         undone, limit = jnp.zeros((), jnp.int32), mu * math.sqrt(dimension)
-        back = jnp.zeros((), bool), jnp.zeros((), mu.dtype)
-        fields: list[Any] = [mu, limit, TraceAverage.init(), *zeros, undone, *back]
-        return cls(*fields, Noise.init(level))
+        back, rise = jnp.zeros((), bool), jnp.zeros((), mu.dtype)
+        known: list[Any] = [TraceAverage.init(), *zeros, undone, back, rise, Noise.init(level)]
+        return cls(mu, limit, *known)
 
     @property
     def model(self) -> jax.Array:
@@ -136,21 +136,27 @@ class StepRules:
             epsilon,
         )
 
-    def judge(self, trust: Trust, origin: jax.Array) -> tuple[Trust, jax.Array]:
-        """What the last step taught, now that f(θ) is known; and whether it must be taken back."""
-        pending, finite = trust.squared_length > 0, jnp.isfinite(origin)
+    def judge(self, trust: Trust, origin: jax.Array, lost: jax.Array) -> tuple[Trust, jax.Array]:
+        """What the last step taught, now that f(θ) is known; and whether it must be taken back.
+
+        Args:
+          origin: f(θ). Where it or the one before is not finite, nothing is learnt.
+          lost: whether θ is no place to be.
+        """
+        pending = trust.squared_length > 0
+        known = pending & jnp.isfinite(origin) & jnp.isfinite(trust.origin)
         squared_length = jnp.where(pending, trust.squared_length, 1)
-        change = jnp.where(pending & finite, origin - trust.origin, 0)
+        change = jnp.where(known, origin - trust.origin, 0)
         noise = self._noise(trust, trust.origin, origin)
         trust, noisy = self._find_noise(trust, origin)
         promised = trust.slope + trust.model * squared_length / 2
-        failed = pending & (~finite | ~noisy & (change > jnp.abs(promised) + noise))
+        failed = pending & (lost | known & ~noisy & (change > jnp.abs(promised) + noise))
         limit = self._limit(trust.limit, jnp.sqrt(squared_length), change, promised, noise, failed)
         measured = self._measured(trust, change, squared_length, noise)
-        gain = jnp.where(pending & finite & ~noisy, 1 - self.decay, 0)
+        gain = jnp.where(known & ~noisy, 1 - self.decay, 0)
         trust = trust._replace(
             rise=change,
-            limit=jnp.where(pending & ~noisy, limit, trust.limit),
+            limit=jnp.where((known | failed) & ~noisy, limit, trust.limit),
             curvature=trust.curvature + gain * (measured - trust.curvature),
             weight=trust.weight + gain * (1 - trust.weight),
         )
@@ -195,7 +201,12 @@ class StepRules:
         return slopes, trust._replace(trace=trace)
 
     def decide(
-        self, trust: Trust, queries: Queries, slopes: jax.Array, length: jax.Array
+        self,
+        trust: Trust,
+        queries: Queries,
+        slopes: jax.Array,
+        length: jax.Array,
+        origin: jax.Array,
     ) -> tuple[jax.Array, Trust]:
         """m of the step −m Σ_k s_k u_k; and the state with what the next round needs to judge it.
 
@@ -203,6 +214,7 @@ class StepRules:
           queries: of this round.
           slopes: s_k, [K].
           length: ‖Σ_k s_k u_k‖ in the metric.
+          origin: f(θ) as it was answered; the one in ``queries`` may stand in for it.
         """
         assert queries.origin is not None
         trust = self._with_first_curvature(trust, queries)
@@ -218,7 +230,7 @@ class StepRules:
         squared_length = jnp.square(multiple * some)
         return multiple, trust._replace(
             radius=self._next_radius(trust, queries, squared_length),
-            origin=jnp.where(finite, queries.origin, trust.origin),
+            origin=jnp.where(jnp.isfinite(origin), origin, jnp.inf),
             slope=-multiple * jnp.sum(jnp.square(slopes)),
             squared_length=squared_length,
             slope_error=self._slope_error(trust, queries, multiple * jnp.abs(jnp.sum(slopes))),
@@ -300,7 +312,9 @@ class StepRules:
 
     def _least_radius(self, trust: Trust, origin: jax.Array) -> jax.Array:
         """The μ at which ½μ²·c·d is five times the noise."""
-        curvature = jnp.maximum(trust.model, TINY)
+        # Under noise c, which comes from changes of f, is too large.
+        trace = jnp.abs(trust.trace.estimate.trace) / self.dimension
+        curvature = jnp.maximum(jnp.where(trust.noise.found, trace, trust.model), TINY)
         return jnp.sqrt(10 * self._noise(trust, origin, origin) / (curvature * self.dimension))
 
     def _noise(self, trust: Trust, origin: Any, other: Any) -> jax.Array:

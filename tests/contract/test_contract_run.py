@@ -108,7 +108,8 @@ def check_diagnostics(run):
         assert all(x.shape == () for x in d)
         if t:
             assert d.best_value <= d.value < jnp.inf and d.spread > 0
-            assert jnp.isinf(d.origin) or jnp.allclose(d.origin, objective(run.params))
+            known = ~jnp.isinf(d.origin) & (run.case.id != "boxed-chunked")  # around z, not θ
+            assert not known or jnp.allclose(d.origin, objective(run.params))
         else:
             assert all(jnp.isinf(x) for x in d[:3]) and d.spread == 0
 

@@ -141,7 +141,7 @@ def test_queries_dropped_in_a_sweep_leave_the_rest_of_it():
     xs, states = jax.vmap(ends)(jax.vmap(jax.random.key)(jnp.arange(8)))
     assert np.all(np.asarray(states.counts.num_nonfinite) > 10)
     left = np.asarray(jax.vmap(diagonal)(xs)) / diagonal(START)
-    assert np.all(left < 2e-2) and np.median(left) < 2e-3
+    assert np.all(left < 5e-2) and np.median(left) < 2e-3
     curvatures = np.log(states.curvature)
     assert np.median([np.corrcoef(h, np.log(LAMBDA))[0, 1] for h in curvatures]) > 0.65
 

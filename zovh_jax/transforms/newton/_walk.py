@@ -129,15 +129,14 @@ class Walk:
             step = self._replayed(view, directions, counts, coefficients)
             far = view.queries.radius * math.sqrt(self.layout.size)
             reach = noise.reach(jnp.sqrt(trust.squared_length), far)
-            places = reach * jnp.array([1, -1], reach.dtype)
-            rows = [places.reshape(-1, *[1] * x.ndim).astype(x.dtype) * x for x in step]
+            rows = [jnp.stack([x, -x]) for x in scale(reach, step)]
             there = query(
-                value_fn,
-                params,
+                lambda leaves: value_fn(self.layout.merge(leaves, params, lambda frozen: frozen)),
+                self.layout.leaves(params, "params"),
                 counts.key,
                 num_directions=2,
                 radius=1.0,
-                directions=Explicit(self.layout.tree(rows)),
+                directions=Explicit(rows),
                 evaluate=self.rounds.evaluate,
             )
             trust = self.rules.heard(trust, view.answered.origin, there.values, reach)
@@ -208,12 +207,8 @@ def beginning(
 
 
 def _lost(queries: Queries) -> jax.Array:
-    """Whether f has no value at θ nor at half of the points around it.
-
-    Where only f(θ) is missing, a query has crashed, and nothing is wrong with θ.
-    """
-    assert queries.origin is not None
-    return ~jnp.isfinite(queries.origin) & (2 * jnp.sum(queries.valid) <= queries.plan.size)
+    """Whether f has no value at half of the points around θ, or more."""
+    return 2 * jnp.sum(queries.valid) <= queries.plan.size
 
 
 def _anchored(queries: Queries) -> Queries:

@@ -91,9 +91,8 @@ class Noise(NamedTuple):
         told = [jnp.array(level, scalar_dtype(), copy=True) for _ in range(3)]
         zeros = [jnp.zeros((), scalar_dtype()) for _ in range(9)]
         counts = [jnp.zeros((), jnp.int32) for _ in range(2)]
-        weight = (0.1 * (told[2] > 0)).astype(
-            scalar_dtype()
-        )  # half of one round's, so that it is soon forgotten
+        # Half of what one round counts for, so that it is soon forgotten.
+        weight = jnp.where(told[2] > 0, 0.1, 0.0).astype(scalar_dtype())
         return cls(told[0] > 0, *counts, weight * jnp.square(told[1]), weight, *zeros)
 
     @property

@@ -141,7 +141,7 @@ class StepRules:
 
         Args:
           origin: f(θ). Where it or the one before is not finite, nothing is learnt.
-          lost: whether θ is no place to be.
+          lost: whether f has no value at half of the points around θ either.
         """
         pending = trust.squared_length > 0
         known = pending & jnp.isfinite(origin) & jnp.isfinite(trust.origin)
@@ -150,13 +150,17 @@ class StepRules:
         noise = self._noise(trust, trust.origin, origin)
         trust, noisy = self._find_noise(trust, origin)
         promised = trust.slope + trust.model * squared_length / 2
-        failed = pending & (lost | known & ~noisy & (change > jnp.abs(promised) + noise))
-        limit = self._limit(trust.limit, jnp.sqrt(squared_length), change, promised, noise, failed)
+        missing = pending & ~jnp.isfinite(origin)
+        failed = missing | known & ~noisy & (change > jnp.abs(promised) + noise)
+        length = jnp.sqrt(squared_length)
+        limit = self._limit(trust.limit, length, change, promised, noise, failed)
+        # Where only f(θ) is missing, a query may have crashed, and nothing be wrong with the step.
+        limit = jnp.where(missing & ~lost, length, limit)
         measured = self._measured(trust, change, squared_length, noise)
         gain = jnp.where(known & ~noisy, 1 - self.decay, 0)
         trust = trust._replace(
             rise=change,
-            limit=jnp.where((known | failed) & ~noisy, limit, trust.limit),
+            limit=jnp.where(failed | known & ~noisy, limit, trust.limit),
             curvature=trust.curvature + gain * (measured - trust.curvature),
             weight=trust.weight + gain * (1 - trust.weight),
         )

@@ -1,5 +1,7 @@
 """How past rounds are weighed: recentring, density ratios, discounts, levels; decoupled halves."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -383,3 +385,72 @@ def test_noise_weighs_rounds_by_their_radius():
         spread = lambda w, p=power: np.sum(w**2 / radii**p) / np.sum(w) ** 2  # noqa: E731
         expected = spread(radii**power) / spread(np.ones(3))
         assert abs(best[i] / uniform[i] / expected - 1) < 0.35
+
+
+def test_levels_between_the_common_mean_and_each_rounds_own():
+    """The best linear guess of each round's level; with pairs both values move alike."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((N, K)) + np.array([[0.0], [5.0], [-3.0]])
+    values[1, 2] = np.nan
+    history, x = make_history(PATH[:N], centers=False)
+    rounds = dataclasses.replace(history.rounds, values=jnp.asarray(values))
+    found = zo.reuse.levels().apply(dataclasses.replace(history, rounds=rounds), x).values
+
+    known = ~np.isnan(values)
+    counts, n = known.sum(1), known.sum()
+    means, mean = np.nanmean(values, 1), np.nanmean(values)
+    within = np.nansum((values - means[:, None]) ** 2) / (n - N)
+    between = np.sum(counts * (means - mean) ** 2) - within * (N - 1)
+    variance = max(between, 0) / (n - np.sum(counts**2) / n)
+    share = variance / (variance + within / counts)
+    level = mean + share * (means - mean)
+    own = share / counts + (1 - share) / n
+    wanted = mean + (values - level[:, None]) * ((1 - 1 / n) / (1 - own))[:, None]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    assert np.all(share > 0.8)
+
+    pairs = dataclasses.replace(
+        rounds, values=jnp.stack([values + 0.3, values - 0.3], -1), stencil=zo.stencils.central()
+    )
+    both = zo.reuse.levels().apply(dataclasses.replace(history, rounds=pairs), x).values
+    np.testing.assert_allclose(both, np.stack([wanted + 0.3, wanted - 0.3], -1), rtol=1e-12)
+
+
+def test_levels_change_nothing_where_there_is_nothing_to_tell():
+    """One direction a round; one level in all rounds; f(θ) for the baseline."""
+    history, x = make_history(PATH[:N], k=1, centers=False)
+    same = zo.reuse.levels().apply(history, x).values
+    np.testing.assert_allclose(same, history.queries().values, rtol=1e-12)
+    options = {"num_directions": K, "radius": RADIUS, "key": jax.random.key(0), "history_size": N}
+    ends = []
+    for rule in (zo.reuse.levels(), zo.reuse.uniform()):
+        optimizer = zo.zo_gradient(**options, baseline=zo.baselines.origin(), reuse=rule)
+        state = optimizer.init(x)
+        step = jax.jit(lambda s, o=optimizer: o.update(None, s, x, value_fn=quadratic))
+        for _ in range(2):
+            updates, state = step(state)
+        ends.append(updates)
+    np.testing.assert_array_equal(*ends)
+
+
+def test_levels_are_safe_where_each_round_has_another_level():
+    """At a rate at which no reuse converges; the papers' one mean diverges there."""
+    left = {}
+    for rule in (zo.reuse.uniform(), zo.reuse.levels()):
+        optimizer = zo.zoar(
+            0.05, num_directions=K, radius=1e-2, key=jax.random.key(1), history_size=4, reuse=rule
+        )
+
+        def body(carry, key, optimizer=optimizer):
+            x, state = carry
+            level = 10 * jax.random.normal(key)
+            updates, state = optimizer.update(
+                None, state, x, value_fn=lambda x: quadratic(x) + level
+            )
+            return (x + updates, state), None
+
+        x = jnp.ones(D)
+        keys = jax.random.split(jax.random.key(2), 150)
+        (x, _), _ = jax.lax.scan(body, (x, optimizer.init(x)), keys)
+        left[rule] = float(quadratic(x) - quadratic(jnp.array([-0.15, -0.075, -0.3])))
+    assert left[zo.reuse.levels()] < 1e-3 and not left[zo.reuse.uniform()] < 10

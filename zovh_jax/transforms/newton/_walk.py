@@ -157,6 +157,7 @@ class Walk:
         """The step −m Σ_k s_k u_k; ``length`` is that of a sum of directions, in the metric."""
         along = view.queries.plan.combine(slopes, self.layout)
         origin = view.answered.origin
+        assert origin is not None
         multiple, trust = self.rules.decide(view.trust, view.queries, slopes, length(along), origin)
         return Move(scale(-multiple, along), trust, -multiple * slopes)
 

@@ -80,14 +80,14 @@ def diagonal_newton(
       radius: μ of the first round; see `scalar_newton`.
       key: ``jax.random.key(seed)``.
       directions: the family of z in plain rounds, perhaps ``masked``.
-      noise: standard deviation of the objective's values, where it is not deterministic.
+      noise: "auto", a number to begin with, or 0 for exact values; see `scalar_newton`.
       memory: slopes that the averages of curvature remember; they decay by e^(−K/memory) a round.
       evaluate: as for `zo.zo_gradient`.
 
     Returns:
       An optimiser: no learning rate, and the updates are steps downhill. Queries a step: K + 1, one
-      less where ``value=f(params)`` is passed. State: two copies of the parameters. The round that
-      ends a sweep takes no step.
+      less where ``value=f(params)`` is passed; two more once noise was found. State: two copies of
+      the parameters. The round that ends a sweep takes no step.
 
     Raises:
       ValueError, TypeError: for arguments out of range, naming them, and as `zo.zo_gradient`.

@@ -88,7 +88,8 @@ def low_rank_newton(
     Returns:
       An optimiser: no learning rate, and the updates are steps downhill. Queries a step: K + 1
       (2K + 1 with pairs), one less where ``value=f(params)`` is passed; and in the steps that learn
-      K + 1 (2K + 1) more. State: rank + 2 copies of the parameters, and K + rank + 22 scalars.
+      K + 1 (2K + 1) more, two more once noise was found. State: rank + 2 copies of the parameters,
+      and K + rank + 38 scalars.
       Memory for a step: that of a round, and rank + 3 copies of the parameters more in the steps
       that change V. Time beyond the queries': O(rank·K·d) a step.
 

@@ -93,7 +93,8 @@ class Noise(NamedTuple):
         counts = [jnp.zeros((), jnp.int32) for _ in range(2)]
         # Half of what one round counts for, so that it is soon forgotten.
         weight = jnp.where(told[2] > 0, 0.1, 0.0).astype(scalar_dtype())
-        return cls(told[0] > 0, *counts, weight * jnp.square(told[1]), weight, *zeros)
+        known: list[Any] = [*counts, weight * jnp.square(told[1]), weight, *zeros]
+        return cls(told[0] > 0, *known)
 
     @property
     def level(self) -> jax.Array:

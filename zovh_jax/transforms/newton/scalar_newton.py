@@ -53,12 +53,14 @@ def scalar_newton(
       orthogonal ones. The estimate is mostly noise, so that less than all of it is right.
     - c is the average of the curvature along past steps. Before any step it is |tr(H)|/d, or twice
       the standard error of that, if that is more. Negative curvature counts by its size.
+    - Where values are noisy, as on minibatches, a and c are measured along each step by two queries
+      of the next round, whose noise did not choose the step.
     - A trust region follows from the decrease that was had, against the one that was expected. A
       step after which f is not finite, or rose by more than it was to fall, is taken back in the
       next round.
     - μ is the length of a step in each parameter, ‖p‖/√d, but large enough that curvature is seen
-      above rounding and ``noise``: ½μ²·c·d ≥ 5·(3 noise + 10 ε|f|). It changes by a factor of 2 at
-      most.
+      above rounding and the noise σ within a round: ½μ²·c·d ≥ 5·(3σ + 10 ε|f|). It changes by a
+      factor of 2 at most.
 
     The updates must be applied as they are: the method compares what they did with what it expects.
 
@@ -73,14 +75,17 @@ def scalar_newton(
       directions: the family of directions.
       stencil: ``forward()``, or pairs (``three_point()``), whose slopes need no baseline, at twice
         the queries.
-      noise: standard deviation of the objective's values, where it is not deterministic. If it is
-        not given, noise is taken for curvature, and steps become too short.
+      noise: "auto" finds out whether the objective is the same function in every round, and how
+        noisy its values are within one (see the module `noise`). A number is the standard deviation
+        of a value's own noise, to begin with; it is measured too, and may be wrong. 0 says that
+        values are exact: nothing is looked for, and the program is smaller.
       memory: slopes that the averages of curvature remember; they decay by e^(−K/memory) a round.
       evaluate: as for `zo.zo_gradient`.
 
     Returns:
       An optimiser: no learning rate, and the updates are steps downhill. Queries a step: K + 1
-      (2K + 1 with pairs), one less where ``value=f(params)`` is passed. State: K + 18 scalars.
+      (2K + 1 with pairs), one less where ``value=f(params)`` is passed; two more once noise was
+      found. State: K + 34 scalars.
       Memory for a step: that of a round, and one copy of the parameters.
 
     Raises:

@@ -157,7 +157,8 @@ def test_trajectory(name, method):
         common["directions"] = zo.directions.explicit(jnp.asarray(directions))
         if method != "zovh":
             factory = zo.zoar if method == "zoar" else zo.radazo
-            return factory(case.learning_rate, history_size=case.zoar_history_size.item(), **common)
+            options = common | {"history_size": case.zoar_history_size.item()}
+            return factory(case.learning_rate, reuse=zo.reuse.uniform(), **options)
         solver = zo.solvers.gram_diagonal(guard=False)
         return zo.zovh(case.learning_rate, damping=case.damping.item(), solver=solver, **common)
 

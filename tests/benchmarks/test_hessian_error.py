@@ -255,6 +255,7 @@ def test_starts_are_in_the_ball():
     assert 99 < np.linalg.norm(x) <= 100.001
 
 
+@pytest.mark.slow
 def test_run(cache, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiment, "QUICK", SMALL)
     monkeypatch.setattr(newton, "DIMENSION", 4)

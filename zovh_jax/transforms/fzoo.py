@@ -44,8 +44,8 @@ def fzoo(
 
     Returns:
       An optimiser; K + 1 queries a step, f(θ) included, K where ``value=f(params)`` is passed.
-      Where all values are equal, fewer than two are finite, or f(θ) is not, nothing moves. State:
-      scalars.
+      Where all values are equal or fewer than two are finite, nothing moves; where f(θ) is missing,
+      the mean of the round's other values stands in for it. State: scalars.
 
     Raises:
       ValueError, TypeError: as `zo_gradient`; a ``num_directions`` below 2.

@@ -37,6 +37,8 @@ PERIOD = 8
 """Of so many noisy rounds one looks near, and another one compares with the last round."""
 FIRST_NEAR = 3
 """Of the first noisy rounds so many look near."""
+NEWEST = 0.2
+"""What the last measurement of the noise counts for; a level that was told counts for half."""
 NEAR = 1 / 8
 """r of a round that looks near."""
 MEMORY = 24
@@ -91,8 +93,7 @@ class Noise(NamedTuple):
         told = [jnp.array(level, scalar_dtype(), copy=True) for _ in range(3)]
         zeros = [jnp.zeros((), scalar_dtype()) for _ in range(9)]
         counts = [jnp.zeros((), jnp.int32) for _ in range(2)]
-        # Half of what one round counts for, so that it is soon forgotten.
-        weight = jnp.where(told[2] > 0, 0.1, 0.0).astype(scalar_dtype())
+        weight = jnp.where(told[2] > 0, NEWEST / 2, 0.0).astype(scalar_dtype())
         known: list[Any] = [*counts, weight * jnp.square(told[1]), weight, *zeros]
         return cls(told[0] > 0, *known)
 
@@ -150,8 +151,9 @@ class NoiseRules:
           reach: r.
         """
         slope = (values[0] - values[1]) / (2 * reach)
-        bend = (values[0] + values[1] - 2 * origin) / reach**2
-        near = self._measured(noise, jnp.square(bend * reach**2) / 6)
+        second = values[0] + values[1] - 2 * origin
+        bend = second / reach**2
+        near = self._measured(noise, jnp.square(second) / 6)
         same = self._compared(noise, values[1], before)
         along = self._probed(noise, slope - bend, bend)
 
@@ -162,8 +164,8 @@ class NoiseRules:
         return noise._replace(num_rounds=noise.num_rounds + 1)
 
     def _measured(self, noise: Noise, square: jax.Array) -> Noise:
-        """With e² of one more round; about the last ten count."""
-        gain = jnp.where(jnp.isfinite(square) & (noise.square > 0), 0.2, 0)
+        """With e² of one more round."""
+        gain = jnp.where(jnp.isfinite(square) & (noise.square > 0), NEWEST, 0)
         square = jnp.where(gain > 0, square, 0)
         return noise._replace(
             variance=noise.variance + gain * (square - noise.variance),

@@ -78,7 +78,9 @@ def scalar_newton(
       noise: "auto" finds out whether the objective is the same function in every round, and how
         noisy its values are within one (see the module `noise`). A number is the standard deviation
         of a value's own noise, to begin with; it is measured too, and may be wrong. 0 says that
-        values are exact: nothing is looked for, and the program is smaller.
+        values are exact: nothing is looked for, and the program is smaller. (Under ``jax.vmap``
+        over runs JAX evaluates both branches of a choice: without noise=0 the objective's program
+        runs two points more a round, which are used and counted only where noise was found.)
       memory: slopes that the averages of curvature remember; they decay by e^(−K/memory) a round.
       evaluate: as for `zo.zo_gradient`.
 

@@ -48,7 +48,9 @@ def batch(x, key, t):
     return on_rows(x, jax.random.choice(key, 512, (16,), replace=False))
 
 
-@pytest.mark.parametrize("make", [zo.scalar_newton, zo.diagonal_newton])
+@pytest.mark.parametrize(
+    "make", [zo.scalar_newton, pytest.param(zo.diagonal_newton, marks=pytest.mark.slow)]
+)
 def test_minibatches_without_a_learning_rate(make):
     """As good as the best of four rates, which are chosen on the seeds that are compared."""
     x, seeds = jnp.zeros(D), (0, 3)

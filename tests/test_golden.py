@@ -14,7 +14,7 @@ GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "zovh_reference.npz"
 HESSIANS = ["hess0", "hess1", "hess2"]
 TRAJECTORIES = ["traj0", "traj1", "traj2"]
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 
 
 def quadratic(x):

@@ -121,7 +121,7 @@ OPTIMIZERS = {
     "name",
     [
         "zo_sgd",
-        "zoar",
+        pytest.param("zoar", marks=pytest.mark.slow),
         pytest.param("mezo", marks=pytest.mark.slow),
         pytest.param("adam-ranks", marks=pytest.mark.slow),
     ],

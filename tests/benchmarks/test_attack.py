@@ -23,7 +23,8 @@ ROUNDS = {"hizoo": 3, "zoar_hadamard_8": 9, "scalar_newton_16": 17}
 KINDS = ("zo_sgd", "hizoo", "zovh", "scalar_newton_16", "zoar_hadamard_8")
 """One of each kind."""
 
-pytestmark = pytest.mark.usefixtures("fast_compilation")
+# One worker trains the victim.
+pytestmark = [pytest.mark.usefixtures("fast_compilation"), pytest.mark.xdist_group("attack")]
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ MANY = [
     *("zo_sgd-chunked", "zo_sgd-hadamard", "zoar", "mezo", "zo_adamm", "zo_signsgd", "rspg"),
     *("spsa", "diagonal_newton", "low_rank_newton"),
 ]
+# One worker runs the process for all.
+pytestmark = pytest.mark.xdist_group("devices")
 METHODS = [*FEW, *(pytest.param(name, marks=pytest.mark.slow) for name in MANY)]
 
 
@@ -22,7 +24,8 @@ METHODS = [*FEW, *(pytest.param(name, marks=pytest.mark.slow) for name in MANY)]
 def measured(kind, names):
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     path = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
+    more = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "0", "PYTHONPATH": path}
+    env = {**os.environ, "XLA_FLAGS": flags, **more}
     command = [sys.executable, str(HERE / "on_eight.py"), kind, *names]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -8,6 +8,8 @@ import pytest
 
 import zovh_jax as zo
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
 K = 3
 KEY = jax.random.key(11)
 

@@ -23,7 +23,7 @@ def bowl(tree):
     return sum(jnp.sum(jnp.square(x - 3)) for x in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("optimizer", [OPTIMIZERS["diagonal"]], ids=["diagonal"])
+@pytest.mark.parametrize("optimizer", [OPTIMIZERS["scalar"]], ids=["scalar"])
 def test_leaves_of_no_size_change_nothing(optimizer):
     """The walk is that of the tree without them, through sweeps and probes."""
     full, empty = {"v": jnp.ones(16)}, {"w": jnp.zeros((0, 3)), "z": jnp.zeros((2, 0))}

@@ -2,8 +2,6 @@
 
 import importlib.metadata
 import os
-import shutil
-import tempfile
 
 # Set before JAX is loaded. Two workers on two cores: the threads of OpenBLAS, which LAPACK comes
 # from, would wait for each other, up to a hundred times longer than the work takes.
@@ -14,20 +12,8 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
     FASTER = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ.setdefault("XLA_FLAGS", FASTER)
 
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    # The workers share what either has compiled. A new folder each time: what is measured of a
-    # compiled program must not come from another day's.
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="zovh-jax-tests-")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-
 import jax
 import pytest
-
-
-def pytest_unconfigure(config):
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items):

@@ -24,8 +24,7 @@ METHODS = [*FEW, *(pytest.param(name, marks=pytest.mark.slow) for name in MANY)]
 def measured(kind, names):
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     path = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
-    more = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "0", "PYTHONPATH": path}
-    env = {**os.environ, "XLA_FLAGS": flags, **more}
+    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
     command = [sys.executable, str(HERE / "on_eight.py"), kind, *names]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]

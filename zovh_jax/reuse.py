@@ -81,7 +81,7 @@ class Levels(Reuse):
         b_r = F̄ + w_r (F̄_r − F̄),  w_r = σ²/(σ² + s²/n_r).
 
     Where σ² = 0 it is F̄, the papers' baseline; where levels differ by more than values do within a
-    round, it is the round's own mean F̄_r, which costs (n_r − 1)/n_r of a round's information. A
+    round, it is the round's own mean F̄_r, which costs 1/n_r of a round's information. A
     value is part of its own level, which would shrink an estimate: values are stretched around b_r
     so that it is unbiased for given w_r.
 
@@ -94,21 +94,17 @@ class Levels(Reuse):
 
     def apply(self, history, params):
         queries = history.queries()
-        shape = (history.size, queries.plan.num_directions)
-        valid = queries.valid.reshape(shape)
-        values = jnp.where(valid, queries.even.reshape(shape), 0)
-        counts = jnp.sum(valid, 1).astype(values.dtype)
+        valid, values, counts, means, within = _moments(history, queries)
         n, some = jnp.maximum(jnp.sum(counts), 1), jnp.maximum(counts, 1)
-        means, mean = jnp.sum(values, 1) / some, jnp.sum(values) / n
-        within = jnp.sum(jnp.where(valid, jnp.square(values - means[:, None]), 0))
-        degrees = jnp.sum(jnp.maximum(counts - 1, 0))
-        within = within / jnp.maximum(degrees, 1)
+        mean = jnp.sum(values) / n
         between = jnp.sum(counts * jnp.square(means - mean))
         excess = between - within * (jnp.sum(counts > 0) - 1).astype(values.dtype)
         rounds = n - jnp.sum(jnp.square(counts)) / n  # n_r (R − 1) where all rounds are whole
         excess = jnp.maximum(excess, 0) / jnp.where(rounds > 0, rounds, 1)
         total = excess + within / some
-        share = jnp.where((degrees > 0) & (total > 0), excess / jnp.where(total > 0, total, 1), 0)
+        share = jnp.where(
+            jnp.any(counts > 1) & (total > 0), excess / jnp.where(total > 0, total, 1), 0
+        )
         level = mean + share * (means - mean)
         own = share / some + (1 - share) / n
         stretch = jnp.where(own < 1, (1 - 1 / n) / jnp.where(own < 1, 1 - own, 1), 0)
@@ -167,13 +163,7 @@ class Adaptive(Reuse):
 
     def apply(self, history, params):
         queries = history.queries()
-        shape = (history.size, queries.plan.num_directions)
-        valid = queries.valid.reshape(shape)
-        values = jnp.where(valid, queries.even.reshape(shape), 0)
-        counts = jnp.sum(valid, 1).astype(values.dtype)
-        means = jnp.sum(values, 1) / jnp.maximum(counts, 1)
-        squares = jnp.sum(jnp.where(valid, jnp.square(values - means[:, None]), 0))
-        variance = squares / jnp.maximum(jnp.sum(jnp.maximum(counts - 1, 0)), 1)
+        _, _, counts, means, variance = _moments(history, queries)
         current = jnp.argmin(history.ages)
         moved = jnp.square(means - means[current])
         chance = variance * (1 / jnp.maximum(counts, 1) + 1 / jnp.maximum(counts[current], 1))
@@ -244,6 +234,23 @@ def density_ratios(queries: Queries, params: PyTree) -> jax.Array:
     squares = sum(row_products(s, s) for s in plan.shift)
     along = plan.inner_by_round(plan.shift, plan.layout(params))
     return jnp.exp(jnp.repeat(squares, plan.num_directions) / 2 - along)
+
+
+def _moments(history: History, queries: Queries) -> tuple[jax.Array, ...]:
+    """Valid ones [N, K], values [N, K], counts and means [N], and the variance within rounds."""
+    shape = (history.size, queries.plan.num_directions)
+    valid = queries.valid.reshape(shape)
+    values = jnp.where(valid, queries.even.reshape(shape), 0)
+    counts = jnp.sum(valid, 1).astype(values.dtype)
+    means = jnp.sum(values, 1) / jnp.maximum(counts, 1)
+    squares = jnp.sum(jnp.where(valid, jnp.square(values - means[:, None]), 0))
+    return (
+        valid,
+        values,
+        counts,
+        means,
+        squares / jnp.maximum(jnp.sum(jnp.maximum(counts - 1, 0)), 1),
+    )
 
 
 def _weighted(queries: Queries, by_round: jax.Array) -> Queries:

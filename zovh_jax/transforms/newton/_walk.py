@@ -20,6 +20,7 @@ from zovh_jax.directions import Directions, Explicit
 from zovh_jax.evaluators.query import query
 from zovh_jax.plan import Plan
 from zovh_jax.queries import Queries
+from zovh_jax.stencils import central
 from zovh_jax.transforms._rounds import Rounds, ZerothOrderState
 from zovh_jax.transforms.newton.probe import charged
 from zovh_jax.transforms.newton.trust import StepRules, Trust
@@ -129,17 +130,17 @@ class Walk:
             step = self._replayed(view, directions, counts, coefficients)
             far = view.queries.radius * math.sqrt(self.layout.size)
             reach = noise.reach(jnp.sqrt(trust.squared_length), far)
-            rows = [jnp.stack([x, -x]) for x in scale(reach, step)]
             there = query(
                 lambda leaves: value_fn(self.layout.merge(leaves, params, lambda frozen: frozen)),
                 self.layout.leaves(params, "params"),
                 counts.key,
-                num_directions=2,
-                radius=1.0,
-                directions=Explicit(rows),
+                num_directions=1,
+                radius=reach,
+                directions=Explicit([x[None] for x in step]),
+                stencil=central(),
                 evaluate=self.rounds.evaluate,
             )
-            trust = self.rules.heard(trust, view.answered.origin, there.values, reach)
+            trust = self.rules.heard(trust, view.answered.origin, there.values[0], reach)
             return trust, jnp.asarray(2, jnp.int32), there.num_nonfinite
 
         trust, spent, bad = choose(view.trust.noise.found, [lambda: nothing, ask], like=view.slopes)

@@ -105,8 +105,8 @@ class StepRules:
       dimension: d, the number of parameters that are perturbed.
       share: the multiple of Σ_k s_k u_k that is the best step where c = 1; from the directions.
       decay: of the averages, in one round.
-      memory: of the averages along steps; see `noise`.
       auto: whether noise is looked for.
+      noisy: the rules under noise.
       epsilon: the relative rounding error of a value: that of the parameters, or float32's if that
         is less.
     """

@@ -21,9 +21,9 @@ from zovh_jax.evaluators.query import query
 from zovh_jax.plan import Plan
 from zovh_jax.queries import Queries
 from zovh_jax.stencils import central
-from zovh_jax.transforms._rounds import Rounds, ZerothOrderState
+from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero
 from zovh_jax.transforms.newton.probe import charged
-from zovh_jax.transforms.newton.trust import StepRules, Trust
+from zovh_jax.transforms.newton.trust import StepRules, Trust, looked_for
 
 
 class Move(NamedTuple):
@@ -109,6 +109,7 @@ class Walk:
         directions: Directions,
         counts: ZerothOrderState,
         coefficients: jax.Array,
+        trail: PyTree,
         value_fn: ValueFn,
         params: PyTree,
     ) -> View:
@@ -119,6 +120,7 @@ class Walk:
           directions: those of the last round.
           counts: as they were before this round.
           coefficients: of the last step, [K].
+          trail: the sum of past steps over their multiples, None where noise isn't looked for.
           value_fn, params: f, traced before, and θ.
         """
         if not self.rules.auto:
@@ -127,16 +129,26 @@ class Walk:
 
         def ask():
             trust, noise = view.trust, view.trust.noise
-            step = self._replayed(view, directions, counts, coefficients)
+            single = noise.looks_near | noise.compares
+
+            def last():
+                return self._replayed(view, directions, counts, coefficients)
+
+            def whole():
+                return scale(noise.mean_multiple, jax.tree.leaves(trail))
+
+            way = choose(single, [whole, last], like=view.slopes)
+            length = jnp.square(noise.mean_multiple) * noise.trail
+            length = jnp.where(single, trust.squared_length, length)
             far = view.queries.radius * math.sqrt(self.layout.size)
-            reach = noise.reach(jnp.sqrt(trust.squared_length), far)
+            reach = noise.reach(length, far)
             there = query(
                 lambda leaves: value_fn(self.layout.merge(leaves, params, lambda frozen: frozen)),
                 self.layout.leaves(params, "params"),
                 counts.key,
                 num_directions=1,
                 radius=reach,
-                directions=Explicit([x[None] for x in step]),
+                directions=Explicit([x[None] for x in way]),
                 stencil=central(),
                 evaluate=self.rounds.evaluate,
             )
@@ -145,6 +157,26 @@ class Walk:
 
         trust, spent, bad = choose(view.trust.noise.found, [lambda: nothing, ask], like=view.slopes)
         return dataclasses.replace(view, trust=trust, counts=charged(view.counts, spent, bad))
+
+    def remembered(
+        self, move: Move, trail: PyTree, length: Callable[[Leaves], jax.Array]
+    ) -> tuple[PyTree, Trust]:
+        """The trail with a move in it, and the state that knows its length in the metric."""
+        if not self.rules.auto:
+            return trail, move.trust
+        noise = move.trust.noise
+        old = jax.tree.leaves(trail)
+
+        def longer():
+            m = jnp.where(noise.multiple > 0, noise.multiple, 1)
+            faded = scale(noise.fading, old)
+            new = [x + y.astype(x.dtype) / m for x, y in zip(faded, move.change, strict=True)]
+            new = finite_or_zero(new)
+            return new, jnp.square(length(new))
+
+        leaves, square = choose(noise.found, [lambda: (old, noise.trail), longer], like=noise.trail)
+        trust = move.trust._replace(noise=noise._replace(trail=square))
+        return self.layout.tree(leaves), trust
 
     def _replayed(self, view, directions, counts, coefficients) -> Leaves:
         """Σ_k c_k u_k along the last round's directions."""
@@ -201,11 +233,13 @@ def choose(choice: jax.Array, branches: Sequence[Callable[[], Any]], like: jax.A
 
 def beginning(
     rounds: Rounds, params: PyTree, noise: Any
-) -> tuple[ZerothOrderState, Trust, jax.Array]:
-    """The counts, the trust and the coefficients before the first round."""
+) -> tuple[ZerothOrderState, Trust, jax.Array, PyTree]:
+    """The counts, the trust, the coefficients and the trail before the first round."""
     level = 0.0 if isinstance(noise, str) else noise
-    trust = Trust.init(rounds.radius, rounds.layout(params).size, level)  # type: ignore[arg-type]
-    return rounds.init(params), trust, jnp.zeros(rounds.num_directions, scalar_dtype())
+    layout = rounds.layout(params)
+    trust = Trust.init(rounds.radius, layout.size, level)  # type: ignore[arg-type]
+    trail = layout.tree(layout.zeros()) if looked_for(noise) else None
+    return rounds.init(params), trust, jnp.zeros(rounds.num_directions, scalar_dtype()), trail
 
 
 def _lost(queries: Queries) -> jax.Array:

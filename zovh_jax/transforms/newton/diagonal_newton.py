@@ -39,6 +39,8 @@ class DiagonalNewtonState(NamedTuple):
       counts: the counts and the key.
       trust: what is known about the length of a step.
       coefficients: of the last step, along the directions of its round, [K].
+      trail: the sum of past steps over their multiples, a tree like params in float32 or wider,
+        None where frozen; None altogether with noise=0.
       sweep: what the present sweep has seen.
       curvature: h, a tree like params in float32 or wider, None where frozen.
     """
@@ -46,6 +48,7 @@ class DiagonalNewtonState(NamedTuple):
     counts: ZerothOrderState
     trust: Trust
     coefficients: jax.Array
+    trail: PyTree
     sweep: Sweep
     curvature: PyTree
 
@@ -128,11 +131,11 @@ def diagonal_newton(
         halves = Masked(halves, directions.mask_tree)
 
     def init(params):
-        counts, trust, coefficients = beginning(rounds, params, noise)
+        counts, trust, coefficients, trail = beginning(rounds, params, noise)
         layout = rounds.layout(params)
         sweep = DiagonalSweeps(layout, num_directions).init()
         return DiagonalNewtonState(
-            counts, trust, coefficients, sweep, layout.tree(layout.filled(1.0))
+            counts, trust, coefficients, trail, sweep, layout.tree(layout.filled(1.0))
         )
 
     def step(updates, state, params, value_fn, value):
@@ -159,7 +162,9 @@ def diagonal_newton(
         # The round that ends a sweep takes no step: inside a sweep, the last step was of it.
         inside = sweeps.inside(sweep)
         last, _ = chosen(inside, sweep.num_rounds - inside.astype(jnp.int32))
-        view = walk.listen(view, last, state.counts, state.coefficients, value_fn, params)
+        view = walk.listen(
+            view, last, state.counts, state.coefficients, state.trail, value_fn, params
+        )
 
         def go_on():
             slopes = jnp.where(learning, _slopes_of_pairs(view), view.slopes)
@@ -184,7 +189,8 @@ def diagonal_newton(
 
         learnt = choose(learning & ~view.failed, [wait, learn], like=view.slopes)
         updates = finite_or_zero(layout.updates(move.change))
-        return updates, DiagonalNewtonState(view.counts, move.trust, move.coefficients, *learnt)
+        trail, trust = walk.remembered(move, state.trail, metric.norm)
+        return updates, DiagonalNewtonState(view.counts, trust, move.coefficients, trail, *learnt)
 
     return transformation("diagonal_newton", init, step)
 

@@ -32,6 +32,8 @@ class LowRankNewtonState(NamedTuple):
       counts: the counts and the key.
       trust: what is known about the length of a step.
       coefficients: of the last step, along the directions of its round, [K].
+      trail: the sum of past steps over their multiples, a tree like params in float32 or wider,
+        None where frozen; None altogether with noise=0.
       spikes: the model of the Hessian.
       probe: what the model is learnt from.
     """
@@ -39,6 +41,7 @@ class LowRankNewtonState(NamedTuple):
     counts: ZerothOrderState
     trust: Trust
     coefficients: jax.Array
+    trail: PyTree
     spikes: Spikes
     probe: Probe
 
@@ -122,10 +125,11 @@ def low_rank_newton(
     )
 
     def init(params):
-        counts, trust, coefficients = beginning(rounds, params, noise)
+        counts, trust, coefficients, trail = beginning(rounds, params, noise)
         layout = rounds.layout(params)
         probe = ProbeRules(layout, rounds).init(counts.key)
-        return LowRankNewtonState(counts, trust, coefficients, Spikes.init(rank, layout), probe)
+        spikes = Spikes.init(rank, layout)
+        return LowRankNewtonState(counts, trust, coefficients, trail, spikes, probe)
 
     def step(updates, state, params, value_fn, value):
         del updates
@@ -158,15 +162,19 @@ def low_rank_newton(
         )
 
         last = Whitened(directions, state.spikes)
-        view = walk.listen(view, last, counts, state.coefficients, traced_once, params)
+        view = walk.listen(view, last, counts, state.coefficients, state.trail, traced_once, params)
+
+        def length(x):
+            return jnp.sqrt(spikes.inner(x, x))
 
         def go_on():
-            return walk.ahead(view, view.slopes, lambda x: jnp.sqrt(spikes.inner(x, x)))
+            return walk.ahead(view, view.slopes, length)
 
         def go_back():
             return walk.back(view, last, counts, state.coefficients)
 
         move = choose(view.failed, [go_on, go_back], like=view.slopes)
+        trail, trust = walk.remembered(move, state.trail, length)
 
         def measure():
             return probes.measured(probe, spikes, view.answered, counts, traced_once, params)
@@ -174,7 +182,7 @@ def low_rank_newton(
         nothing = probe, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
         probe, spent, bad = choose(probe.active, [lambda: nothing, measure], like=view.slopes)
         return finite_or_zero(layout.updates(move.change)), LowRankNewtonState(
-            charged(view.counts, spent, bad), move.trust, move.coefficients, spikes, probe
+            charged(view.counts, spent, bad), trust, move.coefficients, trail, spikes, probe
         )
 
     return transformation("low_rank_newton", init, step)

@@ -5,10 +5,15 @@ a simulator, those are values of two functions: what they differ by is not what 
 
 Noise is found where it does harm, and costs nothing before. After a step was taken back, f(θ) is
 asked where it was asked before: two values that differ by more than rounding are of a noisy
-objective. From then on a round asks two values more, f(θ + rp) and f(θ − rp), where p is the last
-step. They give the slope and the curvature along p of *this* round's objective. The slopes that
-chose p were another round's, so that nothing here is chosen by its own noise. r is 1, or more where
-p is shorter than a round looks. Of eight rounds
+objective. From then on a round asks two values more, f(θ + rp) and f(θ − rp).
+
+Mostly p is the way of the last n rounds. They give the slope and the curvature along p of *this*
+round's objective. The slopes that chose p were other rounds', so that nothing here is chosen by its
+own noise. n is a third of the noisy rounds so far. Along a single step the slope is nearly all
+noise where batches are small; along n steps what they have in common is n times as large, and the
+noise √n times. r is 1, or more where p is shorter than a round looks.
+
+Of eight rounds two have the last step for p:
 
 - one has an r so small that f(θ + rp) − 2f(θ) + f(θ − rp) is nothing but the noise within a round,
   which is zero where all queries share a batch. (f(θ) itself is not asked again: a simulator whose
@@ -16,13 +21,15 @@ p is shorter than a round looks. Of eight rounds
 - another one compares f(θ − p) with the f(θ) of the round before. Where they are equal twice in a
   row, the objective is exact again.
 
-The step is p = −m g, g = Σ_k s_k u_k. With the slope −αm‖g‖² and the curvature κm²‖g‖² along it, f
-changes by −αm‖g‖² + ½κm²‖g‖², and the best m is α/κ. Both are averages over past rounds, weighed by
-‖g‖² in units of what is usual, so that noise averages out before anything is divided by it. α is
-what is left of the `shrinkage` of the directions, which it never exceeds. Where its estimate is
-below its own standard error, the step is what that error allows: no step at all would never be seen
-to be too short. m changes by a factor of 1.5 a round at most, and a gradient of more than twice the
-usual length is cut to that.
+A step is −m g, g = Σ_k s_k u_k, and the way of n rounds is p = −m G, where the trail G is the sum
+of g over them. With the slope −αm‖G‖² at its start, and the curvature κm²‖G‖² along it, f changes
+by −αm‖G‖² + ½κm²‖G‖², and the best m is α/κ: had it been taken in these n rounds, f would be least
+now. Both are averages over past rounds, weighed by ‖G‖², so that noise averages out before anything
+is divided by it. α is what is left of the `shrinkage` of the directions, which it never exceeds.
+Steps that are too long cost more than steps that are too short: α is its estimate less a standard
+error. Where the estimate is all error, α may be as large as in the first rounds: no step at all
+would never be seen to be too short. m changes by a factor of 1.5 a round at most, and a gradient of
+more than twice the usual length is cut to that.
 """
 
 import dataclasses
@@ -41,12 +48,12 @@ NEWEST = 0.2
 """What the last measurement of the noise counts for; a level that was told counts for half."""
 NEAR = 1 / 8
 """r of a round that looks near."""
-MEMORY = 24
-"""How many times as long the averages along steps are as those of curvature on exact values."""
-FIRST, FIRST_ROUNDS = 0.05, 20
-"""α of the first rounds, in units of the shrinkage, and how many rounds that counts for."""
-SMALL, LEAST = 0.05, 0.003
-"""Below the first, α may be its standard error; and it is never below the second."""
+HORIZON = 1 / 3
+"""n, the rounds whose way is judged, over all noisy ones; averages along it remember 2n rounds."""
+FIRST, FIRST_ROUNDS = 0.02, 5
+"""α of the first rounds, in units of the shrinkage, and how fast that is forgotten."""
+LEAST = 0.003
+"""The least α, in units of the shrinkage."""
 CHANGE = 1.5
 """The largest change of the multiple in a round."""
 WILD = 2
@@ -62,12 +69,14 @@ class Noise(NamedTuple):
 
     Attributes:
       found: whether the objective is taken for noisy.
-      num_rounds: noisy rounds so far.
+      num_rounds: noisy rounds since then.
       num_quiet: how many comparisons in a row showed no noise.
       variance, weight: Σ w e² and Σ w over rounds that looked near.
-      multiple, square: m and ‖g‖² of the last step; the square is 0 where there is none.
+      multiple: m.
+      mean_multiple: the average of m over the trail.
       usual: the average of ‖g‖².
-      total, slopes, bends: Σ w, Σ w α and Σ w κ over past steps.
+      trail: ‖G‖².
+      total, slopes, bends: Σ w, Σ w α and Σ w κ along past ways.
       totals_2, mixed, slopes_2: Σ w², Σ w² α and Σ w² α², for the standard error of α.
     """
 
@@ -77,8 +86,9 @@ class Noise(NamedTuple):
     variance: jax.Array
     weight: jax.Array
     multiple: jax.Array
-    square: jax.Array
+    mean_multiple: jax.Array
     usual: jax.Array
+    trail: jax.Array
     total: jax.Array
     slopes: jax.Array
     bends: jax.Array
@@ -91,7 +101,7 @@ class Noise(NamedTuple):
         """Before the first round; noisy from the start where a level is told."""
         # Each array is a buffer of its own, so that the state can be donated.
         told = [jnp.array(level, scalar_dtype(), copy=True) for _ in range(3)]
-        zeros = [jnp.zeros((), scalar_dtype()) for _ in range(9)]
+        zeros = [jnp.zeros((), scalar_dtype()) for _ in range(10)]
         counts = [jnp.zeros((), jnp.int32) for _ in range(2)]
         weight = jnp.where(told[2] > 0, NEWEST / 2, 0.0).astype(scalar_dtype())
         known: list[Any] = [*counts, weight * jnp.square(told[1]), weight, *zeros]
@@ -113,9 +123,20 @@ class Noise(NamedTuple):
         """Whether this noisy round asks f(θ − p), to be compared with the last round's f(θ)."""
         return self.num_rounds % PERIOD == PERIOD // 2
 
-    def reach(self, length: jax.Array, far: jax.Array) -> jax.Array:
-        """r of this round; ``length`` is ‖p‖, and ``far`` how far the round looks."""
-        reach = jnp.maximum(1, far / jnp.where(length > 0, length, jnp.inf))
+    @property
+    def horizon(self) -> jax.Array:
+        """n."""
+        return jnp.maximum(HORIZON * self.num_rounds, 1).astype(self.trail.dtype)
+
+    @property
+    def fading(self) -> jax.Array:
+        """What is left of the trail after one more round; nothing where noise is new."""
+        return 1 - 1 / self.horizon
+
+    def reach(self, squared_length: jax.Array, far: jax.Array) -> jax.Array:
+        """r of this round; ``squared_length`` is ‖p‖², and ``far`` how far the round looks."""
+        length = jnp.sqrt(jnp.where(squared_length > 0, squared_length, jnp.inf))
+        reach = jnp.maximum(1, far / length)
         return jnp.where(self.looks_near, NEAR, jnp.where(self.compares, 1, reach))
 
 
@@ -125,12 +146,10 @@ class NoiseRules:
 
     Attributes:
       share: α without noise.
-      decay: of the averages along steps, in one round.
       rounding: the relative rounding error of a value.
     """
 
     share: Any
-    decay: Any
     rounding: float
 
     def heard(
@@ -153,7 +172,7 @@ class NoiseRules:
         slope = (values[0] - values[1]) / (2 * reach)
         second = values[0] + values[1] - 2 * origin
         bend = second / reach**2
-        near = self._measured(noise, jnp.square(second) / 6)
+        near = self._measured(noise, jnp.square(second) / 6, jnp.isfinite(before))
         same = self._compared(noise, values[1], before)
         along = self._probed(noise, slope - bend, bend)
 
@@ -161,11 +180,14 @@ class NoiseRules:
             return jnp.select([noise.looks_near, noise.compares], options[:2], options[2])
 
         noise = jax.tree.map(chosen, near, same, along)
-        return noise._replace(num_rounds=noise.num_rounds + 1)
+        # What was learnt is forgotten once the objective is exact.
+        fresh = Noise.init(0.0)._replace(multiple=noise.multiple, usual=noise.usual)
+        noise = noise._replace(num_rounds=noise.num_rounds + 1)
+        return jax.tree.map(lambda old, new: jnp.where(noise.found, old, new), noise, fresh)
 
-    def _measured(self, noise: Noise, square: jax.Array) -> Noise:
+    def _measured(self, noise: Noise, square: jax.Array, known: jax.Array) -> Noise:
         """With e² of one more round."""
-        gain = jnp.where(jnp.isfinite(square) & (noise.square > 0), NEWEST, 0)
+        gain = jnp.where(jnp.isfinite(square) & known, NEWEST, 0)
         square = jnp.where(gain > 0, square, 0)
         return noise._replace(
             variance=noise.variance + gain * (square - noise.variance),
@@ -180,62 +202,74 @@ class NoiseRules:
         return noise._replace(num_quiet=num_quiet, found=num_quiet < 2)
 
     def _probed(self, noise: Noise, slope: jax.Array, bend: jax.Array) -> Noise:
-        """With the slope at θ − p, where the step began, and the curvature, both along p."""
-        known = (noise.square > 0) & jnp.isfinite(slope) & jnp.isfinite(bend)
-        m, usual = (jnp.where(known, x, 1) for x in (noise.multiple, noise.usual))
-        weight = noise.square / usual
+        """With the slope where the way began, and the curvature, both along −m G."""
+        known = (noise.trail > 0) & jnp.isfinite(slope) & jnp.isfinite(bend)
+        m, usual = (jnp.where(known, x, 1) for x in (noise.mean_multiple, noise.usual))
+        weight = noise.trail / usual
         alpha, kappa = -slope / (m * usual), bend / (m**2 * usual)  # times the weight
+        decay = jnp.exp(-1 / jnp.maximum(4, 2 * noise.horizon))
 
-        def add(total, new, decay=self.decay):
-            new = decay * total + (1 - self.decay) * jnp.where(known, new, 0)
+        def add(total, new, decay=decay):
+            new = decay * total + (1 - decay) * jnp.where(known, new, 0)
             return jnp.where(known, new, total)
 
-        twice = self.decay**2
+        def add_2(total, new):
+            new = decay**2 * total + (1 - decay) ** 2 * jnp.where(known, new, 0)
+            return jnp.where(known, new, total)
+
         return noise._replace(
             total=add(noise.total, weight),
             slopes=add(noise.slopes, alpha),
             bends=add(noise.bends, kappa),
-            totals_2=add(noise.totals_2, weight**2, twice),
-            mixed=add(noise.mixed, weight * alpha, twice),
-            slopes_2=add(noise.slopes_2, alpha**2, twice),
+            totals_2=add_2(noise.totals_2, weight**2),
+            mixed=add_2(noise.mixed, weight * alpha),
+            slopes_2=add_2(noise.slopes_2, alpha**2),
         )
 
-    def multiple(
-        self, noise: Noise, square: jax.Array, curvature: jax.Array, first: jax.Array
-    ) -> jax.Array:
+    def multiple(self, noise: Noise, curvature: jax.Array, first: jax.Array) -> jax.Array:
         """m of the next step.
 
         Args:
           noise: what is known.
-          square: ‖g‖² of this round.
           curvature: |tr H|/d: half of it is the least κ that is believed.
-          first: m of a step that has no other before it.
+          first: the largest m of a step that has no other before it.
         """
         known = noise.total > 0
-        prior = FIRST_ROUNDS * (1 - self.decay)
-        alpha = (noise.slopes + prior * FIRST * self.share) / (noise.total + prior)
-        rest = noise.slopes_2 - 2 * alpha * noise.mixed + alpha**2 * noise.totals_2
-        some = jnp.where(known, noise.total, 1)
-        error = jnp.sqrt(jnp.maximum(rest, 0) * (1 - self.decay)) / some
-        least = jnp.clip(alpha + error, LEAST * self.share, SMALL * self.share)
-        alpha = jnp.clip(alpha, least, self.share)
-        kappa = jnp.where(known, jnp.maximum(noise.bends / some, curvature / 2), curvature)
+        total = jnp.where(known, noise.total, 1)
+        estimate = noise.slopes / total
+        error = self._error(noise, estimate, total)
+        least = jnp.minimum(estimate + error, FIRST * self.share)
+        early = jnp.exp(-noise.num_rounds / FIRST_ROUNDS)
+        alpha = early * FIRST * self.share + (1 - early) * jnp.maximum(estimate - error, least)
+        alpha = jnp.clip(alpha, LEAST * self.share, self.share)
+        kappa = jnp.where(known, jnp.maximum(noise.bends / total, curvature / 2), curvature)
         m = noise.multiple
         best = jnp.where(kappa > 0, alpha / jnp.where(kappa > 0, kappa, 1), 2 * m)
-        best = jnp.where(m > 0, jnp.clip(best, m / CHANGE, m * CHANGE), first)
+        return jnp.where(m > 0, jnp.clip(best, m / CHANGE, m * CHANGE), jnp.minimum(best, first))
+
+    def _error(self, noise: Noise, estimate: jax.Array, total: jax.Array) -> jax.Array:
+        """The standard error of α, of samples with weights; without bound for a single one."""
+        rest = noise.slopes_2 - 2 * estimate * noise.mixed + estimate**2 * noise.totals_2
+        number = total**2 / jnp.where(noise.totals_2 > 0, noise.totals_2, 1)
+        return jnp.sqrt(jnp.maximum(rest, 0) * number / jnp.maximum(number - 1, 0.01)) / total
+
+    def cut(self, noise: Noise, square: jax.Array) -> jax.Array:
+        """The share that is taken of a gradient with this ‖g‖²."""
         longest = WILD * jnp.sqrt(noise.usual / jnp.where(square > 0, square, 1))
-        return jnp.where(noise.usual > 0, best * jnp.minimum(1, longest), best)
+        return jnp.where((noise.usual > 0) & (square > 0), jnp.minimum(1, longest), 1)
 
     def stepped(self, noise: Noise, multiple: jax.Array, square: jax.Array) -> Noise:
-        """With a step to be heard of in the next round; a multiple of 0 is no step."""
+        """With a step of this m before it was cut; an m of 0 is no step."""
         new = jnp.where(noise.usual > 0, jnp.minimum(square, 10 * noise.usual), square)
         gain = jnp.where(noise.usual > 0, 1 - USUAL, 1)
         gain = jnp.where(jnp.isfinite(square), gain, 0)
+        m, mean = multiple, noise.mean_multiple
+        mean = jnp.where(mean > 0, noise.fading * mean + (1 - noise.fading) * m, m)
         return noise._replace(
-            multiple=jnp.where(multiple > 0, multiple, noise.multiple),
-            square=jnp.where(multiple > 0, square, 0),
+            multiple=jnp.where(m > 0, m, noise.multiple),
+            mean_multiple=jnp.where(m > 0, mean, noise.mean_multiple),
             usual=noise.usual + gain * (jnp.where(gain > 0, new, 0) - noise.usual),
         )
 
 
-__all__ = ["HARM", "MEMORY", "Noise", "NoiseRules"]
+__all__ = ["HARM", "Noise", "NoiseRules"]

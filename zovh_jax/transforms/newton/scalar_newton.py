@@ -10,6 +10,7 @@ import jax
 import optax
 
 from zovh_jax._tree import norm
+from zovh_jax._types import PyTree
 from zovh_jax.baselines import origin
 from zovh_jax.directions import Directions, hadamard
 from zovh_jax.directions.families import as_family
@@ -27,11 +28,14 @@ class ScalarNewtonState(NamedTuple):
       counts: the counts and the key.
       trust: what is known about the length of a step.
       coefficients: of the last step, along the directions of its round, [K].
+      trail: the sum of past steps over their multiples, a tree like params in float32 or wider,
+        None where frozen; None altogether with noise=0.
     """
 
     counts: ZerothOrderState
     trust: Trust
     coefficients: jax.Array
+    trail: PyTree
 
 
 def scalar_newton(
@@ -143,7 +147,9 @@ def scalar_newton(
             norms=lambda plan: plan.squared_norms(layout),
         )
 
-        view = walk.listen(view, directions, state.counts, state.coefficients, value_fn, params)
+        view = walk.listen(
+            view, directions, state.counts, state.coefficients, state.trail, value_fn, params
+        )
 
         def go_on():
             return walk.ahead(view, view.slopes, norm)
@@ -153,7 +159,8 @@ def scalar_newton(
 
         move = choose(view.failed, [go_on, go_back], like=view.slopes)
         updates = finite_or_zero(layout.updates(move.change))
-        return updates, ScalarNewtonState(view.counts, move.trust, move.coefficients)
+        trail, trust = walk.remembered(move, state.trail, norm)
+        return updates, ScalarNewtonState(view.counts, trust, move.coefficients, trail)
 
     return transformation("scalar_newton", init, step)
 

@@ -33,7 +33,7 @@ from zovh_jax.estimators.trace import TraceAverage
 from zovh_jax.estimators.weights import curvatures
 from zovh_jax.queries import Queries
 from zovh_jax.stencils import Stencil
-from zovh_jax.transforms.newton.noise import HARM, MEMORY, Noise, NoiseRules
+from zovh_jax.transforms.newton.noise import HARM, Noise, NoiseRules
 
 ROUNDING = 10
 """The rounding error of a value, in units of its last digit."""
@@ -94,7 +94,7 @@ class Trust(NamedTuple):
     def without_step(self) -> "Trust":
         """The state after a round that took no step: the next round has none to judge."""
         zero = jnp.zeros_like(self.squared_length)
-        return self._replace(squared_length=zero, noise=self.noise._replace(square=zero))
+        return self._replace(squared_length=zero)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,13 +126,12 @@ class StepRules:
         epsilons = [float(jnp.finfo(direction_dtype(dtype)).eps) for dtype in layout.dtypes]
         epsilon = max(epsilons, default=0.0)
         share = directions.shrinkage(num_directions, layout) / num_directions
-        long = jnp.exp(-num_directions / (MEMORY * memory))
         return cls(
             layout.size,
             share,
             jnp.exp(-num_directions / memory),
             looked_for(noise),
-            NoiseRules(share, long, ROUNDING * epsilon),
+            NoiseRules(share, ROUNDING * epsilon),
             epsilon,
         )
 
@@ -178,7 +177,7 @@ class StepRules:
         return trust, found
 
     def heard(self, trust: Trust, origin: jax.Array, values: jax.Array, reach) -> Trust:
-        """The state after two more values, at θ ± reach·p."""
+        """The state after two more values, at θ ± r p, where ``reach`` is r."""
         before = jnp.where(trust.squared_length > 0, trust.origin, jnp.nan)
         return trust._replace(noise=self.noisy.heard(trust.noise, values, origin, before, reach))
 
@@ -228,9 +227,12 @@ class StepRules:
         first = jnp.minimum(best, trust.limit / some)
         curvature = jnp.abs(trust.trace.estimate.trace) / self.dimension
         square = jnp.square(length)
-        noisy = self.noisy.multiple(trust.noise, square, curvature, first)
-        multiple = jnp.where(trust.noise.found, noisy, first)
+        multiple = jnp.where(
+            trust.noise.found, self.noisy.multiple(trust.noise, curvature, first), first
+        )
         multiple = jnp.where(moves, multiple, 0)
+        noise = self.noisy.stepped(trust.noise, multiple, square)
+        multiple *= jnp.where(trust.noise.found, self.noisy.cut(trust.noise, square), 1)
         squared_length = jnp.square(multiple * some)
         return multiple, trust._replace(
             radius=self._next_radius(trust, queries, squared_length),
@@ -238,7 +240,7 @@ class StepRules:
             slope=-multiple * jnp.sum(jnp.square(slopes)),
             squared_length=squared_length,
             slope_error=self._slope_error(trust, queries, multiple * jnp.abs(jnp.sum(slopes))),
-            noise=self.noisy.stepped(trust.noise, multiple, square),
+            noise=noise,
         )
 
     def taken_back(self, trust: Trust) -> Trust:
@@ -300,7 +302,9 @@ class StepRules:
         """
         assert queries.origin is not None
         radius, finite = queries.radius, jnp.isfinite(queries.origin)
-        wanted = jnp.sqrt(squared_length / self.dimension)
+        # Under noise, the way of many rounds: a single step is far shorter.
+        way = jnp.square(trust.noise.mean_multiple) * trust.noise.trail
+        wanted = jnp.sqrt(jnp.maximum(squared_length, way) / self.dimension)
         wanted = jnp.maximum(wanted, self._least_radius(trust, queries.origin))
         wanted = jnp.clip(wanted, radius / 2, 2 * radius)
         some = jnp.any(curvatures(queries)[1])

@@ -94,7 +94,7 @@ class Levels(Reuse):
     def apply(self, history, params):
         queries = history.queries()
         valid, values, counts, means, within = _moments(history, queries)
-        n, some = jnp.maximum(jnp.sum(counts), 1), jnp.maximum(counts, 1)
+        n, some = jnp.maximum(jnp.sum(counts), 1), jnp.maximum(counts, 1)  # to divide by
         mean = jnp.sum(values) / n
         between = jnp.sum(counts * jnp.square(means - mean))
         excess = between - within * (jnp.sum(counts > 0) - 1).astype(values.dtype)
@@ -105,7 +105,7 @@ class Levels(Reuse):
             jnp.any(counts > 1) & (total > 0), excess / jnp.where(total > 0, total, 1), 0
         )
         level = mean + share * (means - mean)
-        own = share / some + (1 - share) / n
+        own = share / some + (1 - share) / n  # a value's part in its own level
         stretch = jnp.where(own < 1, (1 - 1 / n) / jnp.where(own < 1, 1 - own, 1), 0)
         shifted = mean + (values - level[:, None]) * stretch[:, None]
         shift = jnp.where(valid, shifted - values, 0)

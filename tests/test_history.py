@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import ravel, rows
 
 import zovh_jax as zo
 from zovh_jax.baselines import mean, origin, variance_optimal
@@ -17,14 +18,6 @@ pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 N, K, D = 3, 2, 4
 PARAMS = (np.zeros(3), np.zeros(()))
 STRUCT = jax.ShapeDtypeStruct
-
-
-def rows(tree):
-    return np.concatenate([np.asarray(u).reshape(u.shape[0], -1) for u in jax.tree.leaves(tree)], 1)
-
-
-def ravel(tree):
-    return np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
 
 
 def make_rounds(num_rounds, kind, paired=False):

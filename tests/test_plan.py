@@ -6,50 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import CLOSE, PARAMS, Waves, given, ravel, rows
 
 import zovh_jax as zo
 from zovh_jax._rows import FEW_ROWS, gram_of, row_products, row_sum
 from zovh_jax._tree import layout_of
-from zovh_jax.directions import Directions, explicit, masked, orthogonal, rademacher
+from zovh_jax.directions import masked, orthogonal, rademacher
 
 pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
-
-PARAMS = {"a": np.float64(0.3), "b": (np.linspace(-1, 1, 6).reshape(2, 3), np.array([0.5, -0.2]))}
-CLOSE = {"rtol": 1e-10, "atol": 1e-12}
-
-
-@dataclasses.dataclass(frozen=True)
-class Waves(Directions):
-    """Numbers that depend on key, index and leaf, and compile much faster than random ones.
-
-    A family as a user writes it: nothing is registered.
-    """
-
-    joint: bool = False
-
-    def draw(self, key, layout, num_directions, indices):
-        seed = jax.random.key_data(key)[-1].astype(float) / 2**32
-        phase = (1.0 + seed + indices)[:, None] * (1.0 + jnp.arange(layout.size)) ** 1.5
-        flat, start, leaves = jnp.sin(phase), 0, []
-        for shape in layout.shapes:
-            size = int(np.prod(shape))
-            leaves.append(flat[:, start : start + size].reshape(-1, *shape))
-            start += size
-        return leaves
-
-
-def rows(tree):
-    return np.concatenate([np.asarray(u).reshape(u.shape[0], -1) for u in jax.tree.leaves(tree)], 1)
-
-
-def ravel(tree):
-    return np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
-
-
-def given(n):
-    rng = np.random.default_rng(n)
-    return explicit(jax.tree.map(lambda x: rng.standard_normal((n, *np.shape(x))), PARAMS))
-
 
 PLANS = {
     "one block": (6, None, 6, Waves()),

@@ -4,38 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import CLOSE, PARAMS, RADIUS, THETA, ask, f_numpy, ravel, rows
 
 import zovh_jax as zo
 from zovh_jax.directions import rademacher
 from zovh_jax.stencils import three_point
 
 pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
-
-PARAMS = {"a": np.float64(0.3), "b": (np.linspace(-1, 1, 6).reshape(2, 3), np.array([0.5, -0.2]))}
-THETA = np.concatenate([[0.3], np.linspace(-1, 1, 6), [0.5, -0.2]])
-RADIUS = 0.25
-CLOSE = {"rtol": 1e-10, "atol": 1e-12}
-
-
-def f(p):
-    return jnp.sin(p["a"]) * jnp.sum(p["b"][0] ** 3) + jnp.sum(jnp.exp(p["b"][1])) * p["a"]
-
-
-def f_numpy(x):
-    return np.sin(x[0]) * np.sum(x[1:7] ** 3) + np.sum(np.exp(x[7:])) * x[0]
-
-
-def rows(tree):
-    return np.concatenate([np.asarray(u).reshape(u.shape[0], -1) for u in jax.tree.leaves(tree)], 1)
-
-
-def ravel(tree):
-    return np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
-
-
-def ask(k, directions, radius=RADIUS, **options):
-    options |= {"num_directions": k, "radius": radius, "directions": directions}
-    return jax.jit(lambda key: zo.query(f, PARAMS, key, **options))(jax.random.key(11))
 
 
 def test_from_values_is_the_same_as_query():

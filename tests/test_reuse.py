@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import compiled_run
 from scipy import stats
 
 import zovh_jax as zo
@@ -207,14 +208,8 @@ def test_fast_falling_objectives_do_not_upset_weighted_reuse(reuse):
         optimizer = zo.zoar(
             0.02, num_directions=10, radius=1e-3, key=jax.random.key(0), history_size=6, reuse=rule
         )
-
-        def step(carry, _):
-            x, state = carry
-            updates, state = optimizer.update(None, state, x, value_fn=lambda x: jnp.sum(x**2) / 2)
-            return (x + updates, state), None
-
-        (x, _), _ = jax.lax.scan(step, (x, optimizer.init(x)), length=300)
-        return float(jnp.sum(x**2))
+        path, _ = compiled_run(optimizer, lambda x: jnp.sum(x**2) / 2, x, 300)
+        return float(jnp.sum(path[-1] ** 2))
 
     assert not final(zo.reuse.uniform()) < 450  # where it started
     assert final(reuse) < 0.1

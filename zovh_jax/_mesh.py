@@ -17,7 +17,7 @@ def explicit_sharding(leaf: Any) -> Any:
     sharding = jax.typeof(leaf).sharding
     if sharding.mesh.empty or all(axis is None for axis in sharding.spec):
         return None
-    # An array that is not traced has its devices too, without which nothing can be made like it.
+    # An array that is not traced has its devices too, which others like it need.
     at = leaf if hasattr(leaf, "sharding") else jax.typeof(leaf)
     mesh = at.sharding.mesh  # type: ignore[union-attr]
     return jax.sharding.NamedSharding(mesh, sharding.spec)
@@ -29,12 +29,12 @@ def is_split(x: jax.Array) -> bool:
 
 
 def on_explicit_mesh(tree: PyTree) -> bool:
-    """Whether a tree has arrays, no tracers, that are split over an Explicit mesh."""
+    """Whether a tree has arrays (not tracers) that are split over an Explicit mesh."""
     return any(is_split(x) and hasattr(x, "sharding") for x in jax.tree.leaves(tree))
 
 
 def spread(sharding: Any, num_axes: int) -> Any:
-    """The sharding with as many more leading axes, over which nothing is split."""
+    """The sharding with ``num_axes`` more leading axes, over which nothing is split."""
     if sharding is None or not num_axes:
         return sharding
     spec = jax.sharding.PartitionSpec(*[None] * num_axes, *sharding.spec)
@@ -42,10 +42,10 @@ def spread(sharding: Any, num_axes: int) -> Any:
 
 
 def constant(shape: tuple[int, ...], value: float, dtype: Any, sharding: Any) -> jax.Array:
-    """An array of one number, laid out over its last axes as a sharding says."""
+    """An array filled with one number, whose last axes are laid out as a sharding says."""
     sharding = spread(sharding, len(shape) - len(sharding.spec) if sharding else 0)
     if sharding is not None and isinstance(sharding.mesh, jax.sharding.Mesh):
-        # Made outside jit, for arrays that have their devices; a branch must not forget these.
+        # Outside jit arrays have devices, which a branch of a conditional must keep.
         with jax.ensure_compile_time_eval():
             return jnp.full(shape, value, dtype, device=sharding)
     return jnp.full(shape, value, dtype, device=sharding)
@@ -54,8 +54,8 @@ def constant(shape: tuple[int, ...], value: float, dtype: Any, sharding: Any) ->
 def alike(tree: PyTree, like: PyTree) -> PyTree:
     """The tree, laid out over the devices as another one is; numbers don't change.
 
-    Nothing ties random numbers to the parameters that they are for: unless told, XLA may give each
-    device all of them.
+    XLA does not know which parameters random numbers are for: unless told, it may give each device
+    all of them.
     """
     return tree if jax.device_count() == 1 else jax.tree.map(_tied, tree, like)
 
@@ -68,11 +68,11 @@ def _tied(x: jax.Array, like: jax.Array) -> jax.Array:
 
 
 def placed_with(state: PyTree, params: PyTree) -> PyTree:
-    """A new state, on the devices of params: what is like a parameter is laid out as it is.
+    """A new state, on the devices of params: leaves like a parameter are laid out as it is.
 
     A leaf of the state is like a parameter if it has its shape, perhaps after leading axes. Of
-    several such parameters the one at the same place in its tree counts. On an Explicit mesh all
-    else is put on every device, as an array's type, which includes the mesh, must not change later.
+    several such parameters the one at the same place in its tree counts. On an Explicit mesh other
+    leaves are put on every device: an array's type includes the mesh, and must not change later.
     """
     if jax.device_count() == 1:
         return state
@@ -111,8 +111,8 @@ def on_mesh_of(x: jax.Array, other: jax.Array) -> jax.Array:
 def varying_with(tree: PyTree, *others: PyTree) -> PyTree:
     """The tree, varying over the axes of ``jax.shard_map`` that the others vary over.
 
-    Loops and branches want the same of what they carry before and after. Outside it changes
-    nothing: what is added are zeros.
+    What loops and branches carry must vary over the same axes before and after. Numbers do not
+    change, as zeros are added; outside ``shard_map`` nothing does.
     """
     zeros = [jnp.sum(_zeros_of(x)) for x in jax.tree.leaves(others)]
 
@@ -127,7 +127,7 @@ def varying_with(tree: PyTree, *others: PyTree) -> PyTree:
 
 
 def _zeros_of(x: jax.Array) -> jax.Array:
-    """Zeros of an array's shape that depend on it, for all that its type says."""
+    """Zeros of an array's shape that depend on the array, as far as its type shows."""
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         x = jax.random.key_data(x)
     elif jnp.issubdtype(x.dtype, jnp.floating):

@@ -1,10 +1,10 @@
-"""What the compiler is kept from: computing twice, and compiling the same program many times.
+"""Keeps the compiler from computing twice, and from compiling the same program many times.
 
-XLA fuses what is cheap into each of its readers, constants and chains of small operations too. The
-program of every leaf is then another one, and each costs its time to compile: with a hundred leaves
-that is most of a minute. On a CPU it fuses past an optimization barrier, but not out of a
-conditional, whose condition here is always true. Accelerators would have to wait for a condition:
-they get the barrier.
+XLA fuses cheap operations, chains of them and constants too, into each of their readers. Every leaf
+then has a program of its own, and each takes time to compile: with a hundred leaves that is most of
+a minute. On a CPU XLA fuses past an optimization barrier, but not out of a conditional, so there a
+conditional is used whose condition is always true. Accelerators would have to wait for the
+condition: they get the barrier.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ FEW = 8
 def draw_once(draw: Callable[[], Any], key: jax.Array) -> Any:
     """The arrays of ``draw()``, written to memory before anything reads them.
 
-    Otherwise random numbers would be drawn again for each reader: x[1:] and x[:-1] are two.
+    Otherwise random numbers would be drawn again for each reader, such as x[1:] and x[:-1].
     """
 
     def on_cpu(key):
@@ -47,7 +47,7 @@ def written(x: jax.Array) -> jax.Array:
     """A small array, written to memory before anything reads it."""
 
     def on_cpu(x):
-        # A sort, as a conditional between cheap branches would become a selection.
+        # The other branch sorts: a conditional between cheap branches would become a selection.
         return jax.lax.cond(_always(_any_word(x)), lambda x: x, jnp.sort, x)
 
     if not x.ndim:
@@ -58,14 +58,14 @@ def written(x: jax.Array) -> jax.Array:
 
 
 def hidden_places(num: int, key: jax.Array) -> list[jax.Array]:
-    """0, 1, … as uint32 indices that the compiler doesn't know: what uses one is one program."""
+    """0, 1, … as uint32 indices that the compiler doesn't know, so that their users are alike."""
     word = _word(key)
     once = jnp.where(_always(word), 1, 0)
 
     def body(carry):
         return carry[0] + 1, tuple(jnp.uint32(i) for i in range(num))
 
-    # A loop that runs once, for all that the compiler knows, sets them.
+    # A loop sets them, which runs once; the compiler cannot know how often.
     zeros = tuple(word & np.uint32(0) for _ in range(num))
     return list(jax.lax.while_loop(lambda carry: carry[0] < once, body, (once * 0, zeros))[1])
 
@@ -82,5 +82,5 @@ def _any_word(x: jax.Array) -> jax.Array:
 
 
 def _always(word: jax.Array) -> jax.Array:
-    """True, which no compiler has found out yet."""
+    """True, in a form that compilers do not see through."""
     return word | np.uint32(1) > 0

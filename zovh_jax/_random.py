@@ -57,7 +57,7 @@ def threefry2x32(words: Words, x0: Any, x1: Any, rounds: int) -> Words:
 
 
 def mixed(x: jax.Array) -> jax.Array:
-    """Words whose every bit depends on all bits of x: MurmurHash3's last mixing."""
+    """Words whose every bit depends on all bits of x: the last step of MurmurHash3."""
     x = (x ^ x >> 16) * np.uint32(0x85EBCA6B)
     x = (x ^ x >> 13) * np.uint32(0xC2B2AE35)
     return x ^ x >> 16
@@ -93,7 +93,7 @@ def fast_normal(words: Words, stream: Any, shape, dtype, sharding=None) -> jax.A
     x0, x1 = threefry2x32(words, jnp.uint32(stream), counter(shape, sharding), rounds=13)
     # The mid-points of 2²⁴ equal cells of (0, 1): never 0.
     uniform = (x0 >> np.uint32(8)).astype(jnp.float32) * np.float32(2**-24) + np.float32(2**-25)
-    # 23 bits, as a float in [1, 2), make half a turn, −¼ to ¼; the highest bit is the other half.
+    # 23 bits, as a float in [1, 2), give −¼ to ¼ turn; the highest bit, as a sign, the other half.
     mantissa = (x1 & np.uint32(0x7FFFFFFF)) >> np.uint32(8) | np.uint32(0x3F800000)
     half = jax.lax.bitcast_convert_type(mantissa, jnp.float32) - np.float32(1.5)
     sine = jax.lax.bitcast_convert_type(sine_of_quarter(half * np.float32(0.5)), jnp.uint32)
@@ -102,7 +102,7 @@ def fast_normal(words: Words, stream: Any, shape, dtype, sharding=None) -> jax.A
 
 
 def bits(words: Words, stream: Any, place: jax.Array) -> jax.Array:
-    """Hashed words, a few operations each: for signs."""
+    """Hashed words, for signs; a few operations for each."""
     k0, k1 = words
     return mixed(mixed(place * _GOLDEN + k0) ^ mixed(k1 + jnp.uint32(stream) * _GOLDEN))
 

@@ -29,7 +29,7 @@ def row_sum(coefficients: jax.Array, rows: jax.Array) -> jax.Array:
 
 @jax.jit
 def row_products(rows: jax.Array, others: jax.Array) -> jax.Array:
-    """rows[b] · others[b] over all other axes, as scalars [b]; one row of others is for all."""
+    """rows[b] · others[b] over all other axes, as scalars [b]; one row of others serves all."""
     axes = tuple(range(1, rows.ndim))
     if others.shape[0] == 1 < rows.shape[0] and not is_split(rows):
         product = jnp.tensordot(rows, others[0], rows.ndim - 1, precision="highest")

@@ -1,8 +1,8 @@
 """Pytrees as lists of the leaves that are perturbed: static layout, dtype rules, dot products.
 
-Parameters are never raveled into one vector in a path that must scale. A tree is taken apart at the
-door, once: the leaves that are perturbed become a list of arrays, the frozen ones stay behind. All
-else works on such lists, and what goes out is put together again.
+Parameters are never raveled into one vector in a path that must scale. A tree is taken apart once,
+where it comes in: the leaves that are perturbed become a list of arrays, the frozen ones stay
+behind. All else works on such lists, and what goes out is put together again.
 """
 
 import dataclasses

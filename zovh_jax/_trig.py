@@ -1,4 +1,4 @@
-"""Sines of turns.
+"""Sines and cosines of angles in turns of 2π.
 
 XLA's own sine and cosine take ten times as long on a CPU, as they first reduce arguments in radians
 and do not vectorise. In turns the reduction is exact and cheap.

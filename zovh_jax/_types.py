@@ -12,7 +12,7 @@ Leaves: TypeAlias = list[Any]
 """Arrays of the perturbed leaves, in order."""
 
 Number: TypeAlias = float | jax.Array
-"""A number."""
+"""A Python number, or an array []."""
 
 Schedule: TypeAlias = float | jax.Array | Callable[[jax.Array], Any]
 """A number, or an optax schedule that maps the step count to one."""

@@ -30,9 +30,9 @@ and F̄ is a weighted mean: then the divisor is n − ΣW²/n (n − 1 for equal
 Missing values. Queries that are NaN or infinite are dropped (where it is f(θ) that a round lacks,
 ``origin`` takes the mean of the round's other values), which is harmless where it happens at
 random. At the edge of a domain it does not. Let f be finite on one side of a plane at the distance
-tμ from θ, with the unit normal a pointing outwards. The directions that are left have z = a·u < t,
-a truncated normal with mean −r, r = φ(t)/Φ(t), and variance v = 1 − tr − r². Then, for Gaussian
-directions and a function that is linear inside, as n → ∞:
+tμ from θ, with the unit normal a pointing outwards. Take Gaussian directions and a function that is
+linear inside. The directions that are left have z = a·u < t, a truncated normal with mean −r and
+variance v = 1 − tr − r², where r = φ(t)/Φ(t) is the normal density over its integral. As n → ∞:
 
 - ``mean`` and ``leave_one_out`` multiply the gradient's component along a by v, and leave the
   others alone: by 0.36 with θ on the edge (t = 0), 0.63 at t = 1, 0.89 at 2, 0.99 at 3. A constant
@@ -149,7 +149,7 @@ class Mean(Baseline):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class LeaveOneOut(Baseline):
-    """b_k = the mean of the other queries: independent of u_k (E10, right-hand side)."""
+    """b_k = the mean of the other queries, independent of u_k; (E10) and (E15) where W = 1."""
 
     min_queries: ClassVar[int] = 2
 

@@ -18,7 +18,7 @@ class Diagnostics(NamedTuple):
       value: mean of the last round's finite values; ∞ before the first, and where none was finite.
       origin: f(θ) of the last round, where it was asked for or passed as ``value=``; else ∞.
       best_value: the least finite value met so far, at a perturbed point or at θ. With noise, or
-        with minibatches, it is the luckiest.
+        with minibatches, it owes much to luck.
       spread: standard deviation of the last round's finite values.
       num_queries: objective evaluations.
       num_nonfinite: how many of them came back NaN or ±Inf.

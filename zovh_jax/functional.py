@@ -34,15 +34,20 @@ def grad(
     Args:
       f: returns a scalar float, or (scalar, aux) with ``has_aux``.
       argnums: which positional argument (or arguments) to differentiate, as in ``jax.grad``.
-      num_directions: K.
-      radius: μ.
+      num_directions: K, the number of random directions.
+      radius: μ, the size of the perturbations.
       directions, stencil, baseline, evaluate: as for `zo.query` and `zo.estimators.gradient`.
-      has_aux: whether f returns auxiliary data, of JAX types; the data returned is f's at the
-        arguments as given, which costs one query.
+      has_aux: whether f returns auxiliary data, of JAX types. The data at the arguments themselves
+        is returned, for one more query.
 
     Returns:
-      ``g(*args, key=key, **kwargs)``: the gradient, or (gradient, aux). K queries with the default
-      stencil (2K central, 2K + 1 three-point; one more for ``baseline=origin()``).
+      ``g(*args, key=key, **kwargs)``: the gradient, shaped like the argument (a tuple for several),
+      or (gradient, aux). K queries with the default stencil (2K central, 2K + 1 three-point; one
+      more for ``baseline=origin()``).
+
+    Raises:
+      ValueError: for a size or radius out of range, or fewer queries than the baseline needs.
+      TypeError: for arguments that are missing or not floats, or an f that is not a scalar float.
 
     Example:
       >>> import jax, jax.numpy as jnp, zovh_jax as zo
@@ -81,6 +86,9 @@ def value_and_grad(
       ``vg(*args, key=key, **kwargs)``: (value, gradient), or ((value, aux), gradient). The value
       is f's own, not a smoothed one.
 
+    Raises:
+      ValueError, TypeError: as `grad`.
+
     Example:
       >>> import jax, jax.numpy as jnp, zovh_jax as zo
       >>> vg = zo.value_and_grad(lambda x: jnp.sum(x ** 2), num_directions=8, radius=1e-2)
@@ -112,9 +120,9 @@ def hvp(
 ) -> Callable[..., Any]:
     """A function that estimates Hessian-vector products of ``f`` from its values.
 
-    The value-only counterpart of ``jax.jvp(jax.grad(f), (x,), (v,))[1]``: `zo.estimators.hessian`
-    times v, unbiased on quadratics. By default (E10) on the even part of pairs, whose noise
-    relative to the product is of order d/√K where the Hessian is like the identity.
+    It is `zo.estimators.hessian` times v: ``jax.jvp(jax.grad(f), (x,), (v,))[1]`` without
+    derivatives, unbiased on quadratics. The default is (E10) on the even part of pairs. Its noise,
+    relative to the product, is of order d/√K for a Hessian like the identity.
 
     Args:
       f: returns a scalar float.
@@ -124,8 +132,10 @@ def hvp(
 
     Returns:
       ``h(x, v, *args, key=key, **kwargs)``, the product with v, a tree like x. (With ``argnums``
-      i, v comes right after argument i.) 2K queries by default. ValueError for negative
-      ``argnums``.
+      i, v comes right after argument i.) 2K queries by default.
+
+    Raises:
+      ValueError, TypeError: as `grad`, and for ``argnums`` that is negative or a sequence.
 
     Example:
       >>> import jax, jax.numpy as jnp, zovh_jax as zo

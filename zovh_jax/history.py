@@ -1,8 +1,8 @@
-"""A ring buffer of past rounds, for query reuse (ZoAR; ZoVH eq. E11 and E15).
+"""A ring buffer of past rounds, for the query reuse of ZoVH (E11) and ZoAR (E15).
 
 It holds keys and scalars: its size does not depend on d, unless the directions themselves are
-stored or explicit. An empty slot is a round of radius zero, and such rounds are dropped everywhere,
-so a history that is still filling needs no special case.
+stored or explicit. An empty slot is a round of radius zero. Such rounds are dropped everywhere, so
+a history that is still filling needs no special case.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from zovh_jax.queries import Queries
 from zovh_jax.stencils import Stencil, forward
 
 LARGEST = 2**30
-"""About where the number of rounds that were pushed starts anew."""
+"""About here the count of pushed rounds is reduced, before it overflows."""
 
 
 @jax.tree_util.register_dataclass
@@ -32,7 +32,7 @@ class History:
 
     Attributes:
       rounds: stacked `Queries`; slots that were never filled have radius 0.
-      num_pushed: rounds pushed so far; less a multiple of ``size`` before it would overflow.
+      num_pushed: rounds pushed so far, reduced by a multiple of ``size`` before it overflows.
       centers: None, or the θ that each round was made around: a tree like params with a leading
         axis [size], None where frozen.
 
@@ -81,6 +81,9 @@ class History:
           block_size: how many directions a replay holds in memory at once.
           centers: keep each round's θ (N copies of the parameters), for `recentered`.
           ranked: whether rounds come with ranks in place of values (`zo.shaping.ranks`).
+
+        Raises:
+          ValueError: for sizes out of range, or directions that hold arrays, such as scaled ones.
         """
         size = _checks.positive_int("size", size)
         num_directions = _checks.positive_int("num_directions", num_directions)
@@ -189,7 +192,7 @@ class History:
             centers = layout.tree(
                 [c.at[slot].set(x.astype(c.dtype)) for c, x in zip(old, here, strict=True)]
             )
-        # A multiple of size less: the same slots, and never fewer rounds than slots again.
+        # Less a multiple of size: the slots stay the same, and the count stays at least size.
         excess = (LARGEST // self.size - 1) * self.size
         pushed = self.num_pushed - jnp.where(self.num_pushed < LARGEST, 0, excess) + 1
         return History(rounds, pushed, centers)
@@ -201,8 +204,8 @@ class History:
     def recentered(self, params: PyTree) -> Queries:
         """All rounds as seen from ``params``: the same points and values, along other directions.
 
-        A round made around θ_j has directions u + (θ_j − θ)/μ_j. They are standard normal no
-        longer: weigh them by importance (`zo.reuse.importance`).
+        A round made around θ_j has directions u + (θ_j − θ)/μ_j. They are no longer standard
+        normal: weigh them by importance (`zo.reuse.importance`).
 
         Raises:
           ValueError: if the history was made without ``centers=True``, or the stencil is paired,
@@ -227,7 +230,7 @@ class History:
 
 
 def _rows(queries: Queries, stack: bool = False) -> tuple[Any, ...]:
-    """The arrays of some rounds, each a row or num_directions rows a round."""
+    """The arrays of some rounds, with one row or num_directions rows a round."""
     plan = queries.plan
     scalars = (plan.key, queries.values, queries.radius, queries.origin)
     if stack:

@@ -305,7 +305,7 @@ def as_low_rank(operator: Any) -> LowRankPlusScaled | None:
 
 
 def null(shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """What an operator gives on a frozen leaf: zeros; a scalar one where none can be made."""
+    """What an operator gives on a frozen leaf: zeros, or a scalar zero for PRNG keys."""
     if jnp.issubdtype(dtype, jnp.floating):
         return jnp.zeros(shape, direction_dtype(dtype))
     return jnp.zeros(()) if jnp.issubdtype(dtype, jax.dtypes.extended) else jnp.zeros(shape, dtype)

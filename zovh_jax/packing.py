@@ -10,7 +10,7 @@ import numpy as np
 from zovh_jax._types import PyTree
 
 KEY = ":key:"
-"""What the name of a PRNG key's data ends with, before its implementation."""
+"""What stands between the path of a PRNG key and its implementation in the name of its data."""
 
 
 def pack(state: PyTree) -> dict[str, jax.Array]:
@@ -21,8 +21,8 @@ def pack(state: PyTree) -> dict[str, jax.Array]:
 
     Returns:
       A dict from the path of each leaf, such as ``"0/history/num_pushed"``, to its array. A typed
-      PRNG key is the uint32 array of its data, under its path and ``":key:"`` and its
-      implementation; a leaf of no elements, which some formats refuse, is left out.
+      PRNG key is the uint32 array of its data; its path is followed by ``":key:"`` and its
+      implementation. A leaf of no elements, which some formats refuse, is left out.
 
     Raises:
       ValueError: if two leaves have the same path, as a dict with slashes in its keys may make.

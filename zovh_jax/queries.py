@@ -17,11 +17,11 @@ from zovh_jax.stencils import Stencil, forward
 class Noise(NamedTuple):
     """Standard errors of a round's values, from the spread over the examples that they average.
 
-    The error is that against the mean over all that examples are drawn from. All queries of a round
-    see the same examples, so that most of it is common to them and cancels in differences: what a
-    slope or a comparison within a round is worth is in ``odd`` and ``even``, and ``level`` is what
-    comparing f(θ) with that of other examples, in another round, costs. Errors along different
-    directions are correlated.
+    The error is the distance from the mean over all that the examples are drawn from. All queries
+    of a round see the same examples, so that most of the error is common and cancels in
+    differences: ``odd`` and ``even`` are for slopes and comparisons within a round, ``level`` for
+    comparing f(θ) with that of another round's examples. Errors along different directions are
+    correlated.
 
     If the examples are all there are, none of this is noise; if they are B of N drawn without
     replacement, multiply by √(1 − B/N).
@@ -31,8 +31,8 @@ class Noise(NamedTuple):
       even: [K], of F − f(θ); for pairs of (F⁺ + F⁻)/2 − f(θ).
       level: [], of f(θ) itself.
 
-    Where f(θ) was not asked for, or is not finite, the mean of the round's finite values has its
-    place. Infinite where a value is not finite.
+    Where f(θ) was not asked for, or is not finite, the mean of the round's finite values takes its
+    place. Errors are infinite where a value is not finite.
     """
 
     odd: jax.Array

@@ -3,30 +3,28 @@
 An old round was made around another θ, so it tells about another gradient, at another level of the
 objective. The rules give each direction a weight, always self-normalised, or shift its value:
 
-- ``levels()``: all alike, each round around a level of its own, as far as the values show that
-  rounds differ in level. The default of `zo.zoar` and `zo.zovh`: safe where each round sees another
+- ``levels()``: all rounds count alike, each around a level of its own as far as the values show
+  that levels differ. The default of `zo.zoar` and `zo.zovh`: safe where each round sees another
   batch, or f falls fast, and the papers' form where neither is so.
-- ``uniform()``: the papers' own form: all alike around one common mean (ZoAR eq. 6, ZoVH; E11,
-  E15). Where rounds differ in level by more than the values do within one, as on minibatches, the
+- ``uniform()``: the papers' form: all rounds count alike around one common mean, (E11) and (E15).
+  Where rounds differ in level by more than the values do within one, as on minibatches, the
   differences are taken for slopes, and a run can diverge.
-- ``discounted(decay)``: decay^age. Older is worse, however much has changed; it does not keep a
-  run from diverging where the level falls fast.
-- ``adaptive()``: a round counts the less, the more its mean value has moved away from the current
-  round's, against the spread of values within rounds. Scalars only, nothing to tune.
-- ``importance()``: the ratio of the densities that the current and the old policy give to an old
-  point (E5), which makes old rounds unbiased for the current gradient. It keeps N copies of the
-  parameters and pays where ‖θ_j − θ‖ is below μ: beyond, the ratios degenerate.
+- ``discounted(decay)``: weight decay^age, however much has changed. It does not keep a run from
+  diverging where the level falls fast.
+- ``adaptive()``: a round counts less, the more its mean value differs from the current round's,
+  compared with the spread of values within rounds. It keeps scalars only.
+- ``importance()``: the density of an old point around the current θ over that around the old one
+  (E5), which makes old rounds unbiased for the current gradient. It keeps N copies of the
+  parameters, and helps where ‖θ_j − θ‖ is below μ: beyond, the ratios degenerate.
 
-None of them spends queries.
-
-None of them knows of the radius either. Where it changes from round to round (a schedule, an
-optimiser that adapts it), a round made at μ_j tells about F_{μ_j}, and its directions count as
-much as any: the estimate is of the weighted mean of the rounds' ∇F_{μ_j} or ∇²F_{μ_j}, and unbiased
-for that. But noise in the values, of standard deviation σ, enters a gradient as σ/μ_j and a Hessian
-as σ/μ_j², so that a few rounds at a small radius can make all the error. And one mean over rounds
-at different levels, F_{μ_j} − f ≈ ½μ_j² tr(H) among them, leaves the differences of level as noise.
-Where σ dominates, weigh by μ_j² or μ_j⁴ (`zo.estimators.gradient`, `hessian`); else keep the radius
-constant over a history's length, or the history short.
+None of them spends queries, and none of them looks at the radius. Where it changes from round to
+round (a schedule, an optimiser that adapts it), a round made at μ_j tells about F_{μ_j}: the
+estimate is of the weighted mean of the rounds' ∇F_{μ_j} or ∇²F_{μ_j}, and unbiased for that. But
+noise in the values, of standard deviation σ, enters a gradient as σ/μ_j and a Hessian as σ/μ_j², so
+that a few rounds at a small radius can make most of the error. Rounds also differ in level, by
+F_{μ_j} − f ≈ ½μ_j² tr(H), which one common mean leaves as noise. Where σ dominates, weigh by μ_j²
+or μ_j⁴ (`zo.estimators.gradient`, `hessian`); else keep the radius constant over a history's
+length, or the history short.
 """
 
 import dataclasses
@@ -51,7 +49,7 @@ class Reuse:
     needs_centers: ClassVar[bool] = False
     """Whether the history must keep each round's θ."""
     shifts: ClassVar[bool] = False
-    """Whether it moves the level of a round's values: not where f(θ) is the baseline."""
+    """Whether it shifts the values of rounds, which is left out where f(θ) is the baseline."""
 
     def check(self, directions: Directions, stencil: Stencil) -> None:
         """Raises where the rule does not go with these rounds."""
@@ -64,7 +62,7 @@ class Reuse:
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Uniform(Reuse):
-    """All rounds count alike around one mean: (E11) and (E15), the papers' own form."""
+    """All rounds count alike around one mean: (E11) and (E15), the papers' form."""
 
     def apply(self, history, params):
         return history.queries()
@@ -75,19 +73,20 @@ class Uniform(Reuse):
 class Levels(Reuse):
     """Each round has a level of its own, between its mean and that of all rounds.
 
-    With s² the variance of values within rounds and σ² that of the rounds' levels, both estimated
-    from the values at hand, the best linear guess of a round's level is
+    Let F̄ be the mean of all values, F̄_r that of the n_r values of round r, s² the variance of
+    values within rounds and σ² that of the rounds' levels, both estimated from the values. The best
+    linear guess of a round's level is
 
         b_r = F̄ + w_r (F̄_r − F̄),  w_r = σ²/(σ² + s²/n_r).
 
-    Where σ² = 0 it is F̄, the papers' baseline; where levels differ by more than values do within a
-    round, it is the round's own mean F̄_r, which costs 1/n_r of a round's information. A
-    value is part of its own level, which would shrink an estimate: values are stretched around b_r
-    so that it is unbiased for given w_r.
+    Where σ² = 0 it is F̄, the papers' baseline. Where levels differ by more than values do within a
+    round, it is F̄_r, which costs 1/n_r of a round's information. A value is part of its own level,
+    which would shrink the estimate, so values are stretched around b_r: for given w_r the estimate
+    is unbiased.
 
-    It is for baselines made from the values, such as ``mean()``. Nothing is changed with
+    It is for baselines made from the values, such as ``mean()``. It changes nothing with
     ``origin()``, which is a level for each round already, nor with one direction a round, which
-    tells no s².
+    shows no s².
     """
 
     shifts: ClassVar[bool] = True
@@ -95,7 +94,7 @@ class Levels(Reuse):
     def apply(self, history, params):
         queries = history.queries()
         valid, values, counts, means, within = _moments(history, queries)
-        n, some = jnp.maximum(jnp.sum(counts), 1), jnp.maximum(counts, 1)
+        n, some = jnp.maximum(jnp.sum(counts), 1), jnp.maximum(counts, 1)  # to divide by
         mean = jnp.sum(values) / n
         between = jnp.sum(counts * jnp.square(means - mean))
         excess = between - within * (jnp.sum(counts > 0) - 1).astype(values.dtype)
@@ -106,7 +105,7 @@ class Levels(Reuse):
             jnp.any(counts > 1) & (total > 0), excess / jnp.where(total > 0, total, 1), 0
         )
         level = mean + share * (means - mean)
-        own = share / some + (1 - share) / n
+        own = share / some + (1 - share) / n  # a value's part in its own level
         stretch = jnp.where(own < 1, (1 - 1 / n) / jnp.where(own < 1, 1 - own, 1), 0)
         shifted = mean + (values - level[:, None]) * stretch[:, None]
         shift = jnp.where(valid, shifted - values, 0)
@@ -147,10 +146,10 @@ class Adaptive(Reuse):
     """Rounds whose level has moved count less: weight 1/(1 + max(0, Δ²/s² − 2/K)/tolerance²).
 
     Δ is the difference between a round's mean value and the current round's, s² the variance of
-    the values within rounds, and 2/K what Δ²/s² is by chance alone. While the objective stands
-    still all rounds count; once it moves by more than it varies across a perturbation, old rounds
-    fade, and with them the error that one common mean makes. The weights depend on the values, so
-    the estimate is unbiased only up to a shrinkage of order 1/K of the old rounds' part.
+    the values within rounds, and 2/K the mean of Δ²/s² by chance alone. While the level stays the
+    same, all rounds count. Once it has moved by more than the values of a round spread, old rounds
+    fade, and with them the error of one common mean. The weights depend on the values, which
+    shrinks the old rounds' part of the estimate by a fraction of order 1/K.
 
     Args:
       tolerance: the change of level, in units of s, at which a round has half its weight.
@@ -178,7 +177,7 @@ class Adaptive(Reuse):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Importance(Reuse):
-    """Importance sampling (E5): old points as if the current policy had drawn them.
+    """Importance sampling (E5): old points count as if drawn around the current θ.
 
     The point θ_j + μu is, from the current θ, along v = u + (θ_j − θ)/μ, and has weight
     W = exp(−(‖v‖² − ‖u‖²)/2), clipped and self-normalised; estimates use v in u's place.
@@ -237,7 +236,7 @@ def density_ratios(queries: Queries, params: PyTree) -> jax.Array:
 
 
 def _moments(history: History, queries: Queries) -> tuple[jax.Array, ...]:
-    """Valid ones [N, K], values [N, K], counts and means [N], and the variance within rounds."""
+    """Which values are valid, the values, [N, K] each; counts, means, [N]; variance in rounds."""
     shape = (history.size, queries.plan.num_directions)
     valid = queries.valid.reshape(shape)
     values = jnp.where(valid, queries.even.reshape(shape), 0)

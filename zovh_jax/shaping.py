@@ -11,10 +11,10 @@ Values that are NaN or infinite are dropped everywhere. Shaping is for finite on
 
 - ``winsorised()`` is for outliers. It changes nothing while no value is out of its wide range, so
   that learning rates stay what they were; its range follows the values of the last rounds.
-- ``ranks()`` makes a search that does not see any monotone change of the objective, as OpenAI-ES
-  does. A gradient of ranks has a direction and a length of its own, which does not shrink towards a
-  minimum: learning rates are in other units, and must decay (or Adam must follow) to get close. A
-  Hessian of ranks means nothing, and is refused.
+- ``ranks()`` makes the search independent of monotone changes of the objective, as in OpenAI-ES.
+  The length of a gradient of ranks does not shrink towards a minimum: learning rates are in other
+  units, and must decay (or Adam must follow) to get close. A Hessian of ranks means nothing, and is
+  refused.
 
 None of them spends queries. `zo.diagnostics` shows the values as they were, and counts those that
 are not finite.
@@ -66,10 +66,10 @@ class NoShaping(Shaping):
 class Ranks(Shaping):
     """The rank of a value among all of its round, f(θ) too, from −½ (least) to ½ (largest).
 
-    Equal values have the mean of their ranks. +∞ is the worst value and has a rank, as "this point
-    failed" is information; where it is not, return NaN. NaN and −∞ stay missing.
+    Equal values have the mean of their ranks. +∞ has the worst rank, as "this point failed" is
+    information; where it is not, return NaN. NaN and −∞ stay missing.
 
-    For gradients. Forward stencils and pairs: of a pair what counts is the difference of its ranks.
+    For gradients, along forward stencils or pairs; of a pair the difference of its ranks counts.
 
     Source: the centred ranks of OpenAI-ES, Salimans et al., arXiv 1703.03864.
 
@@ -119,25 +119,24 @@ class Memory(NamedTuple):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Winsorised(Shaping):
-    """Values farther than ``limit`` robust deviations from the median become that far from it.
+    """Values farther than ``limit`` robust deviations from the median are moved to that distance.
 
-    The deviation is 1.4826 times the median of |F − median|, over this round and the ones before
-    that it remembers; deviations of zero, which values of few levels have, are left out. The same
-    is done
+    The deviation is 1.4826 times the median of |F − median|, over this round and those that are
+    remembered; deviations of zero, which values of few levels have, are left out. The same is done
 
     - to pairs, value by value and to their two parts: (F⁺ − F⁻)/2 around zero, (F⁺ + F⁻)/2 around
       its median;
-    - to f(θ), around the median of the round. Its range has room for how far it has mostly been
-      from there, which is the curvature;
+    - to f(θ), around the median of the round. Its range also covers its usual distance from there,
+      which comes from curvature.
 
     A round whose median jumps away from the last one's is moved to that level as a whole, as rounds
-    that are reused share one mean; the range has room for how far medians have mostly moved. If its
-    values are all equal it says nothing (an outage that returns zeros), and is dropped.
+    that are reused share one mean; the range covers the usual moves of medians. A round whose
+    values are all equal says nothing (an outage that returns zeros), and is dropped.
 
     So a round that is wrong as a whole costs one step of at most ``limit`` times the usual length.
     An objective that really changes its scale is followed after ``memory``/2 rounds. By default
     0.3% of normal values are clipped, which takes 0.1% off a gradient. A Hessian with one
-    eigenvalue far above the others gives values with a long tail: there take ``limit=20``.
+    eigenvalue far above the others gives values with a long tail: use ``limit=20`` there.
 
     `zo.query` alone has no memory: a range then comes from the one round.
 
@@ -197,7 +196,7 @@ class Winsorised(Shaping):
         # What needs no change keeps every digit.
         inside = jnp.all(sizes <= jnp.stack(limits)[None], -1) & ~moved
         if paired:
-            # Each value first: where one of a pair is wrong, the other still says its part.
+            # Each value is clipped first: where one of a pair is wrong, the other still counts.
             most = limits[0] + limits[1]
             each = jnp.where(valid[:, None], queries.values - median, 0)
             each = jnp.clip(each, -most, most)
@@ -217,7 +216,7 @@ class Winsorised(Shaping):
             clipped = level + jnp.clip(rise, -most, most)
             origin = jnp.where(known & (moved | (jnp.abs(rise) > most)), clipped, origin)
             rises = rises.at[slot].set(jnp.abs(rise))
-        # A multiple of its size less before it would overflow: the same slots.
+        # Less a multiple of ``memory`` before it overflows: the slots stay the same.
         count = memory.num_rounds + 1
         count = jnp.where(count >= 2**30, count - 2**30 // self.memory * self.memory, count)
         new = Memory(seen, jumps, rises, level, count)

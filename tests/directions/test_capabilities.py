@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from helpers import compiled_run, ravel, rows
 
 import zovh_jax as zo
 from zovh_jax._tree import layout_of
@@ -76,10 +76,6 @@ def new(base):
     return dataclasses.dataclass(frozen=True)(type(base.__name__, (base,), {}))
 
 
-def rows(tree):
-    return np.concatenate([np.asarray(u).reshape(len(u), -1) for u in jax.tree.leaves(tree)], 1)
-
-
 OPTIONS = {"num_directions": 6, "radius": 0.1}
 
 
@@ -107,8 +103,7 @@ def test_jit_vmap_and_scan_of_ones_own_family():
     assert queries.plan.directions == family
     u = rows(queries.plan.draw(PARAMS))
     expected = np.cov(np.asarray(queries.values), u, rowvar=False)[0, 1:] / 0.1
-    flat = np.concatenate([np.ravel(x) for x in jax.tree.leaves(single)])
-    np.testing.assert_allclose(flat, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(ravel(single), expected, rtol=1e-4, atol=1e-4)
     _, many = jax.vmap(gradient)(keys)
     _, scanned = jax.lax.scan(lambda c, k: (c, gradient(k)[1]), 0, keys)
     for tree in (many, scanned):
@@ -128,15 +123,8 @@ def test_optimisers_and_histories_of_ones_own_family(history_size):
         directions=new(Silent)(),
         **options,
     )
-
-    def step(carry, _):
-        x, state = carry
-        updates, state = optimizer.update(None, state, x, value_fn=f)
-        return (optax.apply_updates(x, updates), state), ()
-
-    carry = (PARAMS, optimizer.init(PARAMS))
-    (x, _), _ = jax.jit(lambda c: jax.lax.scan(step, c, length=40))(carry)
-    assert f(x) < 0.3 * f(PARAMS)
+    path, _ = compiled_run(optimizer, f, PARAMS, 40)
+    assert f(jax.tree.map(lambda x: x[-1], path)) < 0.3 * f(PARAMS)
 
 
 def test_a_wrapper_of_ones_own():

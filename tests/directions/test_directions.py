@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from helpers import rows
 
 import zovh_jax as zo
 from zovh_jax import _random
@@ -38,13 +39,6 @@ FAMILIES = {
     "masked orthogonal": masked(orthogonal(fast=True), MASK),
 }
 SIGNS = ("rademacher", "hadamard")
-
-
-def rows(tree):
-    """Directions as the rows of a float64 matrix."""
-    return np.concatenate(
-        [np.asarray(u, np.float64).reshape(u.shape[0], -1) for u in jax.tree.leaves(tree)], 1
-    )
 
 
 def draw(directions, k, params=PARAMS, key=None, **plan):

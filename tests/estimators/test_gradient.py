@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from smoothed import OBJECTIVES, THETA, A, B, draws, estimates_of, quadratic, standard_error, waves
 
 import zovh_jax as zo
 from zovh_jax.baselines import leave_one_out, mean, none, origin, variance_optimal
@@ -13,43 +14,6 @@ from zovh_jax.directions import explicit, masked, orthogonal, sphere
 from zovh_jax.stencils import central, forward, three_point
 
 pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
-
-D = 3
-A = np.array([[2.0, 0.5, -0.3], [0.5, 1.0, 0.2], [-0.3, 0.2, -0.7]])
-B = np.array([0.4, -0.8, 0.3])
-THETA = np.array([0.5, -0.4, 0.3])
-
-
-def quadratic(x):
-    return 0.5 * x @ A @ x + B @ x
-
-
-def quartic(x):
-    return jnp.sum(x**4) / 12 - 0.5 * x[0] ** 3 + x[0] * x[1] ** 2
-
-
-def waves(x):
-    return jnp.sum(jnp.sin(x)) + jnp.sin(x[0] + x[1])
-
-
-def exponential(x):
-    return jnp.exp(B @ x)
-
-
-# f and F_μ = E f(θ + μu) for Gaussian u, in closed form.
-OBJECTIVES = {
-    "quartic": (
-        quartic,
-        lambda x, r: quartic(x) + r**2 / 2 * jnp.sum(x**2) + 0.75 * r**4 - 0.5 * r**2 * x[0],
-    ),
-    "waves": (
-        waves,
-        lambda x, r: (
-            jnp.exp(-(r**2) / 2) * jnp.sum(jnp.sin(x)) + jnp.exp(-(r**2)) * jnp.sin(x[0] + x[1])
-        ),
-    ),
-    "exponential": (exponential, lambda x, r: jnp.exp(r**2 * (B @ B) / 2) * exponential(x)),
-}
 
 ESTIMATORS = {
     "none": (forward(), none()),
@@ -62,32 +26,7 @@ ESTIMATORS = {
 }
 
 
-@functools.cache
-def draws(num_rounds, k, d=D):
-    return np.random.default_rng(k).standard_normal((num_rounds, k, d))
-
-
-def estimates(f, u, radius, stencil=forward(), baseline=mean(), **options):
-    """One gradient a round for directions [num_rounds, k, d] of the test's own."""
-
-    def one(u):
-        queries = zo.query(
-            f,
-            jnp.asarray(THETA),
-            jax.random.key(0),
-            num_directions=u.shape[0],
-            radius=radius,
-            directions=explicit(u),
-            stencil=stencil,
-            origin=baseline.needs_origin,
-        )
-        return zo.estimators.gradient(queries, jnp.asarray(THETA), baseline=baseline, **options)
-
-    return np.asarray(jax.jit(jax.vmap(one))(u))
-
-
-def standard_error(samples):
-    return samples.std(0) / np.sqrt(len(samples))
+estimates = functools.partial(estimates_of, zo.estimators.gradient)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -1,66 +1,18 @@
 """Where a round asks, how it is evaluated, what it keeps."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import CLOSE, PARAMS, RADIUS, THETA, Waves, ask, f, f_numpy, given, rows
 from jax.experimental import io_callback
 
 import zovh_jax as zo
-from zovh_jax.directions import Directions, explicit, masked, rademacher
+from zovh_jax.directions import masked, rademacher
 from zovh_jax.evaluators import chunked, vmapped
 from zovh_jax.stencils import central, forward, three_point
 
 pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
-
-PARAMS = {"a": np.float64(0.3), "b": (np.linspace(-1, 1, 6).reshape(2, 3), np.array([0.5, -0.2]))}
-THETA = np.concatenate([[0.3], np.linspace(-1, 1, 6), [0.5, -0.2]])
-RADIUS = 0.25
-CLOSE = {"rtol": 1e-10, "atol": 1e-12}
-
-
-@dataclasses.dataclass(frozen=True)
-class Waves(Directions):
-    """Numbers that depend on key, index and leaf, and compile much faster than random ones.
-
-    A family as a user writes it: nothing is registered.
-    """
-
-    joint: bool = False
-
-    def draw(self, key, layout, num_directions, indices):
-        seed = jax.random.key_data(key)[-1].astype(float) / 2**32
-        phase = (1.0 + seed + indices)[:, None] * (1.0 + jnp.arange(layout.size)) ** 1.5
-        flat, start, leaves = jnp.sin(phase), 0, []
-        for shape in layout.shapes:
-            size = int(np.prod(shape))
-            leaves.append(flat[:, start : start + size].reshape(-1, *shape))
-            start += size
-        return leaves
-
-
-def f(p):
-    return jnp.sin(p["a"]) * jnp.sum(p["b"][0] ** 3) + jnp.sum(jnp.exp(p["b"][1])) * p["a"]
-
-
-def f_numpy(x):
-    return np.sin(x[0]) * np.sum(x[1:7] ** 3) + np.sum(np.exp(x[7:])) * x[0]
-
-
-def rows(tree):
-    return np.concatenate([np.asarray(u).reshape(u.shape[0], -1) for u in jax.tree.leaves(tree)], 1)
-
-
-def given(n):
-    rng = np.random.default_rng(n)
-    return explicit(jax.tree.map(lambda x: rng.standard_normal((n, *np.shape(x))), PARAMS))
-
-
-def ask(k, directions, radius=RADIUS, **options):
-    options |= {"num_directions": k, "radius": radius, "directions": directions}
-    return jax.jit(lambda key: zo.query(f, PARAMS, key, **options))(jax.random.key(11))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import compiled_run
 
 import zovh_jax as zo
 
@@ -42,19 +43,10 @@ OPTIMIZERS = {
 def test_a_corner_is_found_from_inside(name):
     """To 1e-3, with no query outside, which would count as not finite, and no iterate outside."""
     optimizer = zo.bounded(OPTIMIZERS[name](), LOW, HIGH)
-
-    def body(carry, _):
-        x, state = carry
-        updates, state = optimizer.update(None, state, x, value_fn=sloping)
-        x = optax.apply_updates(x, updates)
-        return (x, state), strictly_inside(x)
-
-    x = jnp.full(D, 0.4)
-    run = jax.jit(lambda carry: jax.lax.scan(body, carry, length=STEPS))
-    (x, state), inside = run((x, optimizer.init(x)))
-    assert np.all(inside)
+    path, state = compiled_run(optimizer, sloping, jnp.full(D, 0.4), STEPS)
+    assert strictly_inside(path)
     assert int(zo.diagnostics(state).num_nonfinite) == 0
-    np.testing.assert_allclose(x, CORNER, atol=1e-3)
+    np.testing.assert_allclose(path[-1], CORNER, atol=1e-3)
 
 
 @pytest.mark.parametrize("how", ["clip", "reflect"])
@@ -102,13 +94,7 @@ def test_an_interior_minimiser_is_found_as_ever():
     inner = zo.zo_sgd(0.05, num_directions=4, radius=1e-3, key=KEY)
 
     def run(optimizer):
-        def body(carry, _):
-            x, state = carry
-            updates, state = optimizer.update(None, state, x, value_fn=f)
-            return (optax.apply_updates(x, updates), state), None
-
-        x = jnp.full(3, 0.5)
-        return jax.jit(lambda c: jax.lax.scan(body, c, length=20)[0])((x, optimizer.init(x)))[0]
+        return compiled_run(optimizer, f, jnp.full(3, 0.5), 20)[0][-1]
 
     np.testing.assert_allclose(run(zo.bounded(inner, -5.0, 5.0)), run(inner), rtol=1e-6)
     np.testing.assert_allclose(run(zo.bounded(inner, None, None, how="reflect")), run(inner))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import drawn
 
 import zovh_jax as zo
 
@@ -23,14 +24,6 @@ def rate(t):
     return 0.1 / (1 + t)
 
 
-def drawn(state):
-    """The directions of the round that comes next, in float64."""
-    family, x = zo.directions.rademacher(), jnp.zeros(D)
-    layout = zo.Plan(state.key, family, num_directions=K).layout(x)
-    key = family.round_key(state.key, state.round, layout, K)
-    return np.asarray(zo.Plan(key, family, num_directions=K).draw(x), np.float64)
-
-
 def test_steps_are_the_papers(x64):
     """θ − η ĝ/σ, a query dropped in the second round, a broken centre in the third."""
     optimizer = zo.fzoo(rate, num_directions=K, radius=RADIUS, key=jax.random.key(0))
@@ -45,7 +38,7 @@ def test_steps_are_the_papers(x64):
         return optax.apply_updates(x, updates), state
 
     for t in range(4):
-        u, before = drawn(state[0]), np.asarray(x)
+        u, before = drawn(state[0], zo.directions.rademacher(), K, x), np.asarray(x)
         assert set(np.unique(u)) == {-1.0, 1.0}
         bad = {1: before + RADIUS * u[2], 2: before}.get(t, np.full(D, np.inf))
         x, state = step(x, state, jnp.asarray(bad), 1.0)

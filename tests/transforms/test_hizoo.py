@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import ravel
 
 import zovh_jax as zo
 
@@ -16,10 +17,6 @@ KEY = jax.random.key(11)
 
 def make_params(dtype=jnp.float64):
     return {"a": jnp.asarray([0.5, -1.0, 0.25], dtype), "b": jnp.asarray([[0.75], [-0.5]], dtype)}
-
-
-def flat(tree):
-    return np.concatenate([np.asarray(x, np.float64).ravel() for x in jax.tree.leaves(tree)])
 
 
 def wavy(x):
@@ -37,13 +34,13 @@ def wavy_tree(params):
 def replay(variant, radii, alphas, rates, damping, num_steps):
     """Algorithm 1, one direction after the other: [(θ, h)] after every step."""
     params = make_params()
-    theta, h, seen = flat(params), np.ones(5), []
+    theta, h, seen = ravel(params), np.ones(5), []
     signs = set()
     for t in range(num_steps):
         key = jax.random.fold_in(jax.random.fold_in(KEY, 0), t)
         drawn = zo.Plan(key, zo.directions.gaussian(), num_directions=K).draw(params)
         mu, estimate, slopes = radii(t), np.zeros(5), []
-        zs = [flat(jax.tree.map(lambda u, k=k: u[k], drawn)) for k in range(K)]
+        zs = [ravel(jax.tree.map(lambda u, k=k: u[k], drawn)) for k in range(K)]
         for z in zs:
             step = mu * z / (np.sqrt(h) if variant == "paper" else h)
             plus, minus, here = wavy(theta + step), wavy(theta - step), wavy(theta)
@@ -79,8 +76,8 @@ def test_replays_algorithm_1(variant, evaluate, x64):
     for theta, h in expected:
         updates, state = step(params, state)
         params = optax.apply_updates(params, updates)
-        np.testing.assert_allclose(flat(params), theta, rtol=1e-9)
-        np.testing.assert_allclose(flat(state[0].curvature), h, rtol=1e-9)
+        np.testing.assert_allclose(ravel(params), theta, rtol=1e-9)
+        np.testing.assert_allclose(ravel(state[0].curvature), h, rtol=1e-9)
 
 
 A = np.array([1.0, 4.0, 0.25, 10.0])
@@ -166,8 +163,8 @@ def test_without_smoothing_it_is_central_differences(variant):
 
     for smoothing in (0.0, 1e-8):
         updates, state = step(smoothing)
-        np.testing.assert_allclose(flat(updates), flat(expected), rtol=1e-5)
-        np.testing.assert_allclose(flat(state[0].curvature), 1, rtol=1e-5)
+        np.testing.assert_allclose(ravel(updates), ravel(expected), rtol=1e-5)
+        np.testing.assert_allclose(ravel(state[0].curvature), 1, rtol=1e-5)
 
 
 def test_zoha_keeps_nothing_but_lambda():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import drawn
 
 import zovh_jax as zo
 
@@ -17,14 +18,6 @@ START = np.linspace(-1, 1.5, D)
 
 def bowl(x, xp=jnp):
     return xp.sum(SCALES * xp.abs(x - 2) + xp.sin(3 * x))  # no polynomial: slopes depend on μ
-
-
-def drawn(counts):
-    """The directions of the round that comes next, on the unit sphere, in float64."""
-    family, x = zo.directions.sphere(), jnp.zeros(D)
-    layout = zo.Plan(counts.key, family, num_directions=K).layout(x)
-    key = family.round_key(counts.key, counts.round, layout, K)
-    return np.asarray(zo.Plan(key, family, num_directions=K).draw(x), np.float64) / np.sqrt(D)
 
 
 def test_steps_are_the_papers(x64):
@@ -45,7 +38,8 @@ def test_steps_are_the_papers(x64):
     for t in range(8):
         if t == 5:
             x = x - 1.5  # a projection, say
-        v, now = drawn(state.counts), np.asarray(x)
+        v = drawn(state.counts, zo.directions.sphere(), K, x) / np.sqrt(D)
+        now = np.asarray(x)
         np.testing.assert_allclose(np.linalg.norm(v, axis=1), 1, rtol=1e-12)
         seen.append(now)
         distances.append(max(FIRST, *(np.linalg.norm(y - START) for y in seen)))

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from helpers import compiled_run, run
 
 import zovh_jax as zo
 
@@ -31,17 +31,6 @@ def quadratic(x):
 
 def soft_threshold(tree, step_size):
     return jax.tree.map(lambda x: jnp.sign(x) * jnp.maximum(jnp.abs(x) - step_size, 0), tree)
-
-
-def run(optimizer, f, x, num_steps):
-    """The points before each step, the last one, and the last state."""
-    step = jax.jit(lambda s, x: optimizer.update(None, s, x, value_fn=f))
-    state, seen = optimizer.init(x), [x]
-    for _ in range(num_steps):
-        updates, state = step(state, x)
-        x = optax.apply_updates(x, updates)
-        seen.append(x)
-    return np.stack(seen), state
 
 
 def test_proximal_steps(x64):
@@ -93,14 +82,9 @@ def drawn(rate, smoothness, num_steps, num_keys):
 
     def one(key):
         optimizer = zo.rspg(rate, key=key, smoothness=smoothness, **EXACT)
-
-        def body(carry, _):
-            x, state = carry
-            updates, state = optimizer.update(None, state, x, value_fn=linear)
-            return (optax.apply_updates(x, updates), state), x
-
         x = jnp.zeros(2)
-        (_, state), seen = jax.lax.scan(body, (x, optimizer.init(x)), length=num_steps)
+        path, state = compiled_run(optimizer, linear, x, num_steps)
+        seen = jnp.concatenate([x[None], path[:-1]])
         return jnp.argmin(jnp.sum(jnp.abs(seen - zo.random_iterate(state)), -1))
 
     return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(5), num_keys)))

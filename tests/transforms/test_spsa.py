@@ -5,9 +5,9 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import scipy.linalg
+from helpers import compiled_run, ravel, rows, run
 
 import zovh_jax as zo
 from zovh_jax._tree import layout_of
@@ -21,10 +21,6 @@ D = 4
 
 def make_params(dtype=jnp.float64):
     return {"a": jnp.asarray([0.5, -1.0, 0.25], dtype), "b": jnp.asarray([[0.75]], dtype)}
-
-
-def flat(tree):
-    return np.concatenate([np.asarray(x, np.float64).ravel() for x in jax.tree.leaves(tree)])
 
 
 def wavy(x):
@@ -41,21 +37,7 @@ def signs(t, num_directions):
     """The [K, d] signs of step t."""
     key = jax.random.fold_in(jax.random.fold_in(KEY, 0), t)
     plan = Plan(key, zo.directions.rademacher(), num_directions=num_directions)
-    drawn = plan.draw(make_params())
-    rows = [np.asarray(u).reshape(num_directions, -1) for u in jax.tree.leaves(drawn)]
-    return np.concatenate(rows, 1)
-
-
-def run(optimizer, num_steps):
-    """θ after every step, and the last state."""
-    params = make_params()
-    state, seen = optimizer.init(params), []
-    step = jax.jit(lambda p, s: optimizer.update(None, s, p, value_fn=wavy_tree))
-    for _ in range(num_steps):
-        updates, state = step(params, state)
-        params = optax.apply_updates(params, updates)
-        seen.append(flat(params))
-    return seen, state
+    return rows(plan.draw(make_params()))
 
 
 def test_gains():
@@ -88,9 +70,10 @@ def test_gains_errors(options, message):
 def test_spsa_replayed(num_directions, x64):
     gains = zo.spsa_gains(0.05, 0.1, stability=3.0)
     options = {"num_directions": num_directions} if num_directions > 1 else {}
-    seen, state = run(zo.spsa(gains.learning_rate, radius=gains.radius, key=KEY, **options), 4)
-    theta = flat(make_params())
-    for t, actual in enumerate(seen):
+    optimizer = zo.spsa(gains.learning_rate, radius=gains.radius, key=KEY, **options)
+    seen, state = run(optimizer, wavy_tree, make_params(), 4)
+    theta = ravel(make_params())
+    for t, actual in enumerate(seen[1:]):
         a, c, estimate = 0.05 / (t + 4) ** 0.602, 0.1 / (t + 1) ** 0.101, 0
         for delta in signs(t, num_directions):
             slope = (wavy(theta + c * delta) - wavy(theta - c * delta)) / (2 * c)
@@ -116,11 +99,11 @@ def test_2spsa_replayed(num_directions, initial, x64):
         key=KEY,
         **extra,
     )
-    seen, state = run(optimizer, 4)
-    theta, average, count = flat(make_params()), np.zeros((D, D)), 0
+    seen, state = run(optimizer, wavy_tree, make_params(), 4)
+    theta, average, count = ravel(make_params()), np.zeros((D, D)), 0
     if initial is not None:
         average, count = initial * np.eye(D), 1
-    for t, actual in enumerate(seen):
+    for t, actual in enumerate(seen[1:]):
         a, c, c2 = 0.05 / (t + 1) ** 0.602, 0.1 / (t + 1) ** 0.101, 0.3 / (t + 1)
         drawn, g, estimate = signs(t, 2 * k), 0, 0
         for first, second in zip(drawn[:k], drawn[k:], strict=True):
@@ -217,21 +200,13 @@ def test_descends():
         return 0.5 * (100 * x[0] ** 2 + jnp.sum(x[1:] ** 2))
 
     def final(optimizer):
-        def body(carry, _):
-            x, state = carry
-            updates, state = optimizer.update(None, state, x, value_fn=bowl)
-            return (optax.apply_updates(x, updates), state), None
-
-        carry = (jnp.ones(3), optimizer.init(jnp.ones(3)))
-        (x, state), _ = jax.lax.scan(body, carry, length=600)
-        return bowl(x), zo.num_queries(state)
+        path, state = compiled_run(optimizer, bowl, jnp.ones(3), 600)
+        return bowl(path[-1]), zo.num_queries(state)
 
     options = {"radius": 0.01, "key": KEY}
-    value, queries = jax.jit(
-        lambda: final(zo.spsa2(0.1, num_directions=2, initial_hessian=100.0, **options))
-    )()
+    value, queries = final(zo.spsa2(0.1, num_directions=2, initial_hessian=100.0, **options))
     assert value < 1e-6 and queries == 600 * 8
-    value, queries = jax.jit(lambda: final(zo.spsa(0.003, num_directions=4, **options)))()
+    value, queries = final(zo.spsa(0.003, num_directions=4, **options))
     assert 1e-6 < value < bowl(jnp.ones(3)) and queries == 600 * 8
 
 

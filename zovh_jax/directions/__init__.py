@@ -8,17 +8,17 @@ in an epoch from the key instead. `Directions` says how to write a family of you
 Which family?
 
 - ``gaussian``: the default, and the law behind all the Hessian estimators.
-- ``sphere``, ``orthogonal``: constant norm, so less variance in gradients. Their Hessian constants
-  differ: on ‖u‖² = d, with w = (F⁺ + F⁻ − 2 f0)/(2μ²), E[w (u uᵀ − I)] = d/(d+2)·(H − tr(H)/d·I).
-  `zo.estimators.hessian` puts that right when f0 is known, and raises otherwise.
-- ``rademacher``: the cheapest numbers (a hashed bit each); gradients only, as u_i² = 1 hides the
-  Hessian's diagonal.
-- ``hadamard``: signs too, orthogonal and without replacement across an optimiser's rounds, at the
-  same price: the best for gradients and for traces.
+- ``sphere``, ``orthogonal``: constant norm, so less variance in gradients. Averages for Hessians
+  have other constants: where ‖u‖² = d, with w = (F⁺ + F⁻ − 2 f0)/(2μ²), E[w (u uᵀ − I)] is
+  d/(d+2)·(H − tr(H)/d·I). `zo.estimators.hessian` corrects that when f0 is known, else it raises.
+- ``rademacher``: random signs, the cheapest to draw (a hashed bit each). For gradients only, as
+  u_i² = 1 hides the Hessian's diagonal.
+- ``hadamard``: signs at the same price, orthogonal in a round and drawn without replacement over
+  an optimiser's rounds: the best for gradients and for traces.
 - ``explicit``: directions of your own.
 - ``masked``: any family, on some of the leaves only.
-- ``scaled``: any family, times a number for each parameter: E[u uᵀ] is then the square of those,
-  not I, so a gradient comes out multiplied by it; no Hessians.
+- ``scaled``: any family, times a number s_i for each parameter. E[u uᵀ] is diag(s²), not I, so a
+  gradient comes out multiplied by s²; no Hessians.
 """
 
 from zovh_jax._tree import Layout

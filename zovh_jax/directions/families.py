@@ -18,7 +18,7 @@ from zovh_jax._types import Leaves, PyTree
 
 
 class Directions:
-    """A family of directions. A family says what it can do; what it doesn't say is not trusted.
+    """A family of directions. Its class attributes say what holds for it; nothing else is assumed.
 
     A family of your own is a subclass with a `draw`, and with those of the class attributes below
     that hold for it. An instance is a constant of compiled functions: make the class a frozen
@@ -43,7 +43,7 @@ class Directions:
     """
 
     isotropic: ClassVar[bool] = False
-    """E[u uᵀ] = I: what shrinkage, and with it the optimisers without a learning rate, rest on."""
+    """E[u uᵀ] = I: needed by `shrinkage`, and so by the optimisers without a learning rate."""
     constant_norm: ClassVar[bool] = False
     """‖u‖² = d, always."""
     rotation_invariant: ClassVar[bool] = False
@@ -83,10 +83,10 @@ class Directions:
     def shrinkage(self, n: Any, layout: Layout) -> jax.Array:
         """The best multiple of a gradient estimate: a = ‖g‖² / E‖ĝ‖², between 0 and 1.
 
-        ĝ = Σ_k (g·u_k) u_k / n, from exact slopes along the n directions of one round. As E ĝ = g,
-        a step −a ĝ/τ has E[f] − f0 = (−a ‖g‖² + a² E‖ĝ‖²/2)/τ where the Hessian is τI, and this a
-        makes it least. Independent directions with a Gaussian's moments: n/(n + d + 1); with
-        ‖u‖² = d: n/(n + d − 1).
+        g is the gradient, and ĝ = Σ_k (g·u_k) u_k / n its estimate from exact slopes along the n
+        directions of one round. E ĝ = g, so where the Hessian is τI, a step −a ĝ/τ changes f by
+        (−a ‖g‖² + a² E‖ĝ‖²/2)/τ on average, and this a makes that least. It is n/(n + d + 1) for
+        independent directions with a Gaussian's moments, and n/(n + d − 1) where ‖u‖² = d.
 
         Raises:
           ValueError: for a family that doesn't say which moments it has.
@@ -111,7 +111,7 @@ class Directions:
 
 
 def as_family(directions: Any, name: str = "directions") -> Directions:
-    """A family, ready to be part of what JAX traces.
+    """The family, registered with JAX so that it can be part of what is traced.
 
     Raises:
       TypeError: for what is no family.
@@ -127,10 +127,10 @@ def as_family(directions: Any, name: str = "directions") -> Directions:
 
 
 def without_replacement(n: Any, d: int, period: int) -> jax.Array:
-    """`Directions.shrinkage` of n directions drawn without replacement from Σ u uᵀ = period·I.
+    """`Directions.shrinkage` of n directions where each ``period`` of them has Σ u uᵀ = period·I.
 
-    Whole periods give the gradient exactly, and the r directions that are left over are as good
-    as r of ``period``, drawn at random: E‖ĝ‖² = ‖g‖² (1 + r (period − r)(d − 1)/(period − 1)/n²).
+    Whole periods give the gradient exactly. The r directions left over are like r of a period
+    drawn at random: E‖ĝ‖² = ‖g‖² (1 + r (period − r)(d − 1)/(period − 1)/n²).
     """
     n = jnp.asarray(n, scalar_dtype())
     r = n % period
@@ -147,13 +147,13 @@ def draw_leaves(
 ) -> Leaves:
     """``element(row, number, shape, dtype, sharding)`` for every row and leaf: [rows, *shape].
 
-    Leaves of one shape are drawn together, by one program, and written to memory a few at a time:
-    no more than the largest leaf, or a sixteenth of all, is there before its first use.
+    Leaves of one shape are drawn together, by one program. They are written to memory in batches
+    of at most the largest leaf, or a sixteenth of all, so that little waits there for its use.
 
     Args:
       element: an elementwise function; hashable, as it is traced once for leaves of one shape.
       rows: a tree of arrays with a leading axis, one row a direction.
-      numbers: what tells one leaf from another.
+      numbers: one for each leaf, which tells it from the others.
       layout: of the leaves.
       key: any key that the rows depend on.
     """
@@ -165,10 +165,10 @@ def draw_leaves(
     for batch in _batches(twins, layout):
 
         def draw(batch=batch):
-            of = [np.array([numbers[i] for i in group], np.uint32) for group in batch]
+            chosen = [np.array([numbers[i] for i in group], np.uint32) for group in batch]
             return [
                 _rows_of(element, rows, some, *wide[group[0]])
-                for some, group in zip(of, batch, strict=True)
+                for some, group in zip(chosen, batch, strict=True)
             ]
 
         for group, stack in zip(batch, draw_once(draw, key), strict=True):
@@ -182,7 +182,7 @@ def draw_leaves(
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))
 def _rows_of(element, rows, numbers, shape, dtype, sharding):
-    """[rows, leaves, *shape]."""
+    """``element`` for every row and every number of a leaf: [rows, leaves, *shape]."""
 
     def one(row, number):
         return element(row, number, shape, dtype, sharding)
@@ -212,7 +212,7 @@ def _most(layout: Layout) -> int:
 
 
 def _twins(layout: Layout) -> list[list[int]]:
-    """The numbers of leaves of one shape, dtype and sharding, no more than `_most` together."""
+    """Leaves of one shape, dtype and sharding, in groups of at most `_most` parameters."""
     kinds: dict[Any, list[int]] = {}
     for i, kind in enumerate(layout.wide()):
         kinds.setdefault(kind, []).append(i)
@@ -225,7 +225,7 @@ def _twins(layout: Layout) -> list[list[int]]:
 
 
 def _batches(groups: list[list[int]], layout: Layout) -> list[list[list[int]]]:
-    """Groups that are drawn together, no more than `_most`."""
+    """Batches of groups that are drawn together, of at most `_most` parameters."""
     batches: list[list[list[int]]] = []
     total = most = _most(layout)
     for group in groups:
@@ -247,9 +247,9 @@ class Gaussian(Directions):
     one array is ``jax.random.normal(jax.random.fold_in(key, k), shape)``.
 
     Args:
-      fast: 13 rounds of threefry in place of 20 (the fewest that pass BigCrush, according to its
-        authors, Salmon et al. 2011) and Box and Muller's transform: cheaper, and of 23-bit
-        uniforms in every dtype. Moments and the Kolmogorov–Smirnov distance are tested.
+      fast: cheaper normals, from 13 rounds of threefry in place of 20 and Box and Muller's
+        transform of 23-bit uniforms, in every dtype. According to threefry's authors (Salmon et
+        al. 2011) 13 rounds are the fewest that pass BigCrush.
     """
 
     fast: bool = False
@@ -267,7 +267,7 @@ class Gaussian(Directions):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Sphere(Directions):
-    """Uniform on the sphere ‖u‖² = d over the whole tree: Gaussian directions, rescaled."""
+    """Uniform on the sphere ‖u‖² = d over the whole tree: ``gaussian(fast)``, rescaled."""
 
     fast: bool = False
     isotropic: ClassVar[bool] = True
@@ -291,7 +291,7 @@ class Sphere(Directions):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Rademacher(Directions):
-    """Random signs, one hashed bit an element. For gradients only.
+    """Random signs, one hashed bit for each. For gradients only.
 
     u_i² = 1 always, so u uᵀ − I has a zero diagonal whatever the values: no estimate built on it
     can see the Hessian's diagonal. `hessian` and `newton_direction` raise for this family.
@@ -309,11 +309,11 @@ class Rademacher(Directions):
 class Orthogonal(Directions):
     """Pairwise orthogonal directions with ‖u‖² = d, uniform (Haar) in orientation.
 
-    Exact for num_directions ≤ d. Above d no more than d directions can be orthogonal: the round
-    is then made of independent blocks of d (the last may be smaller), orthogonal inside a block.
+    At most d directions can be orthogonal: a larger round is made of independent blocks of d (the
+    last may be smaller), each orthogonal in itself.
 
-    The directions of a round are made together, so a replay costs num_directions copies of the
-    parameters in memory whatever the evaluator's block size.
+    The directions of a round are made together, from ``gaussian(fast)``, so a replay holds
+    num_directions copies of the parameters in memory, whatever the evaluator's block size.
     """
 
     fast: bool = False
@@ -363,7 +363,7 @@ def _orthogonalise(rows: Leaves, size: int) -> Leaves:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Explicit(Directions):
-    """Directions of your own, used as given; nothing is drawn and any second moment is yours.
+    """Directions of your own, used as given. Estimators rely on you for E[u uᵀ] = I.
 
     Args:
       tree: a tree like params whose leaves have a leading axis of length num_directions.

@@ -21,22 +21,22 @@ MAX_PALEY = 256
 class Hadamard(Directions):
     """Orthogonal random signs, without replacement from round to round. For gradients and traces.
 
-    Row k of an epoch is u_i = r_k H_ki s_i: H a Hadamard matrix of order D ≥ d (a Paley matrix
-    times a power of two) without its last D − d columns, r and s random signs, s the same for the
-    epoch's D rows. D/d is at most 1.07 above d = 1000, 1.02 on average. So E[u uᵀ] = I, and exactly
+    Row k of an epoch is u_i = r_k H_ki s_i. H is a Hadamard matrix of order D ≥ d (a Paley matrix
+    times Sylvester's of order 2^a) without its last D − d columns; r and s are random signs for
+    its rows and columns, new in each epoch of D rows. D/d is at most 1.07 above d = 1000, 1.02 on
+    average. So E[u uᵀ] = I, and exactly
 
         ‖u_k‖² = d,   u_kᵀ diag(h) u_k = Σ_i h_i,   Σ_{k<D} u_k u_kᵀ = D·I:
 
     the D slopes of an epoch at one point give the gradient itself. If D = d, rows are orthogonal.
-    If D > d, |u_k·u_l| is at most D − d, and at most the largest power of two that divides k − l
-    unless H's power of two does: the rows of a round are the nearest to orthogonal.
+    If D > d, |u_k·u_l| is at most D − d. Unless 2^a divides k − l, it is also at most the largest
+    power of two that does: consecutive rows, such as those of a round, are nearly orthogonal.
 
-    The rounds of an optimiser take K consecutive rows each (`round_key`): ⌈D/K⌉ rounds make an
-    epoch, then the signs are new. Where K does not divide D, the last round of an epoch ends with
-    its first rows once more; so does a round with K > D. A key of your own gives signs and a first
-    row of its own.
+    The rounds of an optimiser take K consecutive rows each (`round_key`), and ⌈D/K⌉ rounds make an
+    epoch. Where K does not divide D, the last round of an epoch ends with the epoch's first rows
+    once more; so does a round with K > D. A key of your own sets the signs and the first row.
 
-    Each entry costs a few integer operations and nothing is stored. As with ``rademacher``,
+    Each entry costs a few integer operations, and nothing is stored. As with ``rademacher``,
     u_i² = 1 hides the Hessian's diagonal.
     """
 
@@ -49,10 +49,10 @@ class Hadamard(Directions):
         words = _mixed(jax.random.key_data(key))
         k0, k1 = _random.words_of(_wrap(words.at[-1].set(0), key))
         numbers = (words[-1] % np.uint32(order) + indices.astype(jnp.uint32)) % np.uint32(order)
-        # A sign for each row as well: H's first column is constant, so that along a gradient on
-        # that parameter all slopes would be alike, which forward differences take for curvature.
-        turned = _random.mixed(numbers ^ k0)
-        factors = jnp.asarray(paley)[numbers >> log_size].astype(jnp.uint32) ^ turned[:, None]
+        # Without a sign for each row, H's constant first column would make all slopes along its
+        # parameter alike, which forward differences take for curvature.
+        row_signs = _random.mixed(numbers ^ k0)
+        factors = jnp.asarray(paley)[numbers >> log_size].astype(jnp.uint32) ^ row_signs[:, None]
         sizes = [math.prod(shape) for shape in layout.shapes]
         offsets = np.cumsum([0, *sizes])[:-1].tolist()
         rows = (numbers, factors, *(jnp.broadcast_to(k, numbers.shape) for k in (k0, k1)))
@@ -96,7 +96,7 @@ class _Entries:
 
 
 def order_of(size: int) -> int:
-    """D, of the least Hadamard matrix that has ``size`` columns."""
+    """D, the order of the smallest Hadamard matrix with at least ``size`` columns."""
     log_size, paley = _matrix(size)
     return len(paley) << log_size
 
@@ -108,8 +108,8 @@ def _wrap(words: jax.Array, like: jax.Array) -> jax.Array:
 def _mixed(words: jax.Array) -> jax.Array:
     """A key's words, all but the last xored with a multiple of the last; its own inverse.
 
-    The last word says where in an epoch a round starts, the others its signs. Unmixed,
-    ``jax.random.key(seed)`` would have the same signs for all seeds: only its last word differs.
+    The last word says where in an epoch a round starts, the others set its signs. Without mixing,
+    ``jax.random.key(seed)``, where only the last word differs, would have the same signs for all.
     """
     return words.at[:-1].set(words[:-1] ^ words[-1] * np.uint32(0x9E3779B9))
 

@@ -13,10 +13,9 @@ from zovh_jax.directions.families import Directions, Explicit, as_family
 
 
 class Wrapper(Directions):
-    """A family made from another one, `directions`: it draws as that one does, and no more is said.
+    """A family made from another one, `directions`: by default it draws the same.
 
-    What changes the law of the directions doesn't have the other's moments: a subclass says which
-    it has.
+    It claims none of the other's moments, as it may change the law: a subclass says which it has.
     """
 
     directions: Directions
@@ -48,8 +47,8 @@ class Masked(Wrapper):
     """A family on some leaves only: the others are frozen, get no direction and cost nothing.
 
     E[u uᵀ] is the identity on the leaves that are left, and d is their number of parameters.
-    Frozen leaves may have any dtype. This is how to freeze parameters here: ``optax.masked`` would
-    hide from ``value_fn`` the leaves that it masks.
+    Frozen leaves may have any dtype. Freeze parameters so, not with ``optax.masked``, which hides
+    the leaves that it masks from ``value_fn``.
 
     Args:
       directions: the family to draw from (not ``explicit``: put zeros in its tree instead).
@@ -121,14 +120,13 @@ class Scaled(Wrapper):
 
     E[u uᵀ] = diag(s²), not I. A gradient estimated along them has mean s²∘∇F, with F the objective
     smoothed over θ + μ s∘z: the gradient preconditioned by s². Divide it by s² for the gradient.
-    `zo.estimators.hessian` and what builds on it do not apply. The scale is an array of the
-    program, so that it can change at every step without compiling anew; a `History` keeps no
-    scales and cannot replay these rounds.
+    `zo.estimators.hessian` and what builds on it do not apply. The scale can change at every step
+    without a new compilation; a `History` keeps no scales, and cannot replay these rounds.
 
     Args:
       directions: the family of z (not ``explicit``: multiply its tree instead), perhaps masked.
-      scale: s, a tree of arrays like params, whatever it has where params is frozen; zero is
-        frozen too.
+      scale: s, a tree of arrays like params; its values on frozen leaves do not matter. A zero
+        freezes its parameter.
     """
 
     directions: Directions

@@ -2,9 +2,9 @@
 
 - ``gradient``: first order; the place to start.
 - ``hessian``: an operator, for its products, trace, diagonal, or to solve with.
-- ``hessian_trace``: one number of the Hessian's, with its standard error; cheap.
-- ``hessian_diagonal``: the diagonal; exact from d pairs on where there is nothing else.
-- ``newton_direction``: both in one, with the ZoVH paper's leave-one-out correction.
+- ``hessian_trace``: the trace, with its standard error; cheap.
+- ``hessian_diagonal``: the diagonal; exact from d pairs on for a diagonal Hessian.
+- ``newton_direction``: (Ĥ + λI)⁻¹ ĝ, with the ZoVH paper's leave-one-out correction.
 - ``interpolated_gradient``, ``interpolated_hessian``: biased towards a prior, and far more
   accurate where there are fewer queries than unknowns.
 

@@ -15,17 +15,17 @@ from zovh_jax.queries import Queries, check_params
 def hessian_diagonal(
     queries: Queries, params: PyTree, *, prior: Any = "trace", ridge: Ridge = 0.0
 ) -> PyTree:
-    """The diagonal closest to ``prior`` with the measured curvatures: min ‖h − p‖, Σ h_i u_ki² = s.
+    """The diagonal closest to ``prior`` with the measured curvatures: min ‖h − p‖, u_k²·h = s_k.
 
     s_k = (F⁺ − 2 f0 + F⁻)/μ². h = p + Σ α_k u_k² with [u_j²·u_k²] α = s − (u_k²·p)_k. For a
-    diagonal Hessian ‖h − diag(H)‖ ≤ ‖p − diag(H)‖, and h is exact from n = d pairs on. What is
-    beside the diagonal is noise here, of variance about 2‖H − diag(H)‖_F² a pair: where it may be
-    there, use ``ridge="auto"``.
+    diagonal Hessian ‖h − diag(H)‖ ≤ ‖p − diag(H)‖, and h is exact from n = d pairs on. Other
+    entries of H act as noise of variance about 2‖H − diag(H)‖_F² a pair: where there may be any,
+    use ``ridge="auto"``.
 
     With the last estimate as the prior this is an exponential average over steps: a round of n < d
     directions takes about n/d off the squared error, and less with a ridge. Along ``scaled``
-    directions u = s∘z it is u² that is fitted: the change is least in h, not in s²∘h. Spends no
-    queries; holds all n directions and an n×n matrix.
+    directions u = s∘z the fit is to u²: the change is least in h, not in s²∘h. Spends no queries;
+    holds all n directions and an n×n matrix.
 
     Args:
       queries: pairs with f(θ): ``three_point()``, or ``central()`` with ``origin=True``; along
@@ -34,8 +34,8 @@ def hessian_diagonal(
       params: a tree with the shapes and dtypes of the parameters.
       prior: p. "trace" is the mean of s_k/‖u_k‖² everywhere, about tr(H)/d; None is zero; or a tree
         like params: a past estimate.
-      ridge: how far to believe the curvatures: the variance of their noise over that of their
-        differences from the prior's. 0 interpolates; "auto" estimates it.
+      ridge: the variance of the curvatures' noise over that of their differences from the prior's.
+        0 interpolates; "auto" estimates it.
 
     Returns:
       A tree like params; the prior where no query is finite, zero on frozen leaves.

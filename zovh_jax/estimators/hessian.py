@@ -48,14 +48,13 @@ def hessian(
 
     A random objective: with common examples and key in a round this is an estimate of the sampled
     objective's Hessian. Independent errors of variance σ² leave it unbiased and add an error of
-    variance σ²/μ⁴ a direction, which few radii survive.
+    variance σ²/μ⁴ a direction, which needs a large radius.
 
     Rounds of different radii, in a `History`, are averaged as they are: the estimate is of the mean
-    of their ∇²F_μ, and exact on average for a quadratic. They are not weighed by what they are
-    worth: noise of standard deviation σ in the values makes an error of variance σ²/μ⁴ times
-    ‖u uᵀ‖_F² a direction, so that a round at half the radius counts as much as the others and is
-    16 times as noisy. Where noise dominates, ``weights=queries.radii ** 4, self_normalized=True``
-    is the weighting of least variance.
+    of their ∇²F_μ, and exact on average for a quadratic. Noise of standard deviation σ in the
+    values makes an error of variance σ²/μ⁴ times ‖u uᵀ‖_F² a direction, so that a round at half
+    the radius counts as much as the others and is 16 times as noisy. Where noise dominates,
+    ``weights=queries.radii ** 4, self_normalized=True`` is the weighting of least variance.
 
     On ‖u‖² = d (``sphere``, ``orthogonal``) the sum sees only d/(d+2)·(H − tr(H)/d·I). With
     ``origin()`` the mean of the values gives the trace, so the estimate uses (d+2)/d·uuᵀ − I
@@ -66,11 +65,11 @@ def hessian(
       queries: as for `gradient`.
       params: a tree with the shapes and dtypes of the parameters.
       baseline: what to subtract from the values.
-      identity_term: whether to subtract I from u uᵀ. None: unless the baseline is ``mean()``,
-        whose coefficients add up to zero, so that at one radius it makes no difference (with
-        importance ``weights`` only if they are ``self_normalized``); what it makes at several
-        radii, in a `History`, is then subtracted too. False leaves the estimate of several radii
-        biased by Σ_k (F_k − F̄)/((n − 1) μ_k²)·I.
+      identity_term: whether to subtract I from u uᵀ. None subtracts it, but takes the coefficients
+        of ``mean()`` to add up to zero: the term then vanishes at one radius, and only its part
+        from different radii, in a `History`, is subtracted. (With importance ``weights`` they add
+        up to zero only if ``self_normalized``.) False leaves the estimate of several radii biased
+        by Σ_k (F_k − F̄)/((n − 1) μ_k²)·I.
       weights: importance ratios (E5), as for `gradient`.
       self_normalized: divide the ratios by their mean.
 
@@ -111,7 +110,7 @@ def hessian_weights(
     directions = queries.plan.directions
     known = baseline.identity_term if identity_term is None else identity_term
     check_moments(directions, baseline, known)
-    # On the sphere f(θ) alone tells the trace, and without the −I it tells all.
+    # No mean can stand in for f(θ) on the sphere, where f(θ) tells the trace, or without the −I.
     strict = on_sphere(directions) or not known
     valid = usable(queries, baseline.needs_origin) if strict else based(queries, baseline)
     ratios, normalized = importance(weights, queries, valid, self_normalized)
@@ -121,8 +120,8 @@ def hessian_weights(
     if known:
         scale = -jnp.sum(w)
     elif identity_term is None:
-        # The c_k add up to zero, but the c_k/μ_k² of different radii don't. Written so that the
-        # term is exactly zero where there is one radius.
+        # The c_k add up to zero, but the c_k/μ_k² of different radii don't. This form of their sum
+        # is exactly zero where there is one radius.
         squares = 1 / jnp.square(queries.radii)
         scale = -jnp.sum(c * (squares - jnp.max(squares)))
     if on_sphere(directions):

@@ -1,11 +1,11 @@
 """Least-norm interpolation: the smallest gradient or Hessian that explains the values.
 
 The averages of `gradient` and `hessian` are unbiased, and at d ≫ n their variance is hundreds of
-times the Hessian's own size. Interpolation asks for less: of all estimates that reproduce what was
-measured along the n directions, the one closest to a prior (Powell's least change; PSB where the
-prior is a past estimate). On exact values its error is a projection of the prior's, never above it;
-it is zero on quadratics once the directions span everything (n ≥ d for a gradient, n ≥ d(d+1)/2 for
-a Hessian).
+times the Hessian's own size. Interpolation takes, of all estimates that reproduce what was measured
+along the n directions, the one closest to a prior. (That is Powell's least change, and his
+symmetric Broyden update where the prior is a past estimate.) On exact values its error is a
+projection of the prior's, never above it; it is zero on quadratics once the directions span
+everything (n ≥ d for a gradient, n ≥ d(d+1)/2 for a Hessian).
 """
 
 from typing import Any
@@ -37,10 +37,10 @@ def interpolated_gradient(
 ) -> PyTree:
     """The gradient closest to ``prior`` with the measured slopes: min ‖g − p‖, u_kᵀg = t_k.
 
-    t_k = (F⁺ − F⁻)/(2μ) for pairs, (F − f0)/μ for forward queries with a known f(θ). Without one
-    every round has a free level in f0's place, and the levels are those that make g − p smallest
-    (where n is large enough to tell, those that leave the least misfit): rounds of a `History` may
-    lie anywhere. g = p + Σ β_k u_k with (UᵀU) β = t − Uᵀp.
+    t_k = (F⁺ − F⁻)/(2μ) for pairs, (F − f0)/μ for forward queries with a known f0 = f(θ). Without
+    one, each round has a free level in place of f0, so that the rounds of a `History` may differ in
+    level. The levels chosen make g − p smallest or, where n is large enough to tell, fit best.
+    g = p + Σ β_k u_k with (UᵀU) β = t − Uᵀp, U = [u_1 … u_n].
 
     Exact on a quadratic for pairs with n ≥ d; for n < d the relative error is √(1 − n/d) on
     average (p = 0), where the averaging estimator has √(d/n). Biased: along the directions that
@@ -48,25 +48,23 @@ def interpolated_gradient(
     takes n ≥ d + R, and a round of one direction tells nothing. Spends no queries; holds all n
     directions and an n×n matrix.
 
-    Forward queries see t_k = u_kᵀ∇f + ½μ u_kᵀHu_k + O(μ²), which is taken for slope. Its mean over
-    Gaussian directions, ½μ tr(H), is the same for all, and its deviation ½μ √2 ‖H‖_F. At n ≪ d,
-    with a known f(θ), the error relative to the estimate is therefore about ½μ tr(H)/‖∇f‖; with a
-    free level, which takes the mean up, about μ‖H‖_F/(√2 ‖∇f‖). ``curvature`` removes it. Pairs
-    have none of it.
+    Forward queries measure t_k = u_kᵀ∇f + ½μ u_kᵀHu_k + O(μ²), whose second term is taken for
+    slope. Over Gaussian directions it has mean ½μ tr(H) and standard deviation ½μ √2 ‖H‖_F. At
+    n ≪ d, with a known f(θ), the error relative to the estimate is therefore about
+    ½μ tr(H)/‖∇f‖; with a free level, which absorbs the mean, about μ‖H‖_F/(√2 ‖∇f‖).
+    ``curvature`` removes it. Pairs do not have it.
 
     Args:
       queries: from `zo.query`, `Queries.from_values` or `History.queries`; those that are not
         finite are dropped.
       params: a tree with the shapes and dtypes of the parameters.
       prior: p, a tree like params; None for zero.
-      ridge: how far to believe the slopes: the variance of their noise over that of the slopes
-        themselves (with value noise σ, σ²/(2μ²) for pairs over the mean square of t_k). 0
-        interpolates; "auto" estimates it by marginal likelihood, and averages where the values
-        cannot tell.
-      curvature: what is known of H from elsewhere, for forward queries: a `zo.Operator`, whose
-        ½μ uᵀHu is taken off; or its trace, a scalar (`hessian_trace`, `TraceAverage`), of which
-        ½μ tr(H)/d ‖u‖² is taken off. None for nothing. Take it from other queries than these:
-        along u_k, a curvature that has seen F_k follows its noise.
+      ridge: the variance of the slopes' noise over that of the slopes themselves (with value noise
+        σ, σ²/(2μ²) for pairs over the mean square of t_k). 0 interpolates; "auto" estimates it by
+        marginal likelihood, and averages where the values cannot tell.
+      curvature: what is known of H, for forward queries: a `zo.Operator`, whose ½μ uᵀHu is
+        subtracted; or its trace, a scalar (`hessian_trace`, `TraceAverage`), for ½μ tr(H)/d ‖u‖².
+        None subtracts nothing. Make it from other queries: one made from F_k follows its noise.
 
     Returns:
       A tree like params; the prior with no finite queries.
@@ -138,12 +136,12 @@ def interpolated_hessian(
       prior: P. "trace" is τI with τ the mean of s_k/‖u_k‖², about tr(H)/d; None is zero; or any
         `zo.Operator` on trees like params: a past estimate is then changed as little as the new
         curvatures allow.
-      ridge: as for `interpolated_gradient`: variance of the noise over that of the curvatures'
-        differences from the prior's (value noise σ makes 6σ²/μ⁴).
+      ridge: as for `interpolated_gradient`: variance of the noise (6σ²/μ⁴ with value noise σ) over
+        that of the curvatures' differences from the prior's.
 
     Returns:
-      A `LowRankPlusScaled`, or for an operator prior the sum of it and one, which every solver
-      takes that takes the prior.
+      A `LowRankPlusScaled`, or with an operator for a prior the sum of the two: a solver that takes
+      the prior takes the sum.
 
     Raises:
       ValueError: for queries without pairs or without f(θ), a negative ridge, an unknown prior.

@@ -48,13 +48,13 @@ def fit(
 ) -> jax.Array:
     """(M + ρm̄ I)⁺ (t − C c), [n], with m̄ the mean of M's diagonal and c the best levels.
 
-    Directions that repeat others, or nearly, are eigenvalues that are nothing but rounding: the
+    Directions that repeat others, or nearly, make eigenvalues of M that are only rounding: the
     pseudo-inverse leaves them out, so that nothing blows up.
 
     The levels c are those of generalised least squares, (CᵀWC)⁻¹CᵀWt with W = (M + ρ)⁻¹. At ρ = 0
-    that is the limit ρ → 0: what M cannot explain decides first, and what is left makes the change
-    smallest. ``ridge="auto"`` weighs the candidates ρ by the likelihood that t ~ N(Cc, s²(M + ρ))
-    after c is integrated out (restricted maximum likelihood), which has n − R degrees of freedom:
+    that is the limit ρ → 0: c first explains what M cannot, and then makes the change smallest.
+    ``ridge="auto"`` weighs the candidates ρ by the likelihood that t ~ N(Cc, s²(M + ρ)) after c is
+    integrated out (restricted maximum likelihood), which has n − R degrees of freedom:
 
       (n − R) log(tᵀPt/(n − R)) + log|M + ρ| + log|CᵀWC|,  P = W − WC(CᵀWC)⁻¹CᵀW.
 
@@ -111,7 +111,7 @@ def fit(
 def _without_levels(
     columns: jax.Array, right: jax.Array, weights: jax.Array, first: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """t − C c with the best c, and log|CᵀWC| over what c has to decide.
+    """t − C c with the best c, and log|CᵀWC| over the levels that W decides.
 
     Args:
       columns: C, [n, R], of unit length, or zero for a round that is missing.

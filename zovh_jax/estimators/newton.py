@@ -36,19 +36,19 @@ def newton_direction(
     """(Ĥ + λI)⁻¹ ĝ with Ĥ and ĝ from the same queries.
 
     With ĝ = Σ a_k u_k and Ĥ = scale·I + Σ w_k u_k u_kᵀ from `gradient` and `hessian`, a direct
-    solver gives ĝ/β − Σ_k q_k u_k, where q depends on the n products u_k·ĝ. Those contain u_k
-    itself, which correlates Ĥ and ĝ. The correction puts the gradient of the other queries in ĝ's
-    place there, ĝ_{−k} = r Σ_{j≠k} a_j u_j, at no cost in passes: u_k·ĝ_{−k} = r (u_k·ĝ −
-    a_k‖u_k‖²). r = n/(n−1) makes it unbiased. With ``mean()`` on forward queries r is the paper's
-    (n−1)/(n−2), larger by the factor 1 + 1/(n(n−2)) (4/3 at n = 3), so that the defaults are
-    ZoVH's product (E18) to the letter, but for the guard of `gram_diagonal`; on a `History` it is
-    its reuse form.
+    solver gives ĝ/β − Σ_k q_k u_k, where β = λ + scale and q depends on the n products u_k·ĝ.
+    Those contain u_k itself, which correlates Ĥ and ĝ. The correction replaces ĝ in them by the
+    gradient of the other queries, ĝ_{−k} = r Σ_{j≠k} a_j u_j. It takes no further pass, as
+    u_k·ĝ_{−k} = r (u_k·ĝ − a_k‖u_k‖²). r = n/(n−1) makes it unbiased. With ``mean()`` on forward
+    queries r is the paper's (n−1)/(n−2), larger by the factor 1 + 1/(n(n−2)) (4/3 at n = 3): the
+    defaults are exactly ZoVH's product (E18), but for the guard of `gram_diagonal`, and its reuse
+    form on a `History`.
 
-    The paper's product is close to ĝ/λ where d ≫ n (measure it against ZoAR with its learning
-    rate divided by λ), and may point away from Newton's direction where n is of d's size.
+    The paper's product is close to ĝ/λ where d ≫ n (compare it with ZoAR at a learning rate
+    divided by λ), and may point away from Newton's direction where n is of d's size.
 
-    A random objective: as for `gradient` and `hessian`, which a round with ``common_key=False``
-    makes noisy apart from each other; the correction holds for either.
+    A random objective: as for `gradient` and `hessian`; the correction holds with common keys and
+    without.
 
     Spends no queries; two passes over the directions, O(n d) time; ``woodbury`` holds all n
     directions in memory.
@@ -142,7 +142,7 @@ def newton_direction(
 
 def _rescale(queries, baseline, valid, weights, self_normalized):
     """r of ĝ_{−k} = r Σ_{j≠k} a_j u_j."""
-    if queries.stencil.paired:  # a's own divisor: pairs need no f(θ)
+    if queries.stencil.paired:  # as a's divisor is: pairs need no f(θ)
         valid = queries.valid
     n = jnp.sum(valid).astype(scalar_dtype())
     ratios, normalized = importance(weights, queries, valid, self_normalized)

@@ -1,8 +1,8 @@
 """The trace of the Hessian, with its standard error: the one fact about curvature that is cheap.
 
-n exact queries give tr(H) to a relative error of about √(2/n)·‖H‖_F/tr(H), which for a Hessian
-without a few dominating eigenvalues is 1/√(n d): a handful are enough. tr(H)/d·I is then a better
-estimate of H than any average of u uᵀ until n is of the order of d.
+n exact queries give tr(H) to a relative error of about √(2/n)·‖H‖_F/tr(H). That is of order
+1/√(n d) unless a few eigenvalues dominate, so a handful are enough. tr(H)/d·I is a better estimate
+of H than any average of u uᵀ until n is of the order of d.
 """
 
 from typing import Any, NamedTuple
@@ -22,8 +22,8 @@ class TraceEstimate(NamedTuple):
 
     Attributes:
       trace: the mean of uᵀHu as measured, []; zero without finite queries.
-      standard_error: of that mean, []; infinite with fewer than two finite queries. What it says
-        about the error of f(θ), which all directions of a round share: see where it comes from.
+      standard_error: of that mean, []; infinite with fewer than two finite queries. `hessian_trace`
+        and `TraceAverage` say how it counts an error of f(θ), which a round's directions share.
     """
 
     trace: jax.Array
@@ -39,6 +39,9 @@ def hessian_trace(
     Hessian every pair gives tr(H) exactly. Forward queries see 2 uᵀ∇f/μ as well, which averages
     out and which the standard error shows. Bias: O(μ²) times fourth derivatives. Spends no queries.
 
+    On a random objective whose rounds have common examples and keys it is the sampled objective's
+    trace, without noise; ``noise`` is for errors that are independent from query to query.
+
     The standard error. A sample is x_k = τ_k + (2/μ²)(ε_k − ε_0), where τ_k differs from direction
     to direction, ε_k is the error of F_k (of variance σ², σ²/2 for pairs) and ε_0, that of f(θ), is
     the same for all n directions of a round: it does not average out, and the spread of the samples
@@ -48,8 +51,8 @@ def hessian_trace(
 
     One round cannot tell Var(τ) from σ. Unless ``noise`` says what σ is, all of the spread is taken
     for noise, which makes s² (1/n + 4/c): an upper bound, reached where the directions make no
-    difference, and √(1 + 4n/c) times too large where the values are exact. Where n directions come
-    from several rounds, each has an ε_0 of its own, and the second term is divided by their number.
+    difference, and √(1 + 4n/c) times too large where the values are exact. Where the n directions
+    come from R rounds, each round has an ε_0 of its own, and the second term is divided by R.
 
     Args:
       queries: with a known f(θ): ``three_point()``, or ``origin=True``. Those that are not finite
@@ -62,10 +65,7 @@ def hessian_trace(
     Raises:
       ValueError: for queries without f(θ), or a negative noise.
 
-    On a random objective whose rounds have common examples and keys it is the sampled objective's
-    trace, without noise; ``noise`` is for errors that are independent from query to query.
-
-    Source: the mean of (E8)'s coefficients; Hutchinson's estimator from values.
+    Source: twice the mean of (E8)'s coefficients; Hutchinson's estimator from values.
 
     Example:
       >>> import jax, jax.numpy as jnp, zovh_jax as zo
@@ -143,8 +143,7 @@ class TraceAverage(NamedTuple):
     takes f(θ) for exact in each round: it is what the directions and the other values' noise make.
     With noisy values, of standard deviation σ, f(θ)'s own error adds (4σ²/μ⁴)/R to its square, R
     the effective number of rounds; `hessian_trace` with ``noise=`` says how much that is in one.
-    (An optimiser on exact values would lose by a bound that allows for noise it does not have: its
-    first steps would be shorter.)
+    (A bound that allows for noise would shorten the first steps of an optimiser on exact values.)
 
     Attributes:
       weight, weight_squares: Σ w and Σ w², over all directions so far.
@@ -169,11 +168,11 @@ class TraceAverage(NamedTuple):
 
     @classmethod
     def init(cls) -> "TraceAverage":
-        """Of nothing yet."""
+        """An average of no rounds."""
         return cls(*(jnp.zeros((), scalar_dtype()) for _ in range(4)))
 
     def add(self, queries: Queries, params: PyTree | None = None, *, decay) -> "TraceAverage":
-        """With one more round; what came before counts ``decay`` times as much as it did.
+        """The average with one more round; earlier ones count ``decay`` times as much as before.
 
         Args:
           queries, params: as for `hessian_trace`.

@@ -76,7 +76,7 @@ def importance(
 ) -> tuple[jax.Array, bool]:
     """Importance ratios W_k (E5), [n], zero where the query was dropped; and whether they add up.
 
-    That is: to the number of queries that are left, for any other reason than being all one.
+    They do if they were normalised to add up to the number of queries left; all ones don't count.
     """
     if weights is None and queries.weights is not None:
         weights, self_normalized = queries.weights, True

@@ -19,7 +19,7 @@ number k·len(steps) + j, whatever the evaluator: the objective's own randomness
 
 
 class Evaluator:
-    """Evaluates a round: the only kind of thing that calls the user's objective.
+    """Evaluates a round; nothing else calls the user's objective.
 
     However it works, the objective is traced exactly once a round.
     """

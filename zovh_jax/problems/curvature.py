@@ -12,7 +12,7 @@ from zovh_jax.operators import Operator
 
 
 class Curvature(Operator):
-    """A symmetric operator on vectors [d] whose every moment is known in closed form."""
+    """A symmetric operator on vectors [d] with closed forms for its trace and norm."""
 
     @property
     def layout(self) -> Layout:  # type: ignore[override]
@@ -36,7 +36,7 @@ class BandedPlusLowRank(Curvature):
     Attributes:
       main: [d].
       side: [d − 1]; None for a diagonal band.
-      vectors, weights: v_r, [r, d], and their weights, [r]; None for none.
+      vectors, weights: v_1 … v_R, [R, d], and their weights, [R]; None for no such terms.
     """
 
     main: jax.Array
@@ -79,7 +79,7 @@ class BandedPlusLowRank(Curvature):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Rotated(Curvature):
-    """Rᵀ diag(eigenvalues) R with R = DCT · diag(signs), which is orthogonal: O(d log d) a product.
+    """Rᵀ diag(eigenvalues) R with the orthogonal R = DCT · diag(signs); a product is O(d log d).
 
     Attributes:
       eigenvalues, signs: [d].
@@ -100,7 +100,7 @@ class Rotated(Curvature):
         return self.signs * idct(vector, norm="ortho")
 
     def diagonal(self):
-        # R_ki² = (1 + cos(π(2i+1)k/d))/d for k > 0 and 1/d for k = 0: one Fourier transform.
+        # Σ_k λ_k R_ki² is one Fourier transform: R_ki² = (1 + cos(π(2i+1)k/d))/d, 1/d for k = 0.
         d = self.eigenvalues.size
         k = jnp.arange(d, dtype=self.eigenvalues.dtype)
         twisted = self.eigenvalues.at[0].set(0) * jnp.exp(1j * jnp.pi * k / d)

@@ -56,7 +56,7 @@ class Drifting:
         if self.path == "line":
             return distance * e[0]
         angle = distance / self.radius
-        # 1 − cos as 2 sin²(·/2), which keeps its digits at small angles.
+        # 1 − cos a is written 2 sin²(a/2), which keeps its digits at small angles.
         return self.radius * (jnp.sin(angle) * e[0] + 2 * jnp.sin(angle / 2) ** 2 * e[1])
 
     def _offset(self, x: jax.Array, time: Any) -> jax.Array:
@@ -75,10 +75,10 @@ def drifting(
 
     Args:
       problem: what moves, such as ``quadratic()`` for a moving bowl.
-      velocity: distance moved in a unit of time (a step, say); a number, or an array [].
-      key: of the random directions that span the path.
-      path: "line": along a random unit vector; "circle": round a circle in a random plane, which
-        it leaves from at time 0.
+      velocity: distance moved in a unit of time, such as a step; a number, or an array [].
+      key: draws the directions that the path lies along.
+      path: "line": along a random unit vector. "circle": along a circle in a random plane, which
+        passes through the minimiser of ``problem`` at time 0.
       radius: of the circle.
 
     Returns:

@@ -1,10 +1,10 @@
 """The synthetic functions of the ZoAR and ZoVH papers, with exact gradients and Hessians.
 
-Where the papers' text and the ZoVH authors' code differ, an argument chooses: Rosenbrock's
-``valley`` is 100 in the papers and 10 in the code of the Hessian experiment; Styblinski–Tang's
-``slope`` is 50 in the ZoVH paper's text and 5 in its code, which is the function of that name
-and the default here. Its quadratic of the Hessian experiment is
-``quadratic(10.0, rotated=True, spectrum="linear")``, but for terms that no Hessian sees.
+Where the papers' text and the ZoVH authors' code differ, an argument chooses. Rosenbrock's
+``valley`` is 100 in the papers and 10 in the code of the Hessian experiment. Styblinski–Tang's
+``slope`` is 50 in the ZoVH paper's text and 5 in its code; 5 gives the function of that name, and
+is the default. The code's quadratic of the Hessian experiment is
+``quadratic(10.0, rotated=True, spectrum="linear")`` plus terms without curvature.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ class Quadratic(Problem):
         eigenvalues = SPECTRA[self.spectrum](1.0, self.condition, x.size)
         if self.seed is None or self.condition == 1:
             return BandedPlusLowRank(jnp.asarray(eigenvalues, x.dtype))
-        # In the cosines' own order the matrix would be nearly banded: shuffled, it is dense.
+        # With λ in ascending order the matrix would be nearly banded; shuffled, it is dense.
         signs, order = signs_and_order(self.seed, x.size)
         return Rotated(jnp.asarray(eigenvalues[order], x.dtype), jnp.asarray(signs, x.dtype))
 
@@ -59,14 +59,14 @@ def quadratic(
     key: jax.Array | None = None,
     spectrum: str = "geometric",
 ) -> Quadratic:
-    """½ xᵀAx, where A has eigenvalues from 1 to ``condition``; ½‖x‖² by default, the papers'.
+    """½ xᵀAx, where A has eigenvalues from 1 to ``condition``. The papers have ½‖x‖², the default.
 
     Args:
       condition: the condition number, at least 1.
       rotated: False for a diagonal A with ascending eigenvalues. True for A = Rᵀ diag(λ) R, where
-        the orthogonal R is a cosine transform after random signs and λ is in random order: dense,
-        its diagonal says little about λ, and a product takes O(d log d).
-      key: of the signs and the order; needed with ``rotated`` only.
+        the orthogonal R is a cosine transform after random signs, and λ is in random order. A is
+        then dense, its diagonal says little about λ, and a product takes O(d log d).
+      key: draws the signs and the order; needed with ``rotated`` only.
       spectrum: "geometric" or "linear" spacing of the eigenvalues.
 
     Returns:
@@ -97,7 +97,7 @@ def quadratic(
 class Levy(Problem):
     """sin²πw_1 + Σ_{i<d} (w_i−1)²(1 + 10 sin²(πw_i+1)) + (w_d−1)²(1 + sin²2πw_d).
 
-    w = 1 + (x − 1)/4. Separable; many local minima; least at 1.
+    Here w = 1 + (x − 1)/4. Separable, with many local minima; the minimum is 0, at x = 1.
 
     Example:
       >>> import jax.numpy as jnp, zovh_jax as zo
@@ -115,7 +115,7 @@ class Levy(Problem):
         return first + jnp.sum(inner) + last
 
     def _gradient(self, x):
-        v = (x - 1) / 4
+        v = (x - 1) / 4  # w − 1
         wave = jnp.pi * (v + 1) + 1
         inner = 2 * v * (1 + 10 * jnp.square(jnp.sin(wave)))
         inner = inner + 10 * jnp.pi * jnp.square(v) * jnp.sin(2 * wave)
@@ -126,7 +126,7 @@ class Levy(Problem):
         return inner.at[-1].set(last).at[0].add(first) / 4
 
     def _hessian(self, x):
-        v = (x - 1) / 4
+        v = (x - 1) / 4  # w − 1
         wave = jnp.pi * (v + 1) + 1
         inner = 2 + 20 * jnp.square(jnp.sin(wave)) + 40 * jnp.pi * v * jnp.sin(2 * wave)
         inner = inner + 20 * jnp.square(jnp.pi * v) * jnp.cos(2 * wave)
@@ -142,7 +142,9 @@ class Levy(Problem):
 
 @dataclasses.dataclass(frozen=True)
 class Rosenbrock(Problem):
-    """Σ_{i<d} valley·(x_{i+1} − x_i²)² + (1 − x_i)². Tridiagonal Hessian; least at 1; d ≥ 2.
+    """Σ_{i<d} [valley·(x_{i+1} − x_i²)² + (1 − x_i)²], for d ≥ 2.
+
+    The Hessian is tridiagonal; the minimum is 0, at x = 1.
 
     Args:
       valley: how steep the valley's walls are: 100 (the papers), or 10 (the ZoVH code's Hessian
@@ -181,9 +183,10 @@ class Rosenbrock(Problem):
 
 @dataclasses.dataclass(frozen=True)
 class Ackley(Problem):
-    """−20 exp(−0.2 r) − exp(mean cos 2πx) + 20 + e, r² = mean x². Least at 0, where it has a kink.
+    """−20 exp(−0.2 r) − exp(mean cos 2πx) + 20 + e, with r² = mean x².
 
-    The Hessian is diagonal plus rank two. At 0 the gradient given is zero and the Hessian NaN.
+    The Hessian is diagonal plus rank two. The minimum is 0, at x = 0, where the function has a
+    kink: there the gradient given is zero, and the Hessian NaN.
 
     Example:
       >>> import jax.numpy as jnp, zovh_jax as zo
@@ -219,7 +222,7 @@ class Ackley(Problem):
 
 @dataclasses.dataclass(frozen=True)
 class StyblinskiTang(Problem):
-    """½ Σ_i x_i⁴ − 16 x_i² + slope·x_i. Separable; two minima a coordinate.
+    """½ Σ_i (x_i⁴ − 16 x_i² + slope·x_i). Separable; two minima in each coordinate.
 
     Args:
       slope: 5 (the function of that name, and the ZoVH code), or 50 (the ZoVH paper's text).
@@ -255,7 +258,7 @@ class StyblinskiTang(Problem):
         return 0.5 * d * (x**4 - 16 * x**2 + self.slope * x)
 
     def _best(self) -> float:
-        """The stationary point that lies across the origin from the slope."""
+        """The coordinate of the global minimiser: the stationary point of the least value."""
         roots = np.roots([2.0, 0.0, -16.0, 0.5 * self.slope])
         real = roots[np.abs(roots.imag) < 1e-9].real
         return float(min(real, key=lambda x: x**4 - 16 * x**2 + self.slope * x))

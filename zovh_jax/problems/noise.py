@@ -36,16 +36,16 @@ class Noisy:
 def noisy(problem: ValueFn, kind: str, level: Any) -> Noisy:
     """A noisy version of an objective.
 
-    Queries of one round reach a value_fn as points under ``vmap`` and bring no keys of their own.
-    So the point's bits are hashed into the key: two points have independent noise, the same
-    point with the same key has the same. Give every step a new key.
+    The queries of a round bring no keys of their own, so the bits of the point are hashed into the
+    key. Different points have independent noise; the same point with the same key has the same
+    noise. Give every step a new key.
 
     Args:
       problem: a function of a vector, such as a `Problem`.
       kind: "additive": f(x) + level·z, z standard normal; "multiplicative": f(x)·(1 + level·z);
         "discontinuous": f(x) rounded to multiples of level (the key is ignored).
-      level: a number that is not negative, or an array [] for sweeps inside one compilation;
-        0 for no noise.
+      level: 0 (no noise) or more, in units of f, or relative to f if "multiplicative". An array []
+        allows for sweeps inside one compilation.
 
     Returns:
       A function of (x, key); hashable if ``level`` is a number and ``problem`` is hashable.
@@ -74,7 +74,7 @@ def hash_of(x: jax.Array) -> jax.Array:
     """32 bits that depend on every bit of x and on its place, []."""
     width = {2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}[x.dtype.itemsize]
     bits = jax.lax.bitcast_convert_type(x, width).astype(jnp.uint32).reshape(-1)
-    # Mixing ties each word to its place; a sum joins them.
+    # Each word is tied to its place and mixed; a sum joins them.
     bits = bits ^ (jax.lax.iota(jnp.uint32, bits.size) * np.uint32(0x9E3779B9))
     return jnp.sum(mixed(bits), dtype=jnp.uint32)
 

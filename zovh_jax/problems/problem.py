@@ -1,4 +1,4 @@
-"""What every test function offers, and the constants that random parts of one are made of."""
+"""What every test function offers, and the random constants that some are made of."""
 
 import functools
 from typing import Any
@@ -11,11 +11,11 @@ from zovh_jax import _checks
 from zovh_jax.problems.curvature import Curvature
 
 Seed = tuple[int, ...]
-"""A PRNG key's words: what a hashable spec can keep of it."""
+"""The words of a PRNG key, as a hashable tuple."""
 
 
 class Problem:
-    """A test function of x, [d] for any d; a constant of compiled functions, and a value_fn.
+    """A test function of x, [d] for any d; it is hashable, and can be a ``value_fn``.
 
     ``problem(x)`` is the value, a scalar float32 or wider, whatever x's dtype. Gradients and
     Hessians are closed forms, written out: nothing is differentiated.

@@ -1,8 +1,8 @@
 """Solvers for (H + λI)⁻¹ v.
 
 - ``woodbury()``: exact for `LowRankPlusScaled`, and for sums and multiples of them; one n×n solve.
-  The default; wants n directions in memory.
-- ``gram_diagonal(guard=True)``: the ZoVH paper's, O(n d) and replayable; approximate.
+  The default; holds n directions in memory.
+- ``gram_diagonal(guard=True)``: the ZoVH paper's, O(n d) along replayed directions; approximate.
 - ``cg(max_steps, tol)``: products only; any `zo.Operator`, any matvec.
 - ``neumann(num_terms=…, step_size=None)``: products only; any `zo.Operator` or matvec with
   H + λI ≻ 0; unbiased with random truncation.

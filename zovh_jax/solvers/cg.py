@@ -14,12 +14,12 @@ from zovh_jax.solvers.solver import IterativeSolver, SolveInfo, poison
 class ConjugateGradient(IterativeSolver):
     """(H + λI)⁻¹ v by ``jax.scipy.sparse.linalg.cg``.
 
-    On scale·I plus n rank-one terms it ends in at most n + 1 steps in exact arithmetic, for an
-    indefinite H too as long as no step meets pᵀ(H + λI)p = 0. An answer that is worse than x = 0
+    On scale·I plus n rank-one terms exact arithmetic ends in at most n + 1 steps, for an indefinite
+    H too unless a search direction p has pᵀ(H + λI)p = 0. An answer that is worse than x = 0
     (residual above 1) counts as diverged and is NaN.
 
     Args:
-      max_steps: most products with H.
+      max_steps: the most products with H.
       tol: stop at this relative residual.
     """
 

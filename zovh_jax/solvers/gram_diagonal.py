@@ -17,9 +17,9 @@ class GramDiagonal(DirectSolver):
     Exact where the directions are orthogonal; otherwise its error falls like √(n/d).
 
     e_k is the curvature that the estimate sees along u_k. It may be zero or negative, which makes
-    (E17) blow up or turn round. The guard uses max(|e_k|, floor·λ) in its place: what a direct
-    inverse of the eigenvalue's magnitude would give, never above 1/(floor·λ). It changes nothing
-    where e_k ≥ floor·λ, and next to nothing where e_k ≪ −λ, as both 1/e_k are then about zero.
+    (E17) blow up or change sign. The guard uses max(|e_k|, floor·λ) in its place, whose inverse is
+    never above 1/(floor·λ). It changes nothing where e_k ≥ floor·λ, and almost nothing where
+    e_k ≪ −λ, as 1/e_k is then about zero either way.
 
     Args:
       guard: False for the paper's form, whose denominators can vanish.

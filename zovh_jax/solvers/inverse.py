@@ -93,8 +93,8 @@ class InverseOperator(Operator):
     def diagonal(self) -> PyTree:
         """The diagonal, as a tree like params.
 
-        With ``woodbury()`` in O(n² d) time, n directions in memory; with ``gram_diagonal()`` in one
-        pass over them; by d solves with the iterative solvers.
+        ``woodbury()`` takes O(n² d) time and holds n directions in memory, ``gram_diagonal()``
+        takes one pass over them, and an iterative solver d solves.
         """
         layout = self._known_layout()
         if not isinstance(self.solver, DirectSolver):
@@ -265,6 +265,9 @@ def inverse(
 
     With a direct solver (``woodbury()``, which is exact) it also has ``logdet()`` and
     ``sample(key, num)``: Gaussian samples with this covariance.
+
+    Raises:
+      ValueError: for a damping that is not positive, or ``neumann(truncation="random")``.
 
     Example:
       >>> import jax, jax.numpy as jnp, zovh_jax as zo

@@ -8,10 +8,10 @@ which costs a product:
 - terms that grow, ‖t_{i+1}‖ > ‖t_i‖: for any eigenvalue outside (0, 2/α), once its component is the
   largest. Growth must be above rounding, 1e-4, so an ε below 1e-4/α is never seen by it;
 - a term with t_iᵀ A t_i < 0, which only a negative eigenvalue can give, from the difference t_i −
-  t_{i+1} = αA t_i. It has no such threshold, only rounding's, and for α ≤ 1/‖A‖ the quotient
+  t_{i+1} = αA t_i. Its only threshold is rounding, and for α ≤ 1/‖A‖ the quotient
   t_iᵀAt_i / t_iᵀt_i falls from term to term towards the least eigenvalue.
 
-What is left unseen is an eigenvalue −ε that has had too few terms: as long as
+An eigenvalue −ε, along which v has the component c₋, stays unseen with too few terms: as long as
 
   ε c₋² (1 + αε)^{2i} < Σ_{λ_j > 0} λ_j c_j² (1 − αλ_j)^{2i}   for all i ≤ T.
 
@@ -160,6 +160,10 @@ def neumann_solve(
       one that is too short for a small negative eigenvalue to show: with a residual r, v has at
       most r‖v‖ along eigenvectors of negative eigenvalues. (The solver's module says what is seen
       when.)
+
+    Raises:
+      ValueError: for sizes out of range, or a random truncation without a ``key``.
+      TypeError: if v has leaves that are not floats.
 
     Example:
       >>> import jax.numpy as jnp, zovh_jax as zo

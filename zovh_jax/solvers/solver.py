@@ -169,5 +169,5 @@ def damped(mv: Matvec, damping: jax.Array) -> Matvec:
 
 
 def poison(x: PyTree, diverged: jax.Array) -> PyTree:
-    """NaN throughout if the solve diverged: nothing wrong is returned silently."""
+    """NaN everywhere if the solve diverged, so that no wrong answer is returned silently."""
     return jax.tree.map(lambda a: jnp.where(diverged, jnp.asarray(jnp.nan, a.dtype), a), x)

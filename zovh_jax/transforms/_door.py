@@ -1,4 +1,4 @@
-"""The door of every transformation that queries: what comes in is checked here, once."""
+"""The entrance of every transformation that queries: what comes in is checked here, once."""
 
 import sys
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Step = Callable[[PyTree, Any, PyTree, ValueFn, Any], tuple[PyTree, Any]]
 def transformation(
     name: str, init: Callable[[PyTree], Any], step: Step
 ) -> optax.GradientTransformationExtraArgs:
-    """What every transformation that queries has for a door.
+    """A transformation that queries, with the checks that all of them share.
 
     To automatic differentiation values are constants: parameters and ``value`` lose their
     derivatives here, the objective's values in the evaluators.
@@ -115,8 +115,8 @@ def _multi_steps(name: str) -> str:
 def _optax_callers() -> set[str]:
     """Names of optax's functions that are being executed, such as "MultiSteps.update".
 
-    A transformation cannot see what is around it. Calls can; this costs microseconds, while JAX
-    traces.
+    A transformation is not told what wraps it, but the call stack shows it. Reading it costs
+    microseconds, while JAX traces.
     """
     names, frame = set(), sys._getframe(1)
     while frame is not None:

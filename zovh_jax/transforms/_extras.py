@@ -14,7 +14,7 @@ from zovh_jax.transforms._state import ZerothOrderState
 OTHERS = ("grad", "hessian_diag", "key", "obj_fn")
 """Extras of optax's own transformations, which are never taken for misspellings."""
 ALIKE = 0.7
-"""From what ratio of `difflib` on a name looks like another one, misspelt."""
+"""The ratio of `difflib` from which a name counts as another one, misspelt."""
 
 
 def with_extras(

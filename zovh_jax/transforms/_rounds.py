@@ -1,4 +1,4 @@
-"""What every transformation does first: one round of queries, charged and remembered."""
+"""What every transformation does first: one round of queries, counted and remembered."""
 
 import dataclasses
 from typing import Any, Literal
@@ -90,7 +90,7 @@ class Rounds:
 
     @property
     def uses_baseline(self) -> bool:
-        """It cancels in the differences of pairs that make a gradient."""
+        """Whether the baseline matters: it cancels in the pairs that make a gradient."""
         return self.second_order or not self.stencil.paired
 
     @property
@@ -167,7 +167,7 @@ def by_share(direction: PyTree, queries: Queries, baseline: Baseline) -> PyTree:
     """An estimate times the share of its directions that were answered; zero if it is not finite.
 
     From few directions an estimate is mostly noise, and the best step along it is in proportion to
-    their number. So a learning rate that suits full rounds suits those with holes as well.
+    their number. So a learning rate for full rounds also suits rounds with missing values.
     """
     asked = jnp.sum(jnp.broadcast_to(queries.radius > 0, queries.plan.num_rounds or ()))
     asked = jnp.maximum(asked * queries.plan.num_directions, 1).astype(scalar_dtype())

@@ -219,13 +219,13 @@ def saturating_add(total: jax.Array, more: Any) -> jax.Array:
 
 
 def counts_of(state: Any) -> ZerothOrderState | None:
-    """The part of a transformation's state that all have; None for what is no such state."""
+    """The `ZerothOrderState` in a transformation's state; None where there is none."""
     found = state if isinstance(state, ZerothOrderState) else getattr(state, "counts", None)
     return found if isinstance(found, ZerothOrderState) else None
 
 
 def check_state(name: str, state: Any, params: PyTree, init: Callable[[PyTree], Any]) -> None:
-    """Raises for the state of other parameters, or of other settings: it would mean nothing.
+    """Raises for a state that was made for other parameters or with other settings.
 
     Args:
       name: of the transformation, for errors.

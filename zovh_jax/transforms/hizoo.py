@@ -10,16 +10,16 @@ With z a random direction, h the state, ℓ± = f(θ ± μ s∘z), ℓ = f(θ), 
 | ``"paper"`` | 1/√h | (1−α) h + α (|ℓ⁺ + ℓ⁻ − 2ℓ|/(2μ²) · h z² + λ) | (ℓ⁺ − ℓ⁻)/(2μ) · z/√h |
 | ``"zovh"`` | 1/h | the same | (ℓ⁺ − ℓ⁻)/(2μ) · h z |
 
-The queries use the old h, what is emitted the new one, as in Algorithm 1 and in its authors' code;
-K directions are averaged, λ = 0. ``"zovh"`` is what the code of the ZoVH paper ran under the name
-HiZOO: its emitted gradient has mean h∘(∇f/h) = ∇f, so it is not preconditioned at all, and with
-its α = 1e-8 it is central differences. What the paper's emits has mean ∇f/h.
+The queries use the old h and the emitted update uses the new one, as in Algorithm 1 and in its
+authors' code. Estimates are averaged over K directions; HiZOO has λ = 0. ``"paper"`` emits ∇f/h on
+average. ``"zovh"`` is what the code of the ZoVH paper ran under the name HiZOO: it emits
+h∘(∇f/h) = ∇f on average, with no preconditioning, and at that code's α = 1e-8 central differences.
 
-h is not the Hessian's diagonal: the −I of (E8) is dropped, so that on a quadratic with positive
-diagonal Hessian diag(a) E[|…|/(2μ²) h z²] = a + ½ Σ_j(a_j/h_j) · h. The mean update has one fixed
-point, h = (d+2)/2 · a. It gets there on two clocks: the scale of h within about 1/α steps, the
-ratios between its elements within about d/(2α). |·| is around the sum over all coordinates:
-negative curvature is flipped along z as a whole, not for each parameter.
+h is not the Hessian's diagonal, as the −I of (E8) is dropped: on a quadratic whose Hessian diag(a)
+is positive, E[|…|/(2μ²) h z²] = a + ½ Σ_j(a_j/h_j) · h. The mean update has one fixed point,
+h = (d+2)/2 · a. The scale of h gets there within about 1/α steps, the ratios between its elements
+within about d/(2α). |·| is taken of a sum over all coordinates: negative curvature changes sign
+along z as a whole, not for each parameter.
 """
 
 import dataclasses
@@ -84,25 +84,25 @@ def zo_hizoo(
 
     Args:
       num_directions: K, directions a step.
-      radius: μ, or a schedule. The points are θ ± μ z/√h: h = 1 at the start. Once h has settled
-        ℓ⁺ + ℓ⁻ − 2ℓ is about 2μ², so rounding inflates h unless μ is well above √(ε|ℓ|), with
-        ε = 6e-8 in float32: 0.01 where values are about 1000.
+      radius: μ, or a schedule. The points are θ ± μ z/√h, with h = 1 at the start. Once h has
+        settled, ℓ⁺ + ℓ⁻ − 2ℓ is about 2μ²; rounding then inflates h unless μ is well above
+        √(ε|ℓ|), with ε = 6e-8 in float32: 0.01 where values are about 1000.
       key: ``jax.random.key(seed)``.
-      smoothing: α in [0, 1], or a schedule. The authors ran constants from 1e-12 to 1e-2 (1e-8 in
-        their example), 1e-6 and then 1e-8 from step 9800 on
-        (``optax.piecewise_constant_schedule(1e-6, {9800: 1e-2})``), and warm-ups. In float32 what
-        adds less than 6e-8·h is lost: α = 1e-8 moves h only where the curvature is far above it.
+      smoothing: α in [0, 1], or a schedule. The authors used constants from 1e-12 to 1e-2 (1e-8 in
+        their example), warm-ups, and 1e-6 with 1e-8 from step 9800 on
+        (``optax.piecewise_constant_schedule(1e-6, {9800: 1e-2})``). Float32 loses what adds less
+        than 6e-8·h: α = 1e-8 moves h only where the curvature is far above it.
       damping: λ ≥ 0 added to the curvature (ZOHA's +λI), or a schedule. HiZOO has none.
       variant: "paper", or "zovh": see the module's docstring.
-      floor: h is kept above it: ours, a guard that α below 1 never needs.
-      directions: the family of z. ``rademacher`` has z² = 1, which cannot tell coordinates apart:
-        an error; ``sphere`` and ``orthogonal`` change the fixed point of h to d/2 · diag(H).
+      floor: the least value of h: a guard that the paper lacks, and that α below 1 never needs.
+      directions: the family of z. ``sphere`` and ``orthogonal`` change the fixed point of h to
+        d/2 · diag(H); ``rademacher`` is an error, as z² = 1 cannot tell coordinates apart.
       evaluate, shaping, reduce, common_key: as for `zo.zo_gradient`; ``ranks()`` is refused.
 
     Returns:
       A transformation that emits an ascent direction, 2K + 1 queries a step (2K where ``value`` is
-      given). Memory: h, one copy of the parameters. A pair that is not finite is dropped, from h
-      also where f(θ) is not; an h that would not be finite is not taken.
+      given). Memory: h, one copy of the parameters. A pair that is not finite is dropped; h stays
+      where f(θ), or the new h, is not finite.
 
     Raises:
       ValueError, TypeError: for arguments out of range, naming them, and as `zo.zo_gradient`.
@@ -161,7 +161,7 @@ def zo_hizoo(
         emitted, curvature = [], []
         leaves = (jax.tree.leaves(tree) for tree in (old, scale))
         for g, q, h, s in zip(slopes, squares, *leaves, strict=True):
-            # Σ_k w_k z_k² = q/s², since the plan's directions are s∘z; slopes likewise.
+            # g and q are sums over the plan's directions s∘z: Σ_k w_k z_k² = q/s², and so for g.
             estimate = h * (q / jnp.square(s)) + extra_curvature.astype(h.dtype)
             new = h + alpha.astype(h.dtype) * (estimate - h)
             new = jnp.maximum(new, jnp.asarray(floor, h.dtype))
@@ -198,6 +198,9 @@ def hizoo(
     Returns:
       An optimiser; 2K + 1 queries a step (2K where ``value`` is given). State: h, one copy of the
       parameters.
+
+    Raises:
+      ValueError, TypeError: as `zo_hizoo`.
 
     Source: HiZOO (arXiv 2402.15173), Alg. 1.
 
@@ -237,13 +240,12 @@ def zoha(
     evaluate: Evaluator = vmapped(),
     shaping: Shaping = none(),
 ) -> optax.GradientTransformationExtraArgs:
-    """ZOHA-style: HiZOO without memory, α = 1, and +λ.
+    """ZOHA-style: HiZOO with α = 1, so without an average over steps, and with +λ.
 
-    h ← mean_k |ℓ⁺ + ℓ⁻ − 2ℓ|/(2μ²) · h z² + λ. Ye et al. estimate a Hessian from plain directions,
-    with queries of its own, and add λI; here are its Gaussian-smoothing estimate's diagonal and λ,
-    from the queries of the gradient and along the scaled directions, as in HiZOO. Without an
-    average h is a product of random numbers, which λ alone keeps from vanishing: K well above 1
-    makes it mean something.
+    h ← mean_k |ℓ⁺ + ℓ⁻ − 2ℓ|/(2μ²) · h z² + λ. Ye et al. estimate a Hessian along plain directions,
+    with queries of its own, and add λI. Here the diagonal of their Gaussian-smoothing estimate
+    comes from the queries of the gradient, along the scaled directions of HiZOO. Without an average
+    h is a product of random numbers, which only λ keeps from vanishing: it needs K well above 1.
 
     Args:
       learning_rate: η, or a schedule.
@@ -253,6 +255,9 @@ def zoha(
     Returns:
       An optimiser; 2K + 1 queries a step (2K where ``value`` is given). State: h, one copy of the
       parameters.
+
+    Raises:
+      ValueError, TypeError: as `zo_hizoo`.
 
     Source: ZOHA (arXiv 1812.11377), the Gaussian-smoothing variant.
 

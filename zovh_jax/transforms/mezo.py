@@ -49,9 +49,9 @@ def mezo(
     Returns:
       An optimiser; 2K queries a step. State: scalars. Memory beyond the parameters: one copy of
       them with K = 1 and two with more (a direction and the sum), and a generator's temporary
-      arrays, a few largest leaves, least with ``gaussian(fast=True)``. That is for a compiled
-      step with ``optax.apply_updates`` in it that is given its parameters to reuse
-      (``jax.jit(step, donate_argnums=(0, 1))``, as below), and besides what ``value_fn`` takes.
+      arrays, a few largest leaves, least with ``gaussian(fast=True)``. This holds for a compiled
+      step that includes ``optax.apply_updates`` and donates its parameters
+      (``jax.jit(step, donate_argnums=(0, 1))``, as below); what ``value_fn`` takes is extra.
 
     Raises:
       ValueError, TypeError: as `zo_gradient`.

@@ -58,7 +58,7 @@ def poem(
     - η_t = r̄_t/√G_t, G_t = Σ_{i≤t} ‖g_i‖²
     - μ_t = r̄_t √(d/(t + 1)): in each parameter about r̄_t/√(t + 1)
 
-    G_t never forgets, so that steps shrink as 1/√t: made for convex functions of bounded slope,
+    G_t never forgets, so steps shrink as 1/√t: it is made for convex functions of bounded slope,
     from minibatches too. The theory is for a bounded set: project after each step; distances are
     taken between the parameters that come in.
 
@@ -68,8 +68,8 @@ def poem(
 
     Args:
       num_directions: K; g_t is the mean of K such estimates. The paper has K = 1.
-      radius: r_ε: how far the first look goes in each parameter, and the first step altogether.
-        r̄_t never shrinks, so keep it below the distance to the minimum, but not far below: the
+      radius: r_ε: how far the first queries go in each parameter, and how long the first step is.
+        r̄_t never shrinks, so keep r_ε below the distance to the minimum, but not far below: the
         theory says that this costs a logarithm, yet with K ≪ d the sum G_t is mostly noise, and
         r̄_t grows slowly.
       key: ``jax.random.key(seed)``.

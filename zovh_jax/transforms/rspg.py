@@ -1,4 +1,4 @@
-"""RSPG: proximal steps on minibatches of Gaussian gradients, and a random iterate for an answer.
+"""RSPG: proximal steps along gradients estimated from K directions; the answer is a random iterate.
 
 Source: Ghadimi, Lan, Zhang, Math. Program. 2016, arXiv 1308.6594 (RSPG and its gradient-free form);
 without a prox it is RSGF of Ghadimi and Lan, SIAM J. Optim. 2013, arXiv 1309.5549. Estimator:
@@ -34,9 +34,9 @@ class RandomIterateState(NamedTuple):
 
     Attributes:
       count: steps taken; it stays at 2³¹ − 1.
-      key: draw t is from ``fold_in`` of this one and t; after 2³¹ of them comes another key.
+      key: draw t uses ``fold_in`` of this key and t; after 2³¹ draws the key changes.
       score: the score of the iterate that is kept.
-      random_iterate: x_R, R among the steps taken so far; zeros before the first.
+      random_iterate: x_R, with R a random one of the steps so far; zeros before the first.
       draw: draws made with this key.
     """
 
@@ -61,11 +61,11 @@ def rspg(
     evaluate: Evaluator = vmapped(),
     shaping: Shaping = none(),
 ) -> optax.GradientTransformationExtraArgs:
-    """RSPG: x ← prox_h(x − γ ĝ, γ) for f + h, f seen through ``value_fn`` and h through its prox.
+    """RSPG: x ← prox_h(x − γ ĝ, γ), for f + h with f as ``value_fn`` and h given by its prox.
 
-    The answer that the theory is about is not the last iterate but a random one, x_R with
-    P(R = k) ∝ γ_k − L γ_k² over the points x_1 … x_N where gradients were estimated. It is drawn
-    as the steps go by, so that N need not be known: read it with `random_iterate`.
+    The theory is about a random iterate, not the last one: x_R with P(R = k) ∝ γ_k − L γ_k² among
+    the points x_1 … x_N where gradients were estimated. It is drawn as the steps go by, so N need
+    not be known. Read it with `random_iterate`.
 
     Args:
       learning_rate: γ, or a schedule.
@@ -73,19 +73,19 @@ def rspg(
       prox: ``prox(tree, step_size)`` of h: a projection for a constraint, a soft threshold for an
         ℓ1 norm; None for h = 0. It is given float32 or wider.
       smoothness: L, the Lipschitz constant of ∇f; 0 draws R with P ∝ γ_k. Steps with γ_k ≥ 1/L
-        are not drawn while there are others. For RSGF's law put 2 L (d + 4) here.
+        are not drawn while there are others. For RSGF's law pass 2 L (d + 4).
       radius, key, directions, stencil, baseline, evaluate, shaping: as for `zo_gradient`.
 
     Returns:
       An optimiser whose update is prox(x − γ ĝ, γ) − x; K + 1 queries a step by default. Where too
-      few queries are finite ĝ is zero, and the prox still acts. State: one copy of the
-      parameters. A projection holds to the rounding of x + (prox − x).
+      few queries are finite, ĝ is zero and the prox still acts. State: one copy of the
+      parameters. Rounding x + (prox − x) may leave a projection's set by the last digit.
 
     Raises:
       TypeError: if ``prox`` is not a function.
       ValueError, TypeError: as `zo_gradient`.
 
-    Source: arXiv 1308.6594, algorithms RSPG and RSPGF; with the Euclidean distance its α is 1.
+    Source: arXiv 1308.6594, algorithms RSPG and RSPGF, with Euclidean distance: the paper's α is 1.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
@@ -164,8 +164,8 @@ def _proximal_descent(
 
     def update(updates, state, params=None):
         step_size = scheduled(learning_rate, state.count)
-        # The largest of log w_k + Gumbel noise falls on k with P ∝ w_k, whatever N: a reservoir
-        # with no sum of weights that would outgrow the terms. The high mode has the noise's tail.
+        # Step k has the largest log w_k + Gumbel noise with P ∝ w_k, whatever N is. This needs no
+        # sum of weights, which would outgrow its terms. The high mode has the noise's tail.
         weight = step_size - jnp.asarray(smoothness, step_size.dtype) * jnp.square(step_size)
         noise = jax.random.gumbel(
             jax.random.fold_in(state.key, state.draw), (), state.score.dtype, mode="high"

@@ -64,6 +64,9 @@ def scale_by_inverse_hessian(
       ``directions.masked`` are divided by λ. An update is zero where the solver diverged, or
       while there are too few finite queries for Ĥ.
 
+    Raises:
+      ValueError, TypeError: as `zo.zo_gradient`; TypeError for updates that are None.
+
     Example:
       >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
       >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
@@ -109,7 +112,7 @@ def scale_by_inverse_hessian(
             solver=solver,
             key=jax.random.fold_in(step_key, num_directions),
         )
-        # A solve that failed gives zeros; NaN that came in goes out, for others to see.
+        # A failed solve gives zeros; NaN that comes in goes out, so that others see it.
         keep = enough & all_finite(scaled) | ~all_finite(updates)
         scaled = jax.tree.map(lambda x: jnp.where(keep, x, jnp.zeros_like(x)), scaled)
         return cast_like(scaled, updates), state

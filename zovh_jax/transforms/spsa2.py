@@ -57,24 +57,24 @@ def zo_spsa2(
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the incoming updates by 2SPSA's Newton direction.
 
-    With Δ and Δ̃ independent random signs, averaged over K:
+    Δ and Δ̃ are independent random signs; G and Ĥ are means over K pairs of them:
 
     - G = (f(θ + cΔ) − f(θ − cΔ))/(2c) Δ,
     - δG = [f(θ + cΔ + c̃Δ̃) − f(θ + cΔ) − f(θ − cΔ + c̃Δ̃) + f(θ − cΔ)]/c̃ Δ̃,
-    - Ĥ = ½ (δG Δᵀ + Δ δGᵀ)/(2c), and H̄ ← H̄ + (Ĥ − H̄)/(k + 1), their average,
-    - emitted: (H̄² + δI)^(−1/2) G: the eigenvalues λ of H̄ become √(λ² + δ), so that the matrix is
-      positive definite, negative curvature is turned round, and −G/√δ bounds the step.
+    - Ĥ = ½ (δG Δᵀ + Δ δGᵀ)/(2c), and H̄ ← H̄ + (Ĥ − H̄)/(k + 1), their average after k + 1 steps,
+    - emitted: (H̄² + δI)^(−1/2) G: the eigenvalues λ of H̄ become √(λ² + δ), so the matrix is
+      positive definite, also where curvature is negative, and the length is at most ‖G‖/√δ.
 
-    Ĥ has mean H + O(c², c̃²) entry by entry, the diagonal included (unlike what values along one
-    random sign vector can see), and variance of order ‖H‖_F² each: it takes many steps until H̄
-    means something. **The state is a d×d array** and a step costs an eigendecomposition, O(d³):
-    for small problems.
+    Every entry of Ĥ has mean H + O(c², c̃²), on the diagonal too (which values along one random
+    sign vector cannot show), and variance of order ‖H‖_F²: H̄ means something only after many
+    steps. **The state is a d×d array** and a step costs an eigendecomposition, O(d³): for small
+    problems.
 
     Args:
       num_directions: K, of both Δ and Δ̃.
       radius: c, or a schedule.
       key: ``jax.random.key(seed)``.
-      gradient_radius: c̃, or a schedule; None: the radius. Spall: as c, or somewhat larger.
+      gradient_radius: c̃, or a schedule; None takes c. Spall advises c, or somewhat more.
       regularization: δ > 0, in units of curvature squared, or a schedule.
       initial_hessian: None starts the average with the first Ĥ, as Spall does: then all but two
         eigenvalues are zero and the first steps are about G/√δ. A number h starts it from h·I, as

@@ -26,7 +26,7 @@ def scale_by_zo_adamm(
     """Scales incoming gradient estimates as ZO-AdaMM does.
 
     m ← b1 m + (1 − b1) g, v ← b2 v + (1 − b2) g², v̂ ← max(v̂, v), and m/(√v̂ + eps) is emitted.
-    This is ``optax.scale_by_amsgrad`` without its bias corrections, which the paper has not.
+    This is ``optax.scale_by_amsgrad`` without its bias corrections, which the paper lacks.
 
     Args:
       b1, b2: decay rates of the two moments. (The authors' attacks use 0.9, and 0.3 or 0.9.)
@@ -70,8 +70,8 @@ def zo_adamm(
 ) -> optax.GradientTransformationExtraArgs:
     """ZO-AdaMM: θ ← Π(θ − η m/(√v̂ + eps)), the moments as in `scale_by_zo_adamm`.
 
-    Π projects in the Mahalanobis norm: it minimises Σ_i √v̂_i (x_i − y_i)² over the box. There the
-    coordinates part, and each has its interval's nearest point whatever its weight: Π is a clip.
+    Π projects y in the Mahalanobis norm: it minimises Σ_i √v̂_i (x_i − y_i)² over x in the box. Each
+    coordinate takes the nearest point of its interval, whatever its weight: Π is a clip.
     For query reuse or stored directions chain ``zo.zo_gradient(…), zo.scale_by_zo_adamm(…),
     optax.scale_by_learning_rate(η)``.
 

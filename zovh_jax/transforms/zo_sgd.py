@@ -1,6 +1,7 @@
 """Zeroth-order gradient descent: classical finite differences along random directions (ZOO).
 
-Queries per step: K + 1 (forward, the centre included), 2K (central), 2K + 1 (three_point).
+Estimator: (E13). Queries per step: K + 1 (forward, the centre included), 2K (central), 2K + 1
+(three_point).
 """
 
 import jax
@@ -30,8 +31,8 @@ def zo_sgd(
 ) -> optax.GradientTransformationExtraArgs:
     """Zeroth-order gradient descent: classical forward differences (E13) by default.
 
-    θ ← θ − η/K Σ (F − f0)/μ u: vanilla ZOO, Gaussian as it stands and on the sphere with
-    ``directions=zo.directions.sphere()``. The mean is over K, since f0 has no part in it. The code
+    θ ← θ − η/K Σ (F − f0)/μ u: vanilla ZOO with Gaussian directions, or on the sphere with
+    ``directions=zo.directions.sphere()``. The divisor is K, as f0 is not one of the F. The code
     published with ZoVH divides by K − 1 instead: its η is K/(K − 1) η here. For query reuse or
     stored directions chain ``zo.zo_gradient(…)`` with ``optax.scale_by_learning_rate(η)``.
 
@@ -41,7 +42,10 @@ def zo_sgd(
         `zo_gradient`.
 
     Returns:
-      An optimiser; K + 1 queries a step by default.
+      An optimiser; K + 1 queries a step by default. State: scalars.
+
+    Raises:
+      ValueError, TypeError: as `zo_gradient`.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo

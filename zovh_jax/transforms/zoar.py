@@ -1,6 +1,7 @@
 """ZoAR: averaged baseline and query reuse.
 
-Source: arXiv 2506.14460, eq. 6 and Alg. 1. Queries per step: K with the default forward stencil.
+Source: arXiv 2506.14460, eq. 6 and Alg. 1. Estimator: (E15). Queries per step: K with the default
+forward stencil.
 """
 
 import jax
@@ -36,10 +37,10 @@ def zoar(
     The paper takes one mean F̄ over all of them: ``reuse=zo.reuse.uniform()``. The default gives
     each round a level of its own as far as levels differ, so that it may be used on minibatches.
 
-    With ``directions=zo.directions.sphere()`` (‖u‖² = d; the sphere form, Thm 3.3) what descends
-    is the ball-smoothed objective E f(θ + v), v uniform in the ball of radius μ√d, of whose
-    gradient a round is an unbiased estimate as it is of ∇F_μ (E1) with Gaussian directions. For
-    other baselines chain ``zo.zo_gradient(…), optax.scale_by_learning_rate(η)``.
+    With Gaussian directions a round estimates ∇F_μ (E1) without bias. On the sphere, ‖u‖² = d (Thm
+    3.3; ``directions=zo.directions.sphere()``), it does so for the gradient of E f(θ + v), with v
+    uniform in the ball of radius μ√d. For other baselines chain ``zo.zo_gradient(…),
+    optax.scale_by_learning_rate(η)``.
 
     Args:
       learning_rate: η, or a schedule.
@@ -50,6 +51,9 @@ def zoar(
     Returns:
       An optimiser; K queries a step (2K central, 2K + 1 three_point). State: N keys, N radii and
       N·K values.
+
+    Raises:
+      ValueError, TypeError: as `zo.zo_gradient`.
 
     Source: ZoAR, eq. 6 and Alg. 1.
 

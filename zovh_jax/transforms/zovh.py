@@ -54,7 +54,7 @@ def zo_newton(
       solver: ``gram_diagonal()``, the paper's, or any of `zo.solvers`.
       bias_correction: the paper's leave-one-out correction (direct solvers).
       structure: "global" as in the paper, or "leaf".
-      decoupled: gradient and Hessian from one half of each round each, instead of sharing it.
+      decoupled: make gradient and Hessian from different halves of each round, not from all of it.
       reuse: how past rounds count; see `zo.reuse`.
       directions, stencil, baseline, evaluate, store_directions, shaping, reduce, common_key: as for
         `zo.zo_gradient`; ``ranks()`` is refused.
@@ -157,6 +157,9 @@ def zovh(
       An optimiser; K queries a step (2K central, 2K + 1 three_point; one more for
       ``baseline=origin()`` unless ``value`` is given). Compare it with `zo.zoar` at learning rate
       η/λ: where d is far above N·K the two are nearly the same.
+
+    Raises:
+      ValueError, TypeError: as `zo_newton` and `zo.zo_gradient`.
 
     Source: ZoVH (arXiv 2605.30960), Alg. 1.
 

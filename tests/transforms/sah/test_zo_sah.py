@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import compiled_run, ravel
 
 import zovh_jax as zo
 from zovh_jax._tree import layout_of
@@ -277,10 +278,6 @@ def start():
     return {"a": jnp.asarray(x[:3]), "b": jnp.asarray(x[3:].reshape(2, 2))}
 
 
-def flatten(tree):
-    return np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
-
-
 def slow_gradient(slopes, hessian, mu):
     q = len(hessian)
     forward = np.array([slope for _, slope in slopes[:q]])
@@ -383,7 +380,7 @@ def test_agrees_with_a_slow_reimplementation(q, x64):
         switches = t % 5 == 0
         expected, step, hessians, shorter = slow_step(
             lambda x: float(f(jnp.asarray(x))),
-            flatten(params),
+            ravel(params),
             drawn[-1],
             past,
             priors,
@@ -393,7 +390,7 @@ def test_agrees_with_a_slow_reimplementation(q, x64):
             switches,
             shorter,
         )
-        np.testing.assert_allclose(flatten(direction), expected, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(ravel(direction), expected, rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(state.hessians, hessians, rtol=1e-6, atol=1e-6)
         past = [step] if switches else [step, past[0]]
         priors = hessians if switches else priors
@@ -467,14 +464,9 @@ def test_reaches_the_minimum_of_rosenbrocks_function(double):
 
         def final(radius, rate):
             optimizer = zo.zo_sah(rate, num_subspaces=1, radius=radius, key=KEY)
-
-            def body(carry, _):
-                x, state = carry
-                updates, state = optimizer.update(None, state, x, value_fn=rosenbrock)
-                return (x + updates, state), None
-
-            x = jnp.array([-1.2, 1.0])
-            return rosenbrock(jax.lax.scan(body, (x, optimizer.init(x)), length=400)[0][0])
+            return rosenbrock(
+                compiled_run(optimizer, rosenbrock, jnp.array([-1.2, 1.0]), 400)[0][-1]
+            )
 
         rates = jnp.array([0.25, 0.5, 1.0])
         radii = jnp.array([1e-2, 3e-3, 1e-3])
@@ -510,16 +502,10 @@ def test_hessians_of_ten_planes_between_switches(towards, low, high, x64):
 def test_steps_that_add_up_do_not_diverge(x64):
     """All subspaces see one sum: ten Newton steps at once are ten times too long."""
     optimizer = zo.zo_sah(0.7, num_subspaces=10, radius=1e-3, key=KEY, clip=1e-3)
-
-    def body(carry, _):
-        x, state = carry
-        f = lambda x: jnp.sum(x) ** 2 + 0.01 * jnp.sum(x**2)  # noqa: E731
-        updates, state = optimizer.update(None, state, x, value_fn=f)
-        return (x + updates, state), f(x)
-
+    f = lambda x: jnp.sum(x) ** 2 + 0.01 * jnp.sum(x**2)  # noqa: E731
     x = jnp.linspace(0, 1, 20)
-    values = jax.jit(lambda c: jax.lax.scan(body, c, length=100)[1])((x, optimizer.init(x)))
-    assert values[-1] < 0.1 and jnp.max(values[20:]) < 0.1 < values[0]
+    values = jax.vmap(f)(compiled_run(optimizer, f, x, 100)[0])
+    assert jnp.max(values[19:]) < 0.1 < f(x)
 
 
 def queried(newton, f, params, num_steps):

@@ -29,7 +29,10 @@ def no_couplings(size: int) -> Couplings:
 def remember(
     couplings: Couplings, groups: jax.Array, hessians: jax.Array, floor: jax.Array
 ) -> Couplings:
-    """The strongest of the old couplings and those in ``groups``, which replace their old ones."""
+    """The strongest of the old couplings and those in ``groups``; a new value replaces an old one.
+
+    ``floor`` is the least |H_aa|, above zero, that is divided by.
+    """
     first, second = np.triu_indices(groups.shape[1], 1)
     pairs = jnp.stack([groups[:, first], groups[:, second]], -1)
     pairs = jnp.sort(pairs.reshape(-1, 2), -1)

@@ -44,7 +44,7 @@ def fit_hessians(
     of this one. With ``scales`` h, the curvatures against other groups are unknowns as well:
     b = Σ_k C_k c_k, where the ridge pulls C_k to zero as it pulls H to the prior. Of many C_k,
     the values only show the few combinations that the steps went along, so that there are
-    (S − 1)·q such unknowns. In H the ridge counts units of h_j, in C_k units of √(h_j h_k (J−1)).
+    (S − 1)·q such unknowns. The ridge takes H in units of h_j and C_k in units of √(h_j h_k (J−1)).
     This makes the fit independent of how parameters are scaled, and gives a bound: on a quadratic
     with H ≥ 0, exact prior and h_k = ‖H_kk‖, the true H and C are one solution, whose penalty is
     Σ_k ‖C_k‖²/(h_j h_k (J−1)) ≤ 1. The fit's penalty is not larger, so its error is at most h_j.
@@ -131,7 +131,7 @@ def _rows(offsets, radii, points, moves):
 def _least_squares(rows, right, weights, usable):
     """The x of the least ‖rows·x − right‖² + ‖weights·x‖²; zero unless ``usable``.
 
-    QR needs half the digits that the normal equations do, which float32 hasn't got.
+    By QR, which needs half the digits of the normal equations: those are too many for float32.
     """
     n = rows.shape[1]
     system = jnp.concatenate(

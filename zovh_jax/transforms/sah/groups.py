@@ -22,7 +22,7 @@ class Sparse(Directions):
     """Directions with q non-zeros each: u_k = Σ_c weights[k, c] · e_{coordinates[k, c]}.
 
     A direction is dense only while its block is evaluated, so ``chunked(size)`` bounds the memory.
-    It claims no moments, which keeps it away from the estimators.
+    It claims no moments, so that averaged Hessians refuse it.
 
     Args:
       coordinates: [K, q] flat indices.
@@ -133,7 +133,8 @@ def slopes_of(
 
 
 Ask = Callable[[slice], tuple[jax.Array, jax.Array, jax.Array]]
-"""Slopes [J, p] at the curvature points of a slice of the groups, queries spent, bad values."""
+"""Of a slice of the groups: slopes [J, p] at curvature points, queries spent, and how many of their
+values are not finite."""
 
 
 def asking_curvature(

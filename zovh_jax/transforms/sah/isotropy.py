@@ -24,7 +24,7 @@ class Moments(NamedTuple):
 
     @property
     def spread(self) -> jax.Array:
-        """Standard deviation over mean; 0 is an isotropic Hessian. Infinite before any value."""
+        """Standard deviation over mean: 0 for an isotropic Hessian, infinite before any value."""
         weight = jnp.maximum(self.weight, 1)
         variance = self.squares / weight - jnp.square(self.mean)
         spread = jnp.sqrt(jnp.maximum(variance, 0)) / self.mean
@@ -55,7 +55,7 @@ class Isotropy(NamedTuple):
 
     Attributes:
       moments: of the curvatures measured so far.
-      holds: whether the present groups take it for isotropic, and go without fits of their own.
+      holds: whether curvature counts as isotropic, so that the present groups need no fits.
     """
 
     moments: Moments
@@ -85,7 +85,7 @@ def measure_unless_isotropic(
 ) -> Measured:
     """Asks for ``num_probes`` groups, and for the rest unless the spread is within tolerance.
 
-    What was measured before counts half; where nothing was, everything is asked for.
+    Earlier measurements count half; where there are none, all groups are asked for.
     ``add(moments, slopes, which)`` gives the moments with those that the new slopes show.
     """
     first, rest = slice(None, num_probes), slice(num_probes, None)

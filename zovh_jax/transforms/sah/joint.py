@@ -1,4 +1,4 @@
-"""What the Newton steps of all groups do together: shorter ones where they add up too much."""
+"""Shorter steps where the Newton steps of all groups, taken together, are too long."""
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +20,13 @@ def shortening(
 ) -> jax.Array:
     """What to divide the groups' Newton steps by, so that together they are not too long.
 
-    Let s be the last move of all groups and y what it changed in their gradients. Along s, the
+    Let s be the last move of all groups, and y the change of their gradients. Along s, the
     function has the curvature sᵀy, of which the groups' own Hessians account for Σ_j s_jᵀ|H_j|s_j.
-    Their ratio is 1 where the groups do not interact, and up to J on a convex quadratic, where
-    steps with rates above 2 over it diverge. It is also above 1 where curvature has grown since
-    H was fitted. A move along which groups do not interact does not show that the next won't, so
-    the last shortening is forgotten slowly. Rounding makes no step shorter, and noise at most
-    4·J times.
+    Their ratio is 1 where the groups do not interact, and up to J on a convex quadratic; there,
+    learning rates above 2 divided by the ratio diverge. It is also above 1 where curvature has
+    grown since H was fitted. Groups that did not interact along one move may along the next, so
+    the last shortening is forgotten slowly. Rounding makes no step shorter, and noise makes it
+    at most 4·J times shorter.
 
     Args:
       seen: the values, at least of this step and the one before.

@@ -1,4 +1,4 @@
-"""What `zo_sah_direction` is told: checked once, and read at each step."""
+"""The arguments of `zo_sah_direction`: checked once, and read at each step."""
 
 import dataclasses
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from zovh_jax.transforms.sah.couplings import Couplings, couple
 from zovh_jax.transforms.sah.groups import curvature_points, forward_points, random_groups
 
 WIDER = 10
-"""How many times the radius the curvature radius is at most, by default."""
+"""By default the curvature radius is at most this many times the radius."""
 
 SMALL_RIDGE = 1e-6
 """The largest ridge towards a prior that is no earlier fit of the same subspaces."""
@@ -79,7 +79,7 @@ class Settings:
 
     @property
     def points(self) -> np.ndarray:
-        """What a step that switches queries in each subspace; other steps, the first q only."""
+        """The points queried in each subspace when a step switches; else only the first q are."""
         return np.concatenate([forward_points(self.dimension), curvature_points(self.dimension)])
 
     @property

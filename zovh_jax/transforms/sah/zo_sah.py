@@ -32,18 +32,20 @@ def zo_sah(
     pairing: Literal["random", "coupled"] = "random",
     evaluate: Evaluator = vmapped(),
 ) -> optax.GradientTransformationExtraArgs:
-    """ZO-SAH: θ ← θ − η Σ_j P_jᵀ |H_j|⁻¹ g_j, with m/2 random pairs of parameters by default.
+    """ZO-SAH: θ ← θ − η Σ_j P_jᵀ |H_j|⁻¹ g_j, in random pairs of parameters by default.
 
     Args:
-      learning_rate: η, or a schedule; 1 is Newton's step in each subspace, which is right where
-        the function is quadratic and subspaces do not interact; they are divided by how much
-        their steps add up, see `zo_sah_direction`.
+      learning_rate: η, or a schedule. 1 is Newton's step in each subspace, right for a quadratic
+        whose subspaces do not interact. Where they do, `zo_sah_direction` shortens the steps.
       num_subspaces, radius, key, curvature_radius, switch_every, clip, ridge, ridge_towards,
         subspace_dimension, isotropy_tolerance, num_probes, pairing, evaluate: as for
         `zo_sah_direction`.
 
     Returns:
       An optimiser; 1 + 2·num_subspaces queries a step, 1 + 5·num_subspaces in every 20th.
+
+    Raises:
+      ValueError, TypeError: as `zo_sah_direction`.
 
     Source: ZO-SAH (arXiv 2507.06125).
 

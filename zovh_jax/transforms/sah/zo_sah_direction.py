@@ -97,7 +97,8 @@ def zo_sah_direction(
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the incoming updates by Σ_j P_jᵀ |H_j|⁻¹ g_j over disjoint coordinate subspaces.
 
-    Each of J subspaces is q parameters, drawn at random and kept for ``switch_every`` steps.
+    Each of J subspaces is q parameters, drawn at random and kept for ``switch_every`` steps; P_j
+    maps all parameters to those of subspace j.
     A step that draws new ones queries θ ± μe_a and θ + μ(e_a + e_b) in each of them, as many
     values as a quadratic has coefficients: H_j is that quadratic's, and g_j are central
     differences. The other steps query θ + μe_a only. Their H_j is fitted, by regularised least
@@ -127,14 +128,14 @@ def zo_sah_direction(
       clip: κ, the least curvature that is believed, or a schedule. Steps are at most g/κ.
       ridge: weight of ‖H_j − prior‖² in the fits between switches, relative to that of a slope's
         squared error when distances are in units of the largest one fitted; or a schedule. The
-        default takes three quarters of a change along the last step, and little of what nearly
-        parallel steps or steps much shorter than μ say. Fits whose prior is no earlier one of the
-        same subspaces, as at switches, have at most 1e-6.
-      ridge_towards: "previous": the prior is the previous fit for one subspace, and the fit of the
-        last switch for several; at a switch, the mean curvature of the subspaces before, for what
-        values that are not finite leave open. "zero": the prior is zero, which with ``clip``
-        means a step g/κ along what is not determined, and the fit takes other subspaces' moves
-        for curvature. This is nearer to the paper.
+        default takes three quarters of a change along the last step, and little from steps that
+        are nearly parallel or much shorter than μ. Fits whose prior is not an earlier fit of the
+        same subspaces, as at switches, use at most 1e-6.
+      ridge_towards: "previous": with one subspace the prior is the previous fit, with several the
+        fit of the last switch. At a switch it is the mean curvature of the old subspaces, and
+        decides only what values that are not finite leave open. "zero", nearer to the paper: the
+        prior is zero, which with ``clip`` means a step g/κ along what is not determined, and the
+        fit takes other subspaces' moves for curvature.
       subspace_dimension: q; the paper's is 2.
       isotropy_tolerance: None, or the spread (standard deviation over mean of |λ| over all
         subspaces) up to which curvature counts as the same everywhere. A switch then measures
@@ -154,7 +155,7 @@ def zo_sah_direction(
       state is what was spent). Under ``jax.vmap`` over states both sides of such a choice are
       evaluated. State: O(J·q²) scalars; memory for a step: two copies of the parameters with
       ``chunked(1)``, two for each query of a round with ``vmapped()``. A subspace with a forward
-      value that is not finite rests; others that are not finite are left out of the fit.
+      value that is not finite does not move; other such values are left out of the fit.
 
     Raises:
       ValueError, TypeError: for arguments out of range, naming them; at ``init`` for more

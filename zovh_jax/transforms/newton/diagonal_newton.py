@@ -32,6 +32,10 @@ from zovh_jax.transforms.newton.sweep import DiagonalSweeps, Sweep
 from zovh_jax.transforms.newton.trust import StepRules, Trust, check
 
 
+NOISY_REST = 8
+"""How many times as long as others the rests between sweeps are where values are noisy."""
+
+
 class DiagonalNewtonState(NamedTuple):
     """State of `diagonal_newton`.
 
@@ -182,7 +186,10 @@ def diagonal_newton(
         )
 
         def wait():
-            return sweeps.wait(sweep, ~(learning | view.failed)), h
+            # Under noise steps are short, and half of a sweep's queries are lost to them.
+            noise = view.trust.noise
+            counted = ~noise.found | (noise.num_rounds % NOISY_REST == 0)
+            return sweeps.wait(sweep, ~(learning | view.failed) & counted), h
 
         def learn():
             return sweeps.learn(sweep, h, view.queries, view.norms)

@@ -155,7 +155,8 @@ class Walk:
             trust = self.rules.heard(trust, view.answered.origin, there.values[0], reach)
             return trust, jnp.asarray(2, jnp.int32), there.num_nonfinite
 
-        trust, spent, bad = choose(view.trust.noise.found, [lambda: nothing, ask], like=view.slopes)
+        trust, spent, bad = choose(view.trust.noise.asks, [lambda: nothing, ask], like=view.slopes)
+        trust = trust._replace(noise=trust.noise.passed())
         return dataclasses.replace(view, trust=trust, counts=charged(view.counts, spent, bad))
 
     def remembered(

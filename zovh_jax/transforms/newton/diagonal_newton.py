@@ -31,7 +31,6 @@ from zovh_jax.transforms.newton.halves import Either, Halves
 from zovh_jax.transforms.newton.sweep import DiagonalSweeps, Sweep
 from zovh_jax.transforms.newton.trust import StepRules, Trust, check
 
-
 NOISY_REST = 8
 """How many times as long as others the rests between sweeps are where values are noisy."""
 
@@ -93,8 +92,8 @@ def diagonal_newton(
 
     Returns:
       An optimiser: no learning rate, and the updates are steps downhill. Queries a step: K + 1, one
-      less where ``value=f(params)`` is passed; two more once noise was found. State: two copies of
-      the parameters. The round that ends a sweep takes no step.
+      less where ``value=f(params)`` is passed; two more in some steps once noise was found. State:
+      two copies of the parameters, three unless noise=0. The round that ends a sweep takes no step.
 
     Raises:
       ValueError, TypeError: for arguments out of range, naming them, and as `zo.zo_gradient`.

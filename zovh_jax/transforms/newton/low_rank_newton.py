@@ -90,9 +90,9 @@ def low_rank_newton(
 
     Returns:
       An optimiser: no learning rate, and the updates are steps downhill. Queries a step: K + 1
-      (2K + 1 with pairs), one less where ``value=f(params)`` is passed; and in the steps that learn
-      K + 1 (2K + 1) more, two more once noise was found. State: rank + 2 copies of the parameters,
-      and K + rank + 38 scalars.
+      (2K + 1 with pairs), one less where ``value=f(params)`` is passed; in the steps that learn
+      K + 1 (2K + 1) more; in some steps two more, once noise was found. State: rank + 2 copies of
+      the parameters, one more unless noise=0, and K + rank + 39 scalars.
       Memory for a step: that of a round, and rank + 3 copies of the parameters more in the steps
       that change V. Time beyond the queries': O(rank·K·d) a step.
 
@@ -139,13 +139,14 @@ def low_rank_newton(
         def learn():
             trace = state.trust.trace.estimate.trace
             spikes, probe = probes.finish(state.probe, state.spikes, trace, counts)
-            # The old trace is that of another metric.
-            return spikes, probe, state.trust._replace(trace=TraceAverage.init())
+            # The old trace is that of another metric, and so are steps.
+            noise = state.trust.noise.restarted()
+            return spikes, probe, state.trust._replace(trace=TraceAverage.init(), noise=noise)
 
         ended = (probes.place(counts.round) == 0) & state.probe.active
         same = state.spikes, state.probe, state.trust
         spikes, probe, trust = choose(ended, [lambda: same, learn], like=state.trust.radius)
-        probe = probes.scheduled(probe, counts)
+        probe = probes.scheduled(probe, counts, trust.noise.found)
 
         # A probe asks from inside a branch; a jitted function is traced at its first call only.
         traced_once = jax.jit(value_fn)

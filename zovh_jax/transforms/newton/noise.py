@@ -5,7 +5,8 @@ a simulator, those are values of two functions: what they differ by is not what 
 
 Noise is found where it does harm, and costs nothing before. After a step was taken back, f(θ) is
 asked where it was asked before: two values that differ by more than rounding are of a noisy
-objective. From then on a round asks two values more, f(θ + rp) and f(θ − rp).
+objective. From then on a round, and later every other one,
+asks two values more, f(θ + rp) and f(θ − rp).
 
 Mostly p is the way of the last n rounds. They give the slope and the curvature along p of *this*
 round's objective. The slopes that chose p were other rounds', so that nothing here is chosen by its
@@ -13,7 +14,7 @@ own noise. n is a third of the noisy rounds so far. Along a single step the slop
 noise where batches are small; along n steps what they have in common is n times as large, and the
 noise √n times. r is 1, or more where p is shorter than a round looks.
 
-Of eight rounds two have the last step for p:
+Of sixteen rounds two have the last step for p:
 
 - one has an r so small that f(θ + rp) − 2f(θ) + f(θ − rp) is nothing but the noise within a round,
   which is zero where all queries share a batch. (f(θ) itself is not asked again: a simulator whose
@@ -40,7 +41,9 @@ import jax.numpy as jnp
 
 from zovh_jax._tree import scalar_dtype
 
-PERIOD = 8
+DENSE, EVERY = 24, 2
+"""In the first so many noisy rounds each asks two values more, and then one of so many."""
+PERIOD = 16
 """Of so many noisy rounds one looks near, and another one compares with the last round."""
 FIRST_NEAR = 3
 """Of the first noisy rounds so many look near."""
@@ -124,6 +127,20 @@ class Noise(NamedTuple):
         return self.num_rounds % PERIOD == PERIOD // 2
 
     @property
+    def asks(self) -> jax.Array:
+        """Whether this round asks two values more: later on, every other noisy round."""
+        return self.found & ((self.num_rounds < DENSE) | (self.num_rounds % EVERY == 0))
+
+    def passed(self) -> "Noise":
+        """After a round, noisy or not."""
+        return self._replace(num_rounds=self.num_rounds + self.found.astype(self.num_rounds.dtype))
+
+    def restarted(self) -> "Noise":
+        """Without what was learnt of steps, as where the metric changes."""
+        fresh = Noise.init(0.0)
+        return fresh._replace(found=self.found, variance=self.variance, weight=self.weight)
+
+    @property
     def horizon(self) -> jax.Array:
         """n."""
         return jnp.maximum(HORIZON * self.num_rounds, 1).astype(self.trail.dtype)
@@ -182,7 +199,6 @@ class NoiseRules:
         noise = jax.tree.map(chosen, near, same, along)
         # What was learnt is forgotten once the objective is exact.
         fresh = Noise.init(0.0)._replace(multiple=noise.multiple, usual=noise.usual)
-        noise = noise._replace(num_rounds=noise.num_rounds + 1)
         return jax.tree.map(lambda old, new: jnp.where(noise.found, old, new), noise, fresh)
 
     def _measured(self, noise: Noise, square: jax.Array, known: jax.Array) -> Noise:

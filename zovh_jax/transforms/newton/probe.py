@@ -96,11 +96,12 @@ class ProbeRules:
             ended=counts.num_queries,
         )
 
-    def scheduled(self, probe: Probe, counts: ZerothOrderState) -> Probe:
-        """The probe, made active or not where an epoch begins."""
+    def scheduled(self, probe: Probe, counts: ZerothOrderState, noisy: jax.Array) -> Probe:
+        """The probe, made active or not where an epoch begins; under noise it must pay more."""
         d = self.layout.size
         since = (counts.num_queries - probe.ended).astype(probe.gain.dtype)
-        pays = EAGERNESS * probe.gain * jnp.maximum(since, d) >= d
+        eagerness = jnp.where(noisy, EAGERNESS / 8, EAGERNESS)
+        pays = eagerness * probe.gain * jnp.maximum(since, d) >= d
         return probe._replace(active=jnp.where(self.place(counts.round) == 0, pays, probe.active))
 
     def measured(

@@ -90,8 +90,9 @@ def scalar_newton(
 
     Returns:
       An optimiser: no learning rate, and the updates are steps downhill. Queries a step: K + 1
-      (2K + 1 with pairs), one less where ``value=f(params)`` is passed; two more once noise was
-      found. State: K + 34 scalars.
+      (2K + 1 with pairs), one less where ``value=f(params)`` is passed; two more in at most every
+      second round once noise was found, after the first few. State: K + 35 scalars, and a copy of
+      the parameters unless noise=0.
       Memory for a step: that of a round, and one copy of the parameters.
 
     Raises:

@@ -130,15 +130,15 @@ def spread(row: dict[str, Any], name: str) -> str:
     return text + (f", {row['diverged']} diverged" if row["diverged"] else "")
 
 
-def bold_least(rows: Sequence[dict[str, Any] | None], name: str) -> list[str]:
-    """Cells of `spread`, the least median in bold; an empty one for None."""
+def bold_least(rows: Sequence[dict[str, Any] | None], name: str, most: bool = False) -> list[str]:
+    """Cells of `spread`, the least median in bold, or the largest; an empty cell for None."""
     medians = [row[name]["median"] for row in rows if row]
-    least = min((m for m in medians if m is not None), default=None)
+    best = (max if most else min)((m for m in medians if m is not None), default=None)
     cells = []
     for row in rows:
         text = spread(row, name) if row else ""
-        best = row is not None and least is not None and row[name]["median"] == least
-        cells.append(f"**{text}**" if best else text)
+        bold = row is not None and best is not None and row[name]["median"] == best
+        cells.append(f"**{text}**" if bold else text)
     return cells
 
 
@@ -154,8 +154,9 @@ def matrix(
     rows: Sequence[dict[str, Any]],
     across: str = "{problem}",
     shown: str = "final",
+    most: bool = False,
 ) -> str:
-    """A table of medians and ranges, the least of each column in bold.
+    """A table of medians and ranges, the best of each column in bold.
 
     Args:
       title: over the first column.
@@ -163,9 +164,10 @@ def matrix(
       rows: one a cell; cells without one stay empty.
       across: a template of fields that names a column.
       shown: the field with the numbers.
+      most: whether the largest is the best, not the least.
     """
     names = list(dict.fromkeys(row[down] for row in rows))
     columns = list(dict.fromkeys(across.format(**row) for row in rows))
     found = {(row[down], across.format(**row)): row for row in rows}
-    cells = [bold_least([found.get((n, c)) for n in names], shown) for c in columns]
+    cells = [bold_least([found.get((n, c)) for n in names], shown, most) for c in columns]
     return table([title, *columns], list(zip(names, *cells, strict=True)))

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from benchmarks.common import report, tuning
 from benchmarks.common.evolution import RIVALS
-from benchmarks.common.methods import Setting
+from benchmarks.common.methods import Method, Setting
 from benchmarks.common.tuning import SEEDS
 from benchmarks.stochastic.contenders import CONTENDERS, KINDS, kind_of
 from benchmarks.stochastic.inventory import inventory
@@ -39,6 +39,7 @@ class Part:
       setting: of the tuned methods, and of the others but for the radius.
       first_radius: of the methods without a learning rate, which change it as they go.
       num_tuning_seeds: how many runs a learning rate is judged by.
+      tuning_budget: queries of such a run, the same as of the others unless said.
       bounded: whether a run may end anywhere, as the returns of a game are never far off; else one
         that ends above twice its start has diverged.
       checkpoints: how many values of a run are noted.
@@ -50,6 +51,7 @@ class Part:
     setting: Setting = SUPERVISED
     first_radius: float = 0.1
     num_tuning_seeds: int = 3
+    tuning_budget: int | None = None
     bounded: bool = False
     checkpoints: int = 10
 
@@ -74,13 +76,14 @@ def apart(size: int) -> Problem:
 
 
 GAMES: dict[str, Any] = {"num_tuning_seeds": 2, "bounded": True}
-NETWORK = ("zo_sgd", "zoar", "mezo", "radazo", "zo_adam", "fzoo", *NO_RATE, "adam")
+NETWORK = ("zo_sgd", "zoar", "mezo", "zo_adam", "fzoo", *NO_RATE, "adam")
+"""A choice of the tuned methods where a query takes long."""
 PLAYERS = (
     *("zo_sgd", "zoar", "zoar_hadamard", "mezo", "zo_adam", "fzoo", "hizoo"),
     *RIVALS,
     *NO_RATE,
 )
-"""Those that play: a choice of the tuned methods, as episodes take long."""
+"""Likewise in games."""
 
 FULL = {
     "least_squares": Part(
@@ -94,12 +97,13 @@ FULL = {
         4_800,
     ),
     "regressions": Part(((breast_cancer, (1, 16, ALL)), (digits, (1, 16, ALL))), EVERY, 4_800),
-    "mnist": Part(((mnist, (1, 16, ALL)),), EVERY, 2_400, num_tuning_seeds=1),
+    "mnist": Part(((mnist, (1, 16, ALL)),), NETWORK, 1_200, num_tuning_seeds=1),
     "cnn": Part(
-        ((functools.partial(cnn, channels=(4, 8), hidden=32), (64,)),),
+        ((functools.partial(cnn, channels=(4, 8), hidden=32, pooled=2), (64,)),),
         NETWORK,
         20_000,
         num_tuning_seeds=1,
+        tuning_budget=4_000,
     ),
     "inventory": Part(((inventory, (1, 16)), (apart, (1, 16))), EVERY, 4_800, STOCK),
     "pendulum": Part(((pendulum, (8,)),), PLAYERS, 5_100, GAME, **GAMES),
@@ -131,7 +135,7 @@ def on_part(part: Part, bar: Any) -> dict[str, Any]:
         task = task_of(problem, part)
         for name in part.methods:
             bar.set_description(f"{problem.name}: {CONTENDERS[name].label}")
-            trial = tuning.Trial(CONTENDERS[name], part.setting_of(name), task)
+            measured = trials(CONTENDERS[name], task, part, part.setting_of(name))
             for size in sizes:
                 row = {
                     "problem": problem.name,
@@ -140,16 +144,33 @@ def on_part(part: Part, bar: Any) -> dict[str, Any]:
                     "method": name,
                     "kind": kind_of(name),
                 }
-                found = trial.measure(SEEDS, level=size, num_tuning_seeds=part.num_tuning_seeds)
-                rows.append(row | found)
+                rows.append(row | measured(size))
                 bar.update()
     return {
         "budget": part.budget,
         "setting": dataclasses.asdict(part.setting),
         "first_radius": part.first_radius,
         "tuning_seeds": tuning.tuning_seeds(part.num_tuning_seeds),
+        "tuning_budget": part.tuning_budget or part.budget,
         "rows": rows,
     }
+
+
+def trials(
+    method: Method, task: tuning.Task, part: Part, setting: Setting
+) -> Callable[[int], dict[str, Any]]:
+    """A function from a batch size to what a method does there, compiled once."""
+    trial, seeds = tuning.Trial(method, setting, task), part.num_tuning_seeds
+    if not (part.tuning_budget and method.tuned):
+        return lambda size: trial.measure(SEEDS, level=size, num_tuning_seeds=seeds)
+    short = tuning.Trial(method, setting, dataclasses.replace(task, budget=part.tuning_budget))
+
+    def measured(size):
+        found = tuning.tune(short.task, short.run, short.centre, size, seeds)
+        rate = found["learning_rate"]
+        return trial.measure(SEEDS, level=size, learning_rate=rate) | found
+
+    return measured
 
 
 def task_of(problem: Problem, part: Part) -> tuning.Task:

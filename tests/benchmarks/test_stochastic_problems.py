@@ -67,7 +67,9 @@ def test_from_zero_all_classes_are_alike():
 def test_mnist():
     """Both models on the digits, and the network that the attacks attack."""
     assert mnist(None).dimension == 7850 and cnn(64).dimension == 1_199_882
-    for problem in (mnist(64), cnn(64, channels=(2, 2), hidden=4)):
+    small = {"channels": (2, 2), "hidden": 4}
+    assert cnn(64, pooled=2, **small).dimension == 20 + 38 + (5 * 5 * 2 + 1) * 4 + 50
+    for problem in (mnist(64), cnn(64, **small), cnn(64, pooled=2, **small)):
         params = problem.start(KEYS[0])
         both = jax.jit(lambda p, f=problem: (f.full(p), f.batch(jax.random.key(1))(p)))(params)
         np.testing.assert_allclose(both, np.log(10), rtol=0.1)

@@ -131,14 +131,16 @@ def spread(row: dict[str, Any], name: str) -> str:
 
 
 def bold_least(rows: Sequence[dict[str, Any] | None], name: str, most: bool = False) -> list[str]:
-    """Cells of `spread`, the least median in bold, or the largest; an empty cell for None."""
-    medians = [row[name]["median"] for row in rows if row]
-    best = (max if most else min)((m for m in medians if m is not None), default=None)
+    """Cells of `spread`, the least median in bold, or the largest; an empty cell for None.
+
+    A row with a true field ``unranked`` is no rival of the others.
+    """
+    ranked = [None if row is None or row.get("unranked") else row[name]["median"] for row in rows]
+    best = (max if most else min)((m for m in ranked if m is not None), default=None)
     cells = []
-    for row in rows:
+    for row, median in zip(rows, ranked, strict=True):
         text = spread(row, name) if row else ""
-        bold = row is not None and best is not None and row[name]["median"] == best
-        cells.append(f"**{text}**" if bold else text)
+        cells.append(f"**{text}**" if median is not None and median == best else text)
     return cells
 
 

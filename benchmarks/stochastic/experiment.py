@@ -75,11 +75,10 @@ def apart(size: int) -> Problem:
     return independent(inventory(size))
 
 
-GAMES: dict[str, Any] = {"num_tuning_seeds": 2, "bounded": True}
 NETWORK = ("zo_sgd", "zoar", "mezo", "zo_adam", "fzoo", *NO_RATE, "adam")
 """A choice of the tuned methods where a query takes long."""
 PLAYERS = (
-    *("zo_sgd", "zoar", "zoar_hadamard", "mezo", "zo_adam", "fzoo", "hizoo"),
+    *("zo_sgd", "zoar", "mezo", "zo_adam", "fzoo"),
     *RIVALS,
     *NO_RATE,
 )
@@ -106,8 +105,8 @@ FULL = {
         tuning_budget=4_000,
     ),
     "inventory": Part(((inventory, (1, 16)), (apart, (1, 16))), EVERY, 4_800, STOCK),
-    "pendulum": Part(((pendulum, (8,)),), PLAYERS, 5_100, GAME, **GAMES),
-    "cartpole": Part(((cartpole, (8,)),), PLAYERS, 1_700, GAME, **GAMES),
+    "pendulum": Part(((pendulum, (8,)),), PLAYERS, 5_100, GAME, bounded=True),
+    "cartpole": Part(((cartpole, (8,)),), PLAYERS, 1_700, GAME, bounded=True),
 }
 FEW = ("zo_sgd", "zoar", "fzoo", "poem", "scalar_newton")
 QUICK = {
@@ -115,7 +114,7 @@ QUICK = {
     "regressions": Part(((breast_cancer, (16, ALL)),), (*FEW, "adam"), 2_400),
     "inventory": Part(((inventory, (1,)), (apart, (1,))), ("zoar", "scalar_newton"), 1_200, STOCK),
     "pendulum": Part(
-        ((pendulum, (8,)),), ("zoar", "openai_es", "scalar_newton"), 850, GAME, **GAMES
+        ((pendulum, (8,)),), ("zoar", "openai_es", "scalar_newton"), 850, GAME, bounded=True
     ),
 }
 

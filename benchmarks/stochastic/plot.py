@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common.plots import columns_of, floats, plt, rows_of
-from benchmarks.stochastic.tables import best_tuned, ratio, settings_of, split, start_of
+from benchmarks.stochastic.tables import best_tuned, label_of, ratio, settings_of, split, start_of
 
 STYLES = {
     "poem": ("#ddaa33", "v"),
@@ -22,8 +22,8 @@ KINDS = {
     "tuned": "tuned, others",
     "derivatives": "uses derivatives",
 }
-LARGEST = 30
-"""Ratios above this are drawn at the edge."""
+LEAST, LARGEST = 0.5, 30
+"""Ratios beyond these are drawn at the edges."""
 
 
 def figure_of(result: dict[str, Any]) -> Any:
@@ -56,7 +56,7 @@ def draw_ratios(ax: Any, rows: list[dict[str, Any]]) -> None:
         best = best_tuned(found)
         for name, row in found.items():
             times = ratio(row, best)
-            x = LARGEST if times is None else min(times, LARGEST)
+            x = LARGEST if times is None else min(max(times, LEAST), LARGEST)
             where.setdefault(name if name in STYLES else row["kind"], []).append((x, height))
     labels = {row["method"]: row["label"] for row in rows}
     for kind, name in KINDS.items():
@@ -76,15 +76,19 @@ def draw_ratios(ax: Any, rows: list[dict[str, Any]]) -> None:
     ax.set_yticks(range(len(settings)), list(settings), fontsize=9)
     ax.set_ylim(len(settings) - 0.4, -0.6)
     ax.set_xscale("log")
-    ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, LARGEST) if t >= ax.get_xlim()[0]]
-    ax.set_xticks(ticks, [f"{t:g}" if t < LARGEST else f"≥ {t:g}" for t in ticks])
+    names = {LEAST: f"≤ {LEAST:g}", LARGEST: f"≥ {LARGEST:g}"}
+    ticks = (LEAST, 0.7, 1, 1.5, 2, 3, 5, 10, LARGEST)
+    ax.set_xticks(ticks, [names.get(t, f"{t:g}") for t in ticks])
+    ax.set_xlim(LEAST / 1.1, LARGEST * 1.1)
     ax.minorticks_off()
     ax.grid(axis="y", color="#eeeeee")
     ax.set_axisbelow(True)
     ax.set_xlabel("final objective / that of the best tuned first-order method (shaded: to 1.1)")
     ax.set_title("less is better; median of the seeds", fontsize=10)
-    handles, names = ax.get_legend_handles_labels()
-    ax.figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    handles, labels_shown = ax.get_legend_handles_labels()
+    ax.figure.legend(
+        handles, labels_shown, loc="outside lower center", ncols=4, frameon=False, fontsize=9
+    )
 
 
 def draw_tests(ax: Any, title: str, rows: list[dict[str, Any]], measure: str) -> None:
@@ -99,7 +103,7 @@ def draw_tests(ax: Any, title: str, rows: list[dict[str, Any]], measure: str) ->
         colour = STYLES[row["method"]][0] if row["method"] in STYLES else COLOURS[row["kind"]]
         ax.plot([low[height], high[height]], [height, height], color=colour, linewidth=2, alpha=0.5)
         ax.plot(middle[height], height, "o", color=colour)
-    names = [row["label"] + " (derivatives)" * (row["kind"] == "derivatives") for row in rows]
+    names = [label_of(row) for row in rows]
     ax.set_yticks(range(len(rows)), names, fontsize=8)
     for tick, row in zip(ax.get_yticklabels(), rows, strict=True):
         if row["method"] in STYLES:
@@ -108,7 +112,8 @@ def draw_tests(ax: Any, title: str, rows: list[dict[str, Any]], measure: str) ->
     if measure == "return":
         start = start_of(rows[0])["median"]
         ax.axvline(start, color="black", linestyle="--", linewidth=0.9)
-        ax.text(start, len(rows) - 0.4, " start", fontsize=8, va="bottom", ha="center")
+        where = {"xytext": (3, 2), "textcoords": "offset points"}
+        ax.annotate("start", (start, 0), xycoords=("data", "axes fraction"), fontsize=8, **where)
     ax.grid(axis="y", color="#eeeeee")
     ax.set_axisbelow(True)
     ax.set_ylim(-0.7, len(rows) - 0.3)

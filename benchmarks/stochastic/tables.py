@@ -47,21 +47,30 @@ def by_setting(rows: Rows, field: str, most: bool = False) -> str:
 
 
 def named(rows: Rows) -> Rows:
-    """The rows with a short name of the problem; what uses derivatives says so."""
+    """The rows with a short name of the problem; what uses derivatives says so, without a rank."""
     names = {row["problem"] for row in rows}
     first = {name.split(", ")[0] for name in names}
     cut = len(f"{first.pop()}, ") if len(names) > 1 and len(first) == 1 else 0
-    marks = {"derivatives": " (derivatives)"}
     return [
-        row | {"short": row["problem"][cut:], "label": row["label"] + marks.get(row["kind"], "")}
+        row
+        | {
+            "short": row["problem"][cut:],
+            "label": label_of(row),
+            "unranked": row["kind"] == "derivatives",
+        }
         for row in rows
     ]
+
+
+def label_of(row: dict[str, Any]) -> str:
+    """A row's label, with a mark where derivatives are used."""
+    return f"{row['label']} (derivatives)" if row["kind"] == "derivatives" else row["label"]
 
 
 def returns(rows: Rows) -> str:
     """Returns of games: those at the start, then at the end of each method's runs."""
     starts = [
-        row | {"label": "at the start", "test": start_of(row), "diverged": 0}
+        row | {"label": "at the start", "test": start_of(row), "diverged": 0, "unranked": True}
         for found in settings_of(rows).values()
         for row in list(found.values())[:1]
     ]

@@ -25,7 +25,7 @@ def pendulum(batch_size: int = 8) -> Problem:
         lambda observation: observation * scale,
         lambda out: TORQUE * jnp.tanh(out),
         batch_size,
-        curvature=1e3,
+        curvature=1e4,
     )
 
 
@@ -41,7 +41,7 @@ def cartpole(batch_size: int = 8) -> Problem:
         lambda observation: observation,
         lambda out: (out[0] > 0).astype(jnp.int32),
         batch_size,
-        curvature=1e2,
+        curvature=1e3,
     )
 
 

@@ -24,7 +24,7 @@ notebooks: $(READY)  ## run the notebooks and keep their outputs
 	$(BIN)/python -m notebooks
 
 bench: $(READY)  ## the benchmarks in full
-	for case in speed attack hessian-error synthetic newton noise drift; do \
+	for case in speed attack hessian-error synthetic newton noise drift stochastic; do \
 		$(BIN)/python -m benchmarks $$case --full || exit 1; done
 
 $(READY): pyproject.toml

@@ -21,6 +21,7 @@ CASES = {
     "drift": "how well each method follows an objective that moves",
     "hessian-error": "how far Hessian estimates are from the Hessian",
     "newton": "optimisers without a learning rate against the best tuned ones",
+    "stochastic": "minibatches, simulators and games, with a learning rate and without",
     "speed": "time and memory of a step",
 }
 

@@ -130,15 +130,17 @@ def spread(row: dict[str, Any], name: str) -> str:
     return text + (f", {row['diverged']} diverged" if row["diverged"] else "")
 
 
-def bold_least(rows: Sequence[dict[str, Any] | None], name: str) -> list[str]:
-    """Cells of `spread`, the least median in bold; an empty one for None."""
-    medians = [row[name]["median"] for row in rows if row]
-    least = min((m for m in medians if m is not None), default=None)
+def bold_least(rows: Sequence[dict[str, Any] | None], name: str, most: bool = False) -> list[str]:
+    """Cells of `spread`, the least median in bold, or the largest; an empty cell for None.
+
+    A row with a true field ``unranked`` is no rival of the others.
+    """
+    ranked = [None if row is None or row.get("unranked") else row[name]["median"] for row in rows]
+    best = (max if most else min)((m for m in ranked if m is not None), default=None)
     cells = []
-    for row in rows:
+    for row, median in zip(rows, ranked, strict=True):
         text = spread(row, name) if row else ""
-        best = row is not None and least is not None and row[name]["median"] == least
-        cells.append(f"**{text}**" if best else text)
+        cells.append(f"**{text}**" if median is not None and median == best else text)
     return cells
 
 
@@ -154,8 +156,9 @@ def matrix(
     rows: Sequence[dict[str, Any]],
     across: str = "{problem}",
     shown: str = "final",
+    most: bool = False,
 ) -> str:
-    """A table of medians and ranges, the least of each column in bold.
+    """A table of medians and ranges, the best of each column in bold.
 
     Args:
       title: over the first column.
@@ -163,9 +166,10 @@ def matrix(
       rows: one a cell; cells without one stay empty.
       across: a template of fields that names a column.
       shown: the field with the numbers.
+      most: whether the largest is the best, not the least.
     """
     names = list(dict.fromkeys(row[down] for row in rows))
     columns = list(dict.fromkeys(across.format(**row) for row in rows))
     found = {(row[down], across.format(**row)): row for row in rows}
-    cells = [bold_least([found.get((n, c)) for n in names], shown) for c in columns]
+    cells = [bold_least([found.get((n, c)) for n in names], shown, most) for c in columns]
     return table([title, *columns], list(zip(names, *cells, strict=True)))

@@ -59,6 +59,7 @@ class Task:
       checkpoints: how many times a run notes the value, the start not counted.
       score: of the noted values, [checkpoints + 1]; smaller is better.
       worst: from the first value and the level: a run that ends above this has diverged.
+      test: what a run's answer is worth besides, or None; tuning does not look at it.
     """
 
     query: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -70,6 +71,7 @@ class Task:
     checkpoints: int = 50
     score: Callable[[np.ndarray], float] = lambda values: float(values[-1])
     worst: Callable[[Any, float], Any] = lambda first, level: first
+    test: Callable[[jax.Array], jax.Array] | None = None
 
     @property
     def queries(self) -> np.ndarray:
@@ -98,11 +100,13 @@ class Runs:
       values: what was noted, [runs, checkpoints + 1].
       spent: queries spent at the end, [runs].
       diverged: which runs ended above the worst that the task allows, or on no number, [runs].
+      tested: what the answers are worth by the task's test, [runs]; None where there is none.
     """
 
     values: np.ndarray
     spent: np.ndarray
     diverged: np.ndarray
+    tested: np.ndarray | None = None
 
 
 def runner(method: Method, setting: Setting, task: Task) -> Callable[..., Runs]:
@@ -134,22 +138,24 @@ def runner(method: Method, setting: Setting, task: Task) -> Callable[..., Runs]:
 
         first = task.measure(params, jnp.zeros((), jnp.int32), level)
         carry = params, optimizer.init(params)
-        (_, state), values = jax.lax.scan(until, carry, jnp.asarray(task.queries[1:]))
-        return jnp.append(first, values), zo.num_queries(state)
+        carry, values = jax.lax.scan(until, carry, jnp.asarray(task.queries[1:]))
+        found = jnp.append(first, values), zo.num_queries(carry[1])
+        return (*found, task.test(method.output(*carry))) if task.test else found
 
     lanes = jax.jit(jax.vmap(run, in_axes=(0, 0, None)))
 
     def runs(seeds: Sequence[int], rates: Sequence[float], level: float = 0.0) -> Runs:
-        values, spent = in_blocks(lanes, seeds, rates, level)
+        values, spent, *tested = in_blocks(lanes, seeds, rates, level)
         good = values[:, -1] <= task.worst(values[:, 0], level)
-        return Runs(values.astype(float), spent, ~(good & np.isfinite(values[:, -1])))
+        diverged = ~(good & np.isfinite(values[:, -1]))
+        return Runs(values.astype(float), spent, diverged, *(x.astype(float) for x in tested))
 
     return runs
 
 
 def in_blocks(
     lanes: Callable, seeds: Sequence[int], rates: Sequence[float], level: float
-) -> tuple[np.ndarray, np.ndarray]:
+) -> list[np.ndarray]:
     """What ``lanes`` returns for these seeds and rates, of which it takes `LANES` at a time."""
     pairs = list(zip(seeds, rates, strict=True))
     pairs += pairs[-1:] * (-len(pairs) % LANES)
@@ -162,8 +168,7 @@ def in_blocks(
         )
         for i in range(0, len(pairs), LANES)
     ]
-    values, spent = zip(*blocks, strict=True)
-    return np.concatenate(values)[: len(seeds)], np.concatenate(spent)[: len(seeds)]
+    return [np.concatenate(found)[: len(seeds)] for found in zip(*blocks, strict=True)]
 
 
 def tune(
@@ -232,7 +237,8 @@ class Trial:
           ``label``; ``queries_per_step``, at most; what `tune` returns (``learning_rate`` alone,
           if given, null if there is none); of the runs ``queries_spent`` at most, ``diverged``, how
           many; ``score`` and ``final``, {median, least, most, each} over the seeds (null for a run
-          that is not a number); ``curve``, {queries, median, least, most}.
+          that is not a number); ``test``, likewise, if the task has one; ``curve``,
+          {queries, median, least, most}.
         """
         entry: dict[str, Any] = {"learning_rate": learning_rate}
         if learning_rate is None and self.tuned:
@@ -245,6 +251,8 @@ class Trial:
             "score": each(scores),
             "final": each(outcome.values[:, -1]),
         }
+        if outcome.tested is not None:
+            entry["test"] = each(outcome.tested)
         if curve:
             bands = spread(outcome.values.T)
             entry["curve"] = {"queries": self.task.queries.tolist()} | {

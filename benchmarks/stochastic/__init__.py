@@ -1,5 +1,56 @@
-"""Objectives that are seen through a few examples, runs or episodes at a time.
+"""Objectives seen through a few examples, runs or episodes at a time.
 
-`problem` says what a problem is; the other modules make them: `supervised` from data, `inventory`
-from a simulator, `policies` from games that are played.
+`problem` says what a problem is; `supervised` makes them from data, `inventory` from a simulator,
+`policies` from games that are played. `contenders` has the methods. All runs of a problem stop at
+equal queries, whatever a step costs, and every query is charged; a query is the mean over a batch,
+which is new in every step and the same for all queries of a step (in "independent" problems, new in
+every query). The learning rate is tuned anew for each method, problem and batch size, by the final
+full objective, on other seeds than those reported. The methods without a learning rate have one
+set of defaults. Adam on true gradients of the same batches is the ceiling: it takes as many steps
+as a method of forward differences, a gradient being charged as K + 1 queries.
+
+DIR/stochastic.json:
+  environment   versions and machine
+  seeds         of the reported runs
+  parts         {least_squares, regressions, mnist, cnn, inventory, pendulum, cartpole}: each
+    budget      queries of a run; one of a policy is a batch of episodes
+    setting     num_directions, radius, damping, history_size, of the tuned methods
+    first_radius  of the methods without a learning rate
+    tuning_seeds, tuning_budget  of the runs that rates were judged by
+    rows        for each problem, batch size and method:
+      problem, batch ("batch 16", or "all" examples), dimension, method, label
+      kind      "first order" or "tuned" (both have a rate, the second are no first-order methods),
+                "no learning rate", "derivatives"
+      queries_per_step, learning_rate, interior (whether rates on both sides are worse),
+      grid: [{rate, score, diverged}]; queries_spent
+      diverged  how many runs ended above twice their start, or on no number
+      final     the full objective at the end: {median, least, most, each} over the seeds
+      score     what was tuned for: the same
+      test      accuracy on held-out data, or the mean return of 128 other episodes, likewise
+      curve     {queries, median, least, most} of the full objective
 """
+
+import argparse
+
+from benchmarks.common import report
+from benchmarks.stochastic import experiment, plot
+from benchmarks.stochastic.tables import tables
+
+PICTURES = {"stochastic": plot.figure_of}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds a choice of parts."""
+    parser.add_argument("--only", nargs="+", choices=tuple(experiment.FULL), help="some parts")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measures, prints the tables, writes the files."""
+    parts = experiment.FULL if args.full else experiment.QUICK
+    chosen = {name: part for name, part in parts.items() if name in (args.only or parts)}
+    if not chosen:
+        raise ValueError(f"only must name parts of {', '.join(parts)}; got {args.only}.")
+    report.finish("stochastic", experiment.measure(chosen), tables, PICTURES, args.out)
+
+
+__all__ = ["PICTURES", "add_arguments", "run", "tables"]

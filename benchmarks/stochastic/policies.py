@@ -25,6 +25,7 @@ def pendulum(batch_size: int = 8) -> Problem:
         lambda observation: observation * scale,
         lambda out: TORQUE * jnp.tanh(out),
         batch_size,
+        curvature=1e4,
     )
 
 
@@ -40,6 +41,7 @@ def cartpole(batch_size: int = 8) -> Problem:
         lambda observation: observation,
         lambda out: (out[0] > 0).astype(jnp.int32),
         batch_size,
+        curvature=1e3,
     )
 
 
@@ -50,6 +52,7 @@ def _policy(
     prepare: Callable[[jax.Array], jax.Array],
     act: Callable[[jax.Array], Any],
     batch_size: int,
+    curvature: float,
 ) -> Problem:
     """The negative return of a network with one hidden layer.
 
@@ -60,6 +63,7 @@ def _policy(
       prepare: what the network sees of it.
       act: an action from the network's output, [1].
       batch_size: episodes that are averaged.
+      curvature: about as many units of return as a change of all weights by one may cost.
     """
     env, settings = gymnax.make(game)
 
@@ -96,5 +100,13 @@ def _policy(
         carry = observation, state, jnp.ones((), bool)
         return jnp.sum(jax.lax.scan(step, carry, keys)[1])
 
-    problem = of_runs(name, start, episode, batch_size, num_held_out=128, measure="return")
+    problem = of_runs(
+        name,
+        start,
+        episode,
+        batch_size,
+        num_held_out=128,
+        curvature=curvature,
+        measure="return",
+    )
     return dataclasses.replace(problem, test=lambda params: -problem.full(params))

@@ -13,6 +13,8 @@ from zovh_jax.problems.noise import hash_of
 
 Params = Any
 ValueFn = Callable[[Params], jax.Array]
+ALL = 0
+"""The size of a batch of all examples."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,9 @@ class Problem:
       name: for tables.
       start: parameters from a key.
       batch: an objective from a key: the mean over a sample of the problem's batch size. With the
-        same key it is the same function: common random numbers.
+        same key it is the same function: common random numbers. A second argument, which may be
+        traced, is a smaller size that divides the problem's, or `ALL` where there are examples: so
+        one compiled program runs at several sizes.
       full: the objective itself, or the mean over a large sample that ``batch`` never draws.
       curvature: a typical eigenvalue of the Hessian, to start a grid of learning rates.
       test: what the answer is worth, from parameters, or None where ``full`` says it.
@@ -32,7 +36,7 @@ class Problem:
 
     name: str
     start: Callable[[jax.Array], Params]
-    batch: Callable[[jax.Array], ValueFn]
+    batch: Callable[..., ValueFn]
     full: ValueFn
     curvature: float = 1.0
     test: ValueFn | None = None
@@ -59,7 +63,8 @@ def of_examples(
       name, start: of the problem.
       loss: from parameters and a tree of some examples, [count, …] each: their mean loss.
       examples: all of them, a tree of arrays [num_examples, …].
-      batch_size: how many a batch draws, without replacement; None for all, which is no noise.
+      batch_size: how many a batch draws, with replacement, as anything else takes longer on a CPU
+        than the loss does; None for all, which is no noise.
       more: other fields of the problem.
     """
     examples = jax.tree.map(jnp.asarray, examples)
@@ -70,14 +75,14 @@ def of_examples(
     def full(params):
         return loss(params, examples)
 
-    def batch(key):
+    def batch(key, size=batch_size):
         if batch_size is None:
             return full
-        rows = jax.random.choice(key, num_examples, (batch_size,), replace=False)
-        drawn = jax.tree.map(lambda x: x[rows], examples)
-        return lambda params: loss(params, drawn)
+        rows = jax.random.randint(key, (batch_size,), 0, num_examples)
+        drawn = jax.tree.map(lambda x: x[_repeated(rows, size)], examples)
+        return lambda params: jax.lax.cond(size == ALL, full, lambda p: loss(p, drawn), params)
 
-    return Problem(f"{name}, {_sized(batch_size)}", start, batch, full, **more)
+    return Problem(name, start, batch, full, **more)
 
 
 def of_runs(
@@ -107,10 +112,10 @@ def of_runs(
     def full(params):
         return mean_of(keys(jax.random.key(0), 1, num_held_out))(params)
 
-    def batch(key):
-        return mean_of(keys(key, 0, batch_size))
+    def batch(key, size=batch_size):
+        return mean_of(_repeated(keys(key, 0, batch_size), size))
 
-    return Problem(f"{name}, {_sized(batch_size)}", start, batch, full, **more)
+    return Problem(name, start, batch, full, **more)
 
 
 def independent(problem: Problem) -> Problem:
@@ -119,15 +124,16 @@ def independent(problem: Problem) -> Problem:
     A point's bits are part of the key: asked twice with one key, the same point has the same value.
     """
 
-    def batch(key):
+    def batch(key, *size):
         def value_fn(params):
             own = jax.random.fold_in(key, hash_of(ravel_pytree(params)[0]))
-            return problem.batch(own)(params)
+            return problem.batch(own, *size)(params)
 
         return value_fn
 
     return dataclasses.replace(problem, name=f"{problem.name}, independent", batch=batch)
 
 
-def _sized(batch_size: int | None) -> str:
-    return "all" if batch_size is None else f"batch {batch_size}"
+def _repeated(sample: jax.Array, size: Any) -> jax.Array:
+    """The first ``size`` of a sample, as often as it takes: their mean is that of a small batch."""
+    return sample[jnp.arange(len(sample)) % jnp.maximum(size, 1)]

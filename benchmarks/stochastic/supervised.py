@@ -62,14 +62,31 @@ def mnist(batch_size: int | None) -> Problem:
     return _linear("MNIST", flat, batch_size)
 
 
-def cnn(batch_size: int | None, channels: tuple[int, int] = (32, 64), hidden: int = 128) -> Problem:
-    """The network that the attacks attack, trained on the same digits."""
-    model = CNN(channels, hidden)
+def cnn(
+    batch_size: int | None,
+    channels: tuple[int, int] = (32, 64),
+    hidden: int = 128,
+    pooled: int = 1,
+) -> Problem:
+    """The network that the attacks attack, trained on the same digits.
+
+    Args:
+      batch_size: images in a batch.
+      channels, hidden: the network's widths.
+      pooled: squares of so many pixels a side are averaged to one: a smaller network is enough.
+    """
+    model, side = CNN(channels, hidden), 28 // pooled
+
+    def smaller(data: Data) -> Data:
+        images, labels = data
+        return images.reshape(-1, side, pooled, side, pooled).mean((2, 4)), labels
+
+    train, test = _mnist()
     return _classifier(
         "CNN",
-        lambda key: model.init(key, jnp.zeros((1, 28, 28))),
+        lambda key: model.init(key, jnp.zeros((1, side, side))),
         lambda params, images: jnp.asarray(model.apply(params, images)),
-        _mnist(),
+        (smaller(train), smaller(test)),
         batch_size,
         curvature=1e-2,
     )

@@ -54,3 +54,13 @@ def test_every_case_redraws_its_committed_pictures(case, tmp_path, capsys):
 def test_redrawing_without_a_result_says_what_to_do(tmp_path):
     with pytest.raises(ValueError, match=r"folder with drift\.json.*run the case first"):
         main(["drift", "--redraw", "--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize(("most", "best"), [(False, "a"), (True, "b")])
+def test_the_best_of_a_column_is_bold(most, best):
+    rows = [
+        {"label": name, "problem": "p", "diverged": 0, "x": {"median": m, "least": m, "most": m}}
+        for name, m in (("a", 1.0), ("b", 2.0), ("c", None))
+    ]
+    lines = report.matrix("", "label", rows, shown="x", most=most).splitlines()[2:]
+    assert [line.split()[1] for line in lines if "**" in line] == [best]

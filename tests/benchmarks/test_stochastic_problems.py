@@ -9,7 +9,7 @@ import pytest
 from benchmarks.stochastic import inventory as warehouse
 from benchmarks.stochastic.inventory import inventory
 from benchmarks.stochastic.policies import cartpole, pendulum
-from benchmarks.stochastic.problem import independent
+from benchmarks.stochastic.problem import ALL, independent
 from benchmarks.stochastic.supervised import (
     RIDGE,
     breast_cancer,
@@ -32,18 +32,21 @@ def test_least_squares():
     features = drawn(0, 512, d)
     targets = features @ drawn(1, d) + 0.5 * drawn(2, 512)
     losses = (features @ np.asarray(x, np.float64) - targets) ** 2
-    one, every, exact = (least_squares(size, d) for size in (1, 512, None))
-    full, single, whole, quiet = jax.jit(
-        lambda x: (
-            exact.full(x),
-            jax.vmap(lambda key: one.batch(key)(x))(KEYS),
-            every.batch(KEYS[0])(x),
-            exact.batch(KEYS[0])(x),
-        )
-    )(x)
-    np.testing.assert_allclose([full, whole, quiet], losses.mean(), rtol=1e-5)
-    assert np.abs(losses[:, None] - np.asarray(single)).min(0).max() < 1e-5  # each is an example's
+    four, exact = (least_squares(size, d) for size in (4, None))
+
+    @jax.jit
+    def ask(x, size):
+        values = jax.vmap(lambda key: four.batch(key, size)(x))(KEYS)
+        return exact.full(x), exact.batch(KEYS[0])(x), values
+
+    full, quiet, single = ask(x, 1)
+    np.testing.assert_allclose([full, quiet, *ask(x, ALL)[2]], losses.mean(), rtol=1e-5)
+    # Each is an example's, and a batch is the mean of the examples that are drawn.
+    assert np.abs(losses[:, None] - np.asarray(single)).min(0).max() < 1e-5
     assert len(set(np.asarray(single).tolist())) == len(KEYS)
+    for size in (1, 2, 4):
+        rows = [np.asarray(jax.random.randint(key, (4,), 0, 512))[:size] for key in KEYS]
+        np.testing.assert_allclose(ask(x, size)[2], losses[np.stack(rows)].mean(1), rtol=1e-5)
     assert exact.dimension == d and exact.test is None
     with pytest.raises(ValueError, match="batch_size must be from 1 to 512 or None; got 513"):
         least_squares(513)
@@ -64,7 +67,9 @@ def test_from_zero_all_classes_are_alike():
 def test_mnist():
     """Both models on the digits, and the network that the attacks attack."""
     assert mnist(None).dimension == 7850 and cnn(64).dimension == 1_199_882
-    for problem in (mnist(64), cnn(64, channels=(2, 2), hidden=4)):
+    small = {"channels": (2, 2), "hidden": 4}
+    assert cnn(64, pooled=2, **small).dimension == 20 + 38 + (5 * 5 * 2 + 1) * 4 + 50
+    for problem in (mnist(64), cnn(64, **small), cnn(64, pooled=2, **small)):
         params = problem.start(KEYS[0])
         both = jax.jit(lambda p, f=problem: (f.full(p), f.batch(jax.random.key(1))(p)))(params)
         np.testing.assert_allclose(both, np.log(10), rtol=0.1)

@@ -170,6 +170,15 @@ def test_what_is_reported():
     assert entry["score"] == entry["final"]
 
 
+def test_the_answers_are_tested_where_the_task_says_how():
+    plain = Trial(METHODS["zoar_1"], Setting(), task()).measure([0, 1], learning_rate=0.01)
+    assert "test" not in plain
+    tested = task(test=lambda x: 1 - 2 * bowl(x))
+    entry = Trial(METHODS["zoar_1"], Setting(), tested).measure([0, 1], learning_rate=0.01)
+    expected = [1 - 2 * value for value in entry["final"]["each"]]
+    np.testing.assert_allclose(entry["test"]["each"], expected, rtol=1e-4)
+
+
 def test_a_run_that_is_lost_counts_as_infinite():
     assert each(np.asarray([3.0, np.nan, 1.0])) == {
         "median": 3.0,

@@ -1,0 +1,187 @@
+"""The parts of the case: which problems, which methods, how many queries; and the runs."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.common import report, tuning
+from benchmarks.common.evolution import RIVALS
+from benchmarks.common.methods import Method, Setting
+from benchmarks.common.tuning import SEEDS
+from benchmarks.stochastic.contenders import CONTENDERS, KINDS, kind_of
+from benchmarks.stochastic.inventory import inventory
+from benchmarks.stochastic.policies import cartpole, pendulum
+from benchmarks.stochastic.problem import ALL, Problem, independent
+from benchmarks.stochastic.supervised import breast_cancer, cnn, digits, least_squares, mnist
+
+Batched = tuple[Callable[[int], Problem], tuple[int, ...]]
+"""A problem from its largest batch size, and all its batch sizes, `ALL` among them."""
+EVERY = tuple(CONTENDERS)
+NO_RATE = tuple(KINDS["no learning rate"])
+SUPERVISED = Setting(num_directions=8, radius=1e-2)
+STOCK = Setting(num_directions=8, radius=0.1)
+GAME = Setting(num_directions=16, radius=0.1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Problems that are run with the same settings.
+
+    Attributes:
+      problems: each is made when its turn comes.
+      methods: names of contenders.
+      budget: queries of a run.
+      setting: of the tuned methods, and of the others but for the radius.
+      first_radius: of the methods without a learning rate, which change it as they go.
+      num_tuning_seeds: how many runs a learning rate is judged by.
+      tuning_budget: queries of such a run, the same as of the others unless said.
+      bounded: whether a run may end anywhere, as the returns of a game are never far off; else one
+        that ends above twice its start has diverged.
+      checkpoints: how many values of a run are noted.
+    """
+
+    problems: tuple[Batched, ...]
+    methods: tuple[str, ...]
+    budget: int
+    setting: Setting = SUPERVISED
+    first_radius: float = 0.1
+    num_tuning_seeds: int = 3
+    tuning_budget: int | None = None
+    bounded: bool = False
+    checkpoints: int = 10
+
+    def setting_of(self, name: str) -> Setting:
+        """The setting of a method."""
+        radius = self.setting.radius if CONTENDERS[name].tuned else self.first_radius
+        return dataclasses.replace(self.setting, radius=radius)
+
+    def __len__(self) -> int:
+        """How many rows there will be."""
+        return len(self.methods) * sum(len(sizes) for _, sizes in self.problems)
+
+
+def squares(dimension: int, *sizes: int) -> Batched:
+    """Least squares in this dimension."""
+    return functools.partial(least_squares, dimension=dimension), sizes
+
+
+def apart(size: int) -> Problem:
+    """The inventory with histories of its own for each query."""
+    return independent(inventory(size))
+
+
+NETWORK = ("zo_sgd", "zoar", "mezo", "zo_adam", "fzoo", *NO_RATE, "adam")
+"""A choice of the tuned methods where a query takes long."""
+PLAYERS = (
+    *("zo_sgd", "zoar", "mezo", "zo_adam", "fzoo"),
+    *RIVALS,
+    *NO_RATE,
+)
+"""Likewise in games."""
+
+FULL = {
+    "least_squares": Part(
+        (
+            squares(20, 1, 16, 64, ALL),
+            squares(100, 1, 8, 64, ALL),
+            squares(300, 16),
+            squares(1000, 1, 16, 64),
+        ),
+        EVERY,
+        4_800,
+    ),
+    "regressions": Part(((breast_cancer, (1, 16, ALL)), (digits, (1, 16, ALL))), EVERY, 4_800),
+    "mnist": Part(((mnist, (1, 16, ALL)),), NETWORK, 1_200, num_tuning_seeds=1),
+    "cnn": Part(
+        ((functools.partial(cnn, channels=(4, 8), hidden=32, pooled=2), (64,)),),
+        NETWORK,
+        20_000,
+        num_tuning_seeds=1,
+        tuning_budget=4_000,
+    ),
+    "inventory": Part(((inventory, (1, 16)), (apart, (1, 16))), EVERY, 4_800, STOCK),
+    "pendulum": Part(((pendulum, (8,)),), PLAYERS, 5_100, GAME, bounded=True),
+    "cartpole": Part(((cartpole, (8,)),), PLAYERS, 1_700, GAME, bounded=True),
+}
+FEW = ("zo_sgd", "zoar", "fzoo", "poem", "scalar_newton")
+QUICK = {
+    "least_squares": Part((squares(20, 1, 64), squares(100, 8)), (*FEW, "adam"), 2_400),
+    "regressions": Part(((breast_cancer, (16, ALL)),), (*FEW, "adam"), 2_400),
+    "inventory": Part(((inventory, (1,)), (apart, (1,))), ("zoar", "scalar_newton"), 1_200, STOCK),
+    "pendulum": Part(
+        ((pendulum, (8,)),), ("zoar", "openai_es", "scalar_newton"), 850, GAME, bounded=True
+    ),
+}
+
+
+def measure(parts: dict[str, Part]) -> dict[str, Any]:
+    """The content of the JSON file."""
+    with tqdm(total=sum(map(len, parts.values()))) as bar:
+        measured = {name: on_part(part, bar) for name, part in parts.items()}
+    return {"environment": report.environment(), "seeds": list(SEEDS), "parts": measured}
+
+
+def on_part(part: Part, bar: Any) -> dict[str, Any]:
+    """The settings of a part, and a row for each problem, batch size and method."""
+    rows = []
+    for make, sizes in part.problems:
+        problem = make(max(sizes) or 1)
+        task = task_of(problem, part)
+        for name in part.methods:
+            bar.set_description(f"{problem.name}: {CONTENDERS[name].label}")
+            measured = trials(CONTENDERS[name], task, part, part.setting_of(name))
+            for size in sizes:
+                row = {
+                    "problem": problem.name,
+                    "batch": f"batch {size}" if size else "all",
+                    "dimension": task.dimension,
+                    "method": name,
+                    "kind": kind_of(name),
+                }
+                rows.append(row | measured(size))
+                bar.update()
+    return {
+        "budget": part.budget,
+        "setting": dataclasses.asdict(part.setting),
+        "first_radius": part.first_radius,
+        "tuning_seeds": tuning.tuning_seeds(part.num_tuning_seeds),
+        "tuning_budget": part.tuning_budget or part.budget,
+        "rows": rows,
+    }
+
+
+def trials(
+    method: Method, task: tuning.Task, part: Part, setting: Setting
+) -> Callable[[int], dict[str, Any]]:
+    """A function from a batch size to what a method does there, compiled once."""
+    trial, seeds = tuning.Trial(method, setting, task), part.num_tuning_seeds
+    if not (part.tuning_budget and method.tuned):
+        return lambda size: trial.measure(SEEDS, level=size, num_tuning_seeds=seeds)
+    short = tuning.Trial(method, setting, dataclasses.replace(task, budget=part.tuning_budget))
+
+    def measured(size):
+        found = tuning.tune(short.task, short.run, short.centre, size, seeds)
+        rate = found["learning_rate"]
+        return trial.measure(SEEDS, level=size, learning_rate=rate) | found
+
+    return measured
+
+
+def task_of(problem: Problem, part: Part) -> tuning.Task:
+    """The task of minimising a problem by batches, new in every step; the level is their size."""
+    return tuning.Task(
+        query=lambda x, key, spent, level: problem.batch(key, level.astype(jnp.int32))(x),
+        measure=lambda x, spent, level: problem.full(x),
+        start=problem.start,
+        dimension=problem.dimension,
+        curvature=problem.curvature,
+        budget=part.budget,
+        checkpoints=part.checkpoints,
+        worst=lambda first, level: np.inf if part.bounded else 2 * first,
+        test=problem.test,
+    )

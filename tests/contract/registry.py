@@ -119,11 +119,12 @@ COPIES = {
     zo.zo_adamm: 3,
     zo.rspg: 1,
     zo.poem: 2,
-    zo.diagonal_newton: 2,
+    zo.diagonal_newton: 3,
     zo.zo_hizoo: 1,
     zo.hizoo: 1,
     zo.zoha: 1,
-    zo.low_rank_newton: 4,
+    zo.low_rank_newton: 5,
+    zo.scalar_newton: 1,
     boxed_sgd: 1,
 }
 """Copies of the parameters in the state of those that keep any."""

@@ -143,7 +143,7 @@ class Noise(NamedTuple):
     @property
     def horizon(self) -> jax.Array:
         """n."""
-        return jnp.maximum(HORIZON * self.num_rounds, 1).astype(self.trail.dtype)
+        return jnp.maximum(HORIZON * self.num_rounds.astype(self.trail.dtype), 1)
 
     @property
     def fading(self) -> jax.Array:
@@ -255,7 +255,7 @@ class NoiseRules:
         estimate = noise.slopes / total
         error = self._error(noise, estimate, total)
         least = jnp.minimum(estimate + error, FIRST * self.share)
-        early = jnp.exp(-noise.num_rounds / FIRST_ROUNDS)
+        early = jnp.exp(-noise.num_rounds.astype(total.dtype) / FIRST_ROUNDS)
         alpha = early * FIRST * self.share + (1 - early) * jnp.maximum(estimate - error, least)
         alpha = jnp.clip(alpha, LEAST * self.share, self.share)
         kappa = jnp.where(known, jnp.maximum(noise.bends / total, curvature / 2), curvature)

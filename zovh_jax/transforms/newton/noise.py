@@ -254,13 +254,16 @@ class NoiseRules:
         total = jnp.where(known, noise.total, 1)
         estimate = noise.slopes / total
         error = self._error(noise, estimate, total)
-        least = jnp.minimum(estimate + error, FIRST * self.share)
+        start = FIRST * self.share
+        least = jnp.minimum(estimate + error, start)
         early = jnp.exp(-noise.num_rounds.astype(total.dtype) / FIRST_ROUNDS)
-        alpha = early * FIRST * self.share + (1 - early) * jnp.maximum(estimate - error, least)
+        alpha = early * start + (1 - early) * jnp.maximum(estimate - error, least)
         alpha = jnp.clip(alpha, LEAST * self.share, self.share)
         kappa = jnp.where(known, jnp.maximum(noise.bends / total, curvature / 2), curvature)
         m = noise.multiple
-        best = jnp.where(kappa > 0, alpha / jnp.where(kappa > 0, kappa, 1), 2 * m)
+        # Without curvature the step grows as long as it surely leads downhill.
+        flat = jnp.where(alpha > start, CHANGE * m, m)
+        best = jnp.where(kappa > 0, alpha / jnp.where(kappa > 0, kappa, 1), flat)
         return jnp.where(m > 0, jnp.clip(best, m / CHANGE, m * CHANGE), jnp.minimum(best, first))
 
     def _error(self, noise: Noise, estimate: jax.Array, total: jax.Array) -> jax.Array:

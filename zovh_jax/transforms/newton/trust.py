@@ -225,11 +225,10 @@ class StepRules:
         best = self.share / jnp.maximum(trust.model, TINY)
         moves = (trust.weight > 0) & finite & (length > 0) & jnp.isfinite(length)
         first = jnp.minimum(best, trust.limit / some)
-        curvature = jnp.abs(trust.trace.estimate.trace) / self.dimension
         square = jnp.square(length)
-        multiple = jnp.where(
-            trust.noise.found, self.noisy.multiple(trust.noise, curvature, first), first
-        )
+        curvature = jnp.abs(trust.trace.estimate.trace) / self.dimension
+        noisy = self.noisy.multiple(trust.noise, curvature, first)
+        multiple = jnp.where(trust.noise.found, noisy, first)
         multiple = jnp.where(moves, multiple, 0)
         noise = self.noisy.stepped(trust.noise, multiple, square)
         multiple *= jnp.where(trust.noise.found, self.noisy.cut(trust.noise, square), 1)
@@ -247,6 +246,7 @@ class StepRules:
         """The state after a round that took a step back, with a radius for shorter steps."""
         least = self._least_radius(trust, trust.origin)
         short = jnp.maximum(trust.limit / math.sqrt(self.dimension), least)
+        short = jnp.where(trust.noise.found, trust.radius, short)
         return trust.without_step()._replace(
             radius=jnp.minimum(trust.radius, short),
             num_undone=optax.safe_increment(trust.num_undone),
@@ -297,16 +297,20 @@ class StepRules:
     def _next_radius(self, trust: Trust, queries: Queries, squared_length: jax.Array) -> jax.Array:
         """μ of the next round: the step's length in each parameter, changed by 2 at most.
 
+        Under noise, the length of the way of many rounds, as a step is far shorter; and twice as
+        far as now, where noise hides this round's differences.
+
         Without a step: half, where all queries left the domain of f; twice, where all differences
         were below rounding.
         """
         assert queries.origin is not None
         radius, finite = queries.radius, jnp.isfinite(queries.origin)
-        # Under noise, the way of many rounds: a single step is far shorter.
         way = jnp.square(trust.noise.mean_multiple) * trust.noise.trail
+        farther = jnp.where(self._hidden(trust, queries) & (radius < LARGEST), 2 * radius, 0)
+        least = self._least_radius(trust, queries.origin)
+        least = jnp.where(trust.noise.found, farther, least)
         wanted = jnp.sqrt(jnp.maximum(squared_length, way) / self.dimension)
-        wanted = jnp.maximum(wanted, self._least_radius(trust, queries.origin))
-        wanted = jnp.clip(wanted, radius / 2, 2 * radius)
+        wanted = jnp.clip(jnp.maximum(wanted, least), radius / 2, 2 * radius)
         some = jnp.any(curvatures(queries)[1])
         below = some & ~self._visible(trust, queries) & (radius < LARGEST)
         factor = jnp.where(finite & ~some, 0.5, jnp.where(below, 2.0, 1.0)).astype(radius.dtype)
@@ -318,11 +322,20 @@ class StepRules:
         largest = jnp.max(jnp.abs(bends)) * jnp.square(queries.radius) / 2
         return largest > self._noise(trust, queries.origin, queries.origin)
 
+    def _hidden(self, trust: Trust, queries: Queries) -> jax.Array:
+        """Whether this round's values differ by little more than by noise and rounding.
+
+        No curvature is asked for: where f is flat far away, that would lead farther and farther.
+        """
+        bends, valid = curvatures(queries)
+        total = jnp.sum(jnp.where(valid, jnp.square(bends), 0))
+        mean = total / jnp.maximum(jnp.sum(valid), 1).astype(total.dtype)
+        differences = jnp.sqrt(mean) * jnp.square(queries.radius) / 2
+        return differences < self._noise(trust, queries.origin, queries.origin)
+
     def _least_radius(self, trust: Trust, origin: jax.Array) -> jax.Array:
-        """The μ at which ½μ²·c·d is five times the noise."""
-        # Under noise c, which comes from changes of f, is too large.
-        trace = jnp.abs(trust.trace.estimate.trace) / self.dimension
-        curvature = jnp.maximum(jnp.where(trust.noise.found, trace, trust.model), TINY)
+        """The μ at which ½μ²·c·d is five times the rounding error, on exact values."""
+        curvature = jnp.maximum(trust.model, TINY)
         return jnp.sqrt(10 * self._noise(trust, origin, origin) / (curvature * self.dimension))
 
     def _noise(self, trust: Trust, origin: Any, other: Any) -> jax.Array:

@@ -42,8 +42,8 @@ def each_of(cases, names):
     )
 
 
-def cases(*names):
-    return pytest.mark.parametrize("case", [BY_ID[name] for name in names], ids=names)
+def cases(*names, slow=()):
+    return each_of([BY_ID[name] for name in (*names, *slow)], names)
 
 
 class Counter:
@@ -178,7 +178,7 @@ def test_value_is_used_as_the_origin(factory):
     assert not np.allclose(step({"value": value + 1})["w"], step({})["w"], rtol=0.01)
 
 
-@cases("gradient-three-chunked-reuse", "precondition-woodbury-chunked-reuse")
+@cases("precondition-woodbury-chunked-reuse", slow=["gradient-three-chunked-reuse"])
 def test_scan_and_cond(case):
     """Steps in lax.scan, one of them skipped by lax.cond, agree with steps in a Python loop."""
     transformation, params = case.make(), make_params()
@@ -198,7 +198,7 @@ def test_scan_and_cond(case):
     assert_close(carry, tuple(expected), rtol=2e-4, atol=2e-4)
 
 
-@cases("gradient-origin", "precondition-woodbury-chunked-reuse")
+@cases("gradient-origin", slow=["precondition-woodbury-chunked-reuse"])
 def test_jit_changes_nothing(case):
     transformation, params = case.make(), make_params()
     state = transformation.init(params)
@@ -206,7 +206,7 @@ def test_jit_changes_nothing(case):
     assert_close(actual, jitted_step(transformation)(params, state), rtol=2e-4, atol=2e-4)
 
 
-@cases("newton-reuse", "gradient-central-chunked-reuse")
+@cases("newton-reuse", slow=["gradient-central-chunked-reuse"])
 def test_vmap_over_keys(case):
     params = make_params()
     keys = jnp.stack([jax.random.key(3), base_key()])

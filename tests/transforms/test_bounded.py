@@ -8,6 +8,8 @@ import pytest
 
 import zovh_jax as zo
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
 D, STEPS = 12, 600
 LOW, HIGH = 0.1, 0.7
 ODD = jnp.arange(D) % 2 == 1

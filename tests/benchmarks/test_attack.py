@@ -23,8 +23,7 @@ ROUNDS = {"hizoo": 3, "zoar_hadamard_8": 9, "scalar_newton_16": 17}
 KINDS = ("zo_sgd", "hizoo", "zovh", "scalar_newton_16", "zoar_hadamard_8")
 """One of each kind."""
 
-# One worker trains the victim.
-pytestmark = [pytest.mark.usefixtures("fast_compilation"), pytest.mark.xdist_group("attack")]
+pytestmark = pytest.mark.usefixtures("fast_compilation")
 
 
 @pytest.fixture(scope="module")

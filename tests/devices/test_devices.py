@@ -20,8 +20,6 @@ MANY = [
 DEFAULT = [(name, "Auto") for name in ON_BOTH + ON_AUTO] + [(name, "Explicit") for name in ON_BOTH]
 SECOND = [(name, "Explicit") for name in ON_AUTO]
 SECOND += [(name, kind) for name in MANY for kind in ("Auto", "Explicit")]
-# One worker runs the process for all.
-pytestmark = pytest.mark.xdist_group("devices")
 
 
 @functools.cache

@@ -179,7 +179,7 @@ def test_no_samples_where_the_operator_is_not_definite():
     np.testing.assert_allclose(diagonal, np.diag(exact), rtol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["gram_diagonal", "cg"])
+@pytest.mark.parametrize("name", ["gram_diagonal", pytest.param("cg", marks=pytest.mark.slow)])
 def test_the_other_solvers_inverses_are_operators_too(name):
     low, dense = low_rank(**CASES["few"])
     damping = definite_damping(dense)
@@ -264,5 +264,7 @@ def test_what_has_no_directions_is_for_the_iterative_solvers():
     exact = np.linalg.inv(np.diag(zo.problems.quadratic(5.0).hessian(x).diagonal()) + np.eye(6))
     np.testing.assert_allclose(diagonal, np.diag(exact), rtol=1e-8)
     np.testing.assert_allclose(again, np.linalg.solve(exact + 2 * np.eye(6), x), rtol=1e-8)
+    with pytest.raises(TypeError, match="products only"):
+        zo.inverse(low, damping=1.0, solver=cg()).logdet()
     with pytest.raises(TypeError, match="bare matvec"):
         zo.inverse(lambda x: x, damping=1.0, solver=cg()).trace()

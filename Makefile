@@ -10,7 +10,7 @@ demo: $(READY)  ## train a digit classifier, then fool it through function value
 	$(BIN)/python -m benchmarks attack --quick
 
 test: lint  ## everything: unit, contract, statistical, doctests, README, notebooks
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## what takes long: larger sizes, second settings of the contract
 	XLA_FLAGS= $(BIN)/python -m pytest -m slow

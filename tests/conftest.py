@@ -17,9 +17,12 @@ import pytest
 
 
 def pytest_collection_modifyitems(items):
-    """What one worker does alone first: at the end the other would wait for it."""
-    alone = ("test_notebooks", "test_devices", "test_attack")
-    items.sort(key=lambda item: not any(name in item.nodeid for name in alone))
+    """The longest files first: at the end the other worker would wait for one of them.
+
+    A file is one worker's, as in `make test`: what its tests compile, they share.
+    """
+    long = ("test_notebooks", "test_devices", "test_attack")
+    items.sort(key=lambda item: not any(name in item.nodeid for name in long))
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ SOUND = {
 }
 
 
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("name", ["zoar", pytest.param("pairs", marks=pytest.mark.slow)])
 def test_nothing_sets_off_float_checks(name):
     """No NaN and no division by zero on a healthy objective, even where they would be dropped."""
     optimizer = SOUND[name](num_directions=4, radius=0.1, key=jax.random.key(0))
@@ -179,6 +179,7 @@ def test_nothing_sets_off_float_checks(name):
         error.throw()
 
 
+@pytest.mark.slow  # compiled steps are under debug_nans in the contract
 def test_nothing_sets_off_debug_nans_outside_jit():
     with jax.debug_nans(True):
         optimizer = zo.zovh(

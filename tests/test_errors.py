@@ -8,6 +8,8 @@ import pytest
 
 import zovh_jax as zo
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
 X = np.ones(3, np.float32)
 TREE = {"a": X, "b": {"c": np.ones((2, 2), np.float32)}}
 

@@ -145,19 +145,21 @@ AUX = {"has_aux": True}
     [
         (zo.grad, {}, 4),
         (zo.grad, ORIGIN, 5),
-        (zo.grad, CENTRAL, 8),
+        pytest.param(zo.grad, CENTRAL, 8, marks=pytest.mark.slow),
         (zo.grad, CENTRAL | ORIGIN, 8),
-        (zo.grad, THREE | CHUNKED, 9),
-        (zo.grad, AUX, 5),
+        pytest.param(zo.grad, THREE | CHUNKED, 9, marks=pytest.mark.slow),
+        pytest.param(zo.grad, AUX, 5, marks=pytest.mark.slow),
         (zo.grad, AUX | THREE | CHUNKED, 9),
-        (zo.value_and_grad, {}, 5),
+        pytest.param(zo.value_and_grad, {}, 5, marks=pytest.mark.slow),
         (zo.value_and_grad, ORIGIN | CHUNKED, 5),
         (zo.value_and_grad, CENTRAL, 9),
-        (zo.value_and_grad, THREE, 9),
-        (zo.value_and_grad, AUX, 5),
+        pytest.param(zo.value_and_grad, THREE, 9, marks=pytest.mark.slow),
+        pytest.param(zo.value_and_grad, AUX, 5, marks=pytest.mark.slow),
         (zo.hvp, {}, 8),
         (zo.hvp, {"stencil": zo.stencils.three_point()}, 9),
-        (zo.hvp, CENTRAL | {"baseline": zo.baselines.mean()}, 8),
+        pytest.param(
+            zo.hvp, CENTRAL | {"baseline": zo.baselines.mean()}, 8, marks=pytest.mark.slow
+        ),
         (zo.hvp, {"stencil": zo.stencils.forward()}, 4),
     ],
 )

@@ -11,8 +11,18 @@ import pytest
 import zovh_jax as zo
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "zovh_reference.npz")
-HESSIANS = ["hess0", "hess1", "hess2"]
-TRAJECTORIES = ["traj0", "traj1", "traj2"]
+HESSIANS = [
+    "hess0",
+    pytest.param("hess1", marks=pytest.mark.slow),
+    pytest.param("hess2", marks=pytest.mark.slow),
+]
+# Other dimensions and numbers of directions compile every operation again.
+TRAJECTORIES = [
+    *(("zovh", "traj1"), ("zoar", "traj0"), ("zoar_radazo", "traj1")),
+    *(pytest.param("zovh", name, marks=pytest.mark.slow) for name in ("traj0", "traj2")),
+    *(pytest.param("zoar", name, marks=pytest.mark.slow) for name in ("traj1", "traj2")),
+    *(pytest.param("zoar_radazo", name, marks=pytest.mark.slow) for name in ("traj0", "traj2")),
+]
 
 pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 
@@ -142,8 +152,7 @@ def test_newton_direction(name, golden, queries):
     assert_matches(direction, getattr(case, golden))
 
 
-@pytest.mark.parametrize("name", TRAJECTORIES)
-@pytest.mark.parametrize("method", ["zovh", "zoar", "zoar_radazo"])
+@pytest.mark.parametrize(("method", "name"), TRAJECTORIES)
 def test_trajectory(name, method):
     case = Case(name)
     f = FUNCTIONS[str(case.function)]

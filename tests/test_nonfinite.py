@@ -156,23 +156,25 @@ def test_a_history_drops_queries_of_every_round():
     )
     second = RNG.normal(size=(K, D)).astype(np.float32)
     history = history.push(tell(spoilt(FORWARD, 0, 3)))
-    history = history.push(tell(spoilt(FORWARD[::-1], 5), second, origin=np.float32(-0.2)))
-    directions = np.concatenate([U[[1, 2, 4, 5]], second[:5]])
-    values = np.concatenate([FORWARD[[1, 2, 4, 5]], FORWARD[::-1][:5]])
-    for name in ("none", "mean", "leave_one_out", "variance_optimal"):
+    history = history.push(tell(spoilt(FORWARD[::-1], 2, 3, 4, 5), second, origin=np.float32(-0.2)))
+    # Six are left, as many as in a round of the tests above: what those compile serves again.
+    directions = np.concatenate([U[[1, 2, 4, 5]], second[:2]])
+    values = np.concatenate([FORWARD[[1, 2, 4, 5]], FORWARD[::-1][:2]])
+    for name in ("mean", "variance_optimal"):
         expected = estimates(tell(values, directions), BASELINES[name])
         assert_same(estimates(history.queries(), BASELINES[name]), expected)
     # The third slot is empty, then its f(θ) is bad: the mean of its other values stands in.
     history = history.push(tell(FORWARD, origin=np.nan))
-    origins = np.where(np.arange(9) < 4, ORIGIN, np.float32(-0.2))
+    origins = np.where(np.arange(6) < 4, ORIGIN, np.float32(-0.2))
     rises = [values - origins, (FORWARD - np.mean(FORWARD)) * K / (K - 1)]
-    c = np.concatenate(rises) / (9 + K) / 0.5
+    c = np.concatenate(rises) / (6 + K) / 0.5
     gradient = zo.estimators.gradient(history.queries(), X, baseline=BASELINES["origin"])
     np.testing.assert_allclose(gradient, c @ np.concatenate([directions, U]), rtol=1e-5)
-    with_third = estimates(
-        tell(np.concatenate([values, FORWARD]), np.concatenate([directions, U])), BASELINES["mean"]
-    )
-    assert_same(estimates(history.queries(), BASELINES["mean"]), with_third)
+    told = tell(np.concatenate([values, FORWARD]), np.concatenate([directions, U]))
+    mean, expected = zo.estimators.gradient(told, X), zo.estimators.hessian(told, X).as_matrix()
+    np.testing.assert_allclose(zo.estimators.gradient(history.queries(), X), mean, rtol=1e-4)
+    found = zo.estimators.hessian(history.queries(), X).as_matrix()
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5)
 
 
 def wall(x):
@@ -342,22 +344,22 @@ def test_incoming_nan_is_passed_on():
     """It is not scale_by_inverse_hessian's to hide: apply_if_finite must be able to see it."""
     transformation = zo.scale_by_inverse_hessian(8, 0.1, damping=2.0, key=key())
     x = jnp.array([0.5, -0.5, 0.25])
-    updates, _ = transformation.update(
-        jnp.array([1.0, np.nan, 0.0]), transformation.init(x), x, value_fn=wall
-    )
+    state, incoming = transformation.init(x), jnp.array([1.0, np.nan, 0.0])
+    updates, _ = jax.jit(lambda s: transformation.update(incoming, s, x, value_fn=wall))(state)
     assert np.isnan(updates[1])
 
 
 def test_radius_of_zero_gives_zero_updates():
     """A schedule may end at zero: nothing can be told from such a round, and nothing breaks."""
+    x = jnp.ones(3)
     for factory in (zo.zo_sgd, zo.zoar):
         optimizer = factory(
             0.1, num_directions=4, radius=lambda count: 0.1 - 0.1 * count, key=key()
         )
-        x = jnp.ones(3)
         state = optimizer.init(x)
+        step = jax.jit(lambda s, o=optimizer: o.update(None, s, x, value_fn=lambda x: x @ x))
         for _ in range(2):
-            updates, state = optimizer.update(None, state, x, value_fn=lambda x: jnp.sum(x**2))
+            updates, state = step(state)
             assert np.all(np.isfinite(updates))
         if factory is zo.zo_sgd:
             assert_zero(updates)

@@ -8,6 +8,8 @@ from notebooks.__main__ import execute
 
 NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 LONG = ("01_which_estimator",)
+FEWER = {"00_quickstart": ("for i in range(1, 8)", "for i in range(6, 8)")}
+"""What each point of a curve would compile again: by default two points of it."""
 
 
 @pytest.mark.filterwarnings("default")  # the kernel client's own
@@ -18,7 +20,12 @@ LONG = ("01_which_estimator",)
         for path in NOTEBOOKS
     ],
 )
-def test_notebook(path):
+def test_notebook(path, tmp_path):
+    if path.stem in FEWER:
+        text = path.read_text()
+        assert FEWER[path.stem][0] in text
+        path = tmp_path / path.name
+        path.write_text(text.replace(*FEWER[path.stem]))
     notebook = execute(path)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)

@@ -146,15 +146,24 @@ def check(operator, dense, like=PARAMS):
     flat = lambda x: ravel_pytree(x)[0]  # noqa: E731
     tree = ravel_pytree(like)[1](v)
     close = {"rtol": 1e-10, "atol": 1e-11}
-    np.testing.assert_allclose(flat(operator.mv(tree)), dense @ v, **close)
-    np.testing.assert_allclose(flat(operator @ tree), dense @ v, **close)
-    np.testing.assert_allclose(flat(operator.diagonal()), np.diag(dense), **close)
-    np.testing.assert_allclose(operator.trace(), np.trace(dense), **close)
-    np.testing.assert_allclose(operator.as_matrix(), dense, **close)
     rows = np.random.default_rng(2).standard_normal((5, len(dense)))
-    leaves = jax.tree.leaves(jax.vmap(ravel_pytree(like)[1])(rows))
-    forms = operator.quadratic_forms(leaves, layout_of(like))
-    np.testing.assert_allclose(forms, np.einsum("ki,ij,kj->k", rows, dense, rows), **close)
+
+    @jax.jit
+    def everything(tree, rows):
+        leaves = jax.tree.leaves(jax.vmap(ravel_pytree(like)[1])(rows))
+        return (
+            flat(operator.mv(tree)),
+            flat(operator @ tree),
+            flat(operator.diagonal()),
+            operator.trace(),
+            operator.as_matrix(),
+            operator.quadratic_forms(leaves, layout_of(like)),
+        )
+
+    forms = np.einsum("ki,ij,kj->k", rows, dense, rows)
+    expected = (dense @ v, dense @ v, np.diag(dense), np.trace(dense), dense, forms)
+    for actual, desired in zip(everything(tree, rows), expected, strict=True):
+        np.testing.assert_allclose(actual, desired, **close)
 
 
 def test_the_defaults_need_products_only():
@@ -214,19 +223,32 @@ def test_frozen_leaves_of_any_dtype():
     v = {"k": None, "i": jnp.ones(2, jnp.int8), "x": jnp.arange(3.0)}
     u = np.asarray(plan.materialise(plan.layout(params))[0])
     dense = u.T @ np.diag([1.0, -2.0]) @ u + 0.5 * np.eye(3)
+    solvers = (zo.solvers.woodbury(), zo.solvers.cg(tol=1e-12))
+
+    @jax.jit
+    def everything(operator):
+        inverse = zo.inverse(operator, damping=5.0)
+        parts = operator.mv(v), operator.diagonal(), inverse.diagonal()
+        return (
+            [part["x"] for part in parts],
+            operator.trace(),
+            operator.as_matrix(),
+            [zo.solve(operator, v, damping=5.0, solver=solver) for solver in solvers],
+            inverse.sample(jax.random.key(0), 4)["x"],
+            inverse.logdet(),
+        )
+
     for operator in (low, 2 * low - low):
-        np.testing.assert_allclose(operator.mv(v)["x"], dense @ np.arange(3.0), rtol=1e-12)
-        np.testing.assert_allclose(operator.diagonal()["x"], np.diag(dense), rtol=1e-12)
-        np.testing.assert_allclose(operator.trace(), np.trace(dense), rtol=1e-12)
-        assert operator.as_matrix().shape == (6, 6)
-        for solver in (zo.solvers.woodbury(), zo.solvers.cg(tol=1e-12)):
-            x = zo.solve(operator, v, damping=5.0, solver=solver)
+        parts, trace, matrix, solved, samples, logdet = everything(operator)
+        np.testing.assert_allclose(parts[0], dense @ np.arange(3.0), rtol=1e-12)
+        np.testing.assert_allclose(parts[1], np.diag(dense), rtol=1e-12)
+        np.testing.assert_allclose(trace, np.trace(dense), rtol=1e-12)
+        assert matrix.shape == (6, 6)
+        for x in solved:
             expected = np.linalg.solve(dense + 5 * np.eye(3), np.arange(3.0))
             np.testing.assert_allclose(x["x"], expected, rtol=1e-9)
             assert x["k"] is None and not np.any(x["i"])
-        inverse = zo.inverse(operator, damping=5.0)
-        assert inverse.sample(jax.random.key(0), 4)["x"].shape == (4, 3)
-        assert np.isfinite(inverse.logdet()) and inverse.diagonal()["x"].shape == (3,)
+        assert samples.shape == (4, 3) and np.isfinite(logdet) and parts[2].shape == (3,)
 
 
 def test_exact_hessians_of_the_problems():
@@ -235,15 +257,20 @@ def test_exact_hessians_of_the_problems():
         hessian = problem.hessian(x)
         assert isinstance(hessian, zo.Operator)
         check(hessian, np.asarray(jax.hessian(problem)(x)), x)
-        queries = zo.query(
-            problem,
-            x,
-            jax.random.key(1),
-            num_directions=4,
-            radius=1e-2,
-            stencil=zo.stencils.three_point(),
-        )
-        estimate = zo.estimators.interpolated_hessian(queries, x, prior=hessian)
-        damping = 100.0 - float(jnp.linalg.eigvalsh(hessian.as_matrix())[0])
-        v = zo.solve(estimate, x, damping=damping, solver=zo.solvers.cg(tol=1e-12))
-        np.testing.assert_allclose(estimate @ v + damping * v, x, rtol=1e-6, atol=1e-9)
+        damping = 100.0 - float(np.linalg.eigvalsh(hessian.as_matrix())[0])
+
+        @jax.jit
+        def back_again(problem=problem, hessian=hessian, damping=damping):
+            queries = zo.query(
+                problem,
+                x,
+                jax.random.key(1),
+                num_directions=4,
+                radius=1e-2,
+                stencil=zo.stencils.three_point(),
+            )
+            estimate = zo.estimators.interpolated_hessian(queries, x, prior=hessian)
+            v = zo.solve(estimate, x, damping=damping, solver=zo.solvers.cg(tol=1e-12))
+            return estimate @ v + damping * v
+
+        np.testing.assert_allclose(back_again(), x, rtol=1e-6, atol=1e-9)

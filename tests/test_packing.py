@@ -9,6 +9,8 @@ import pytest
 
 import zovh_jax as zo
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
 X = {"a": jnp.ones(3), "b": jnp.ones((0, 2)), "c": jnp.ones(2, jnp.bfloat16)}
 
 

@@ -32,7 +32,16 @@ PLANS = {
 }
 
 
-@pytest.mark.parametrize("name", PLANS)
+# Blocks and rounds in another way than those beside them.
+SECOND = (
+    *("one block", "blocks", "whole rounds", "many rounds", "one by one", "masked rounds"),
+    *("explicit", "masked"),
+)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SECOND else []) for n in PLANS]
+)
 def test_reductions_against_dense_algebra(name):
     k, rounds, block_size, directions = PLANS[name]
     key, n = jax.random.key(1), k * (rounds or 1)
@@ -99,7 +108,7 @@ def test_reductions_against_dense_algebra(name):
     np.testing.assert_allclose(folded[1], c**2, **CLOSE)
 
 
-@pytest.mark.parametrize("rounds", [None, 3])
+@pytest.mark.parametrize("rounds", [pytest.param(None, marks=pytest.mark.slow), 3])
 def test_shifted_rounds(rounds):
     """Each round's directions plus that round's shift: in blocks, stored, of constant norm."""
     n = 4 * (rounds or 1)

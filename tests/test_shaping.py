@@ -10,6 +10,8 @@ import pytest
 
 import zovh_jax as zo
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
 WINSORISED = zo.shaping.winsorised()
 NAN, INF = np.nan, np.inf
 

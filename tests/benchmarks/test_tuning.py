@@ -40,9 +40,10 @@ def test_a_run_is_the_plain_loop():
     params, expected = jax.random.normal(start_key, (D,)), []
     optimizer = method.make(0.05, method_key, setting)
     state = optimizer.init(params)
+    step = jax.jit(lambda s, x: optimizer.update(None, s, x, value_fn=bowl))
     for allowed in (0, 12, 25, 38, 50):  # five queries a step
         while int(zo.num_queries(state)) + 5 <= allowed:
-            updates, state = optimizer.update(None, state, params, value_fn=bowl)
+            updates, state = step(state, params)
             params = optax.apply_updates(params, updates)
         expected.append(float(bowl(params)))
     np.testing.assert_allclose(outcome.values, [expected], rtol=1e-4)
@@ -192,8 +193,8 @@ def test_a_run_that_is_lost_counts_as_infinite():
 def test_a_run_has_diverged_above_the_worst_that_the_task_allows():
     # A rate of zero stands still; one of −0.1 climbs.
     worst = {"worst": lambda first, level: level * first}
+    run = runner(METHODS["zo_sgd"], Setting(), task(budget=12, checkpoints=1, **worst))
     for level, lost in ((1.0, [False, True]), (1e3, [False, False]), (0.5, [True, True])):
-        run = runner(METHODS["zo_sgd"], Setting(), task(budget=12, checkpoints=1, **worst))
         assert run([0, 0], [0.0, -0.1], level).diverged.tolist() == lost
     nowhere = task(
         budget=12, checkpoints=1, measure=lambda x, spent, level: jnp.log(-jnp.sum(x**2))

@@ -47,8 +47,11 @@ def test_clipping_bounds_the_norm():
     "downstream",
     [
         optax.adam(0.1),
-        optax.chain(optax.trace(0.5), optax.scale(-0.1)),
-        optax.chain(optax.scale_by_rms(), optax.scale_by_learning_rate(0.05)),
+        pytest.param(optax.chain(optax.trace(0.5), optax.scale(-0.1)), marks=pytest.mark.slow),
+        pytest.param(
+            optax.chain(optax.scale_by_rms(), optax.scale_by_learning_rate(0.05)),
+            marks=pytest.mark.slow,
+        ),
         optax.chain(
             zo.scale_by_inverse_hessian(4, 0.1, damping=20.0, key=jax.random.key(1)),
             optax.scale(-2.0),
@@ -84,7 +87,10 @@ def test_momentum_sums_past_estimates():
 @pytest.mark.parametrize(
     "linesearch",
     [
-        optax.scale_by_backtracking_linesearch(max_backtracking_steps=12),
+        pytest.param(
+            optax.scale_by_backtracking_linesearch(max_backtracking_steps=12),
+            marks=pytest.mark.slow,
+        ),
         optax.scale_by_zoom_linesearch(max_linesearch_steps=12),
     ],
     ids=["backtracking", "zoom"],

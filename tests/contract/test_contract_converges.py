@@ -84,10 +84,19 @@ def minimise(optimizer, target, num_steps):
     return params, final, state
 
 
+PAIRS = [(name, target) for name in OPTIMIZERS for target in (parabola, mixed_tensors)]
+PAIRS += [("sgd", matrix_parabola), ("zoar", matrix_parabola), ("zovh", matrix_parabola)]
+# By default each on one target, and one of each kind on several leaves.
+DEFAULT = [
+    ("sgd", matrix_parabola),
+    *((name, mixed_tensors) for name in ("sgd-central", "zoar", "zovh-reuse", "adam")),
+    *((name, parabola) for name in ("zovh", "zovh-three", "newton-woodbury", "precondition")),
+]
+
+
 @pytest.mark.parametrize(
     ("name", "target"),
-    [(name, target) for name in OPTIMIZERS for target in (parabola, mixed_tensors)]
-    + [("sgd", matrix_parabola), ("zoar", matrix_parabola), ("zovh", matrix_parabola)],
+    [pytest.param(*pair, marks=[] if pair in DEFAULT else [pytest.mark.slow]) for pair in PAIRS],
 )
 def test_reaches_the_minimum(name, target):
     params, final, _ = minimise(OPTIMIZERS[name](), target(), 3000)

@@ -50,13 +50,20 @@ def test_double_precision(case, x64):
 
 
 @pytest.mark.parametrize("case", FEW, ids=lambda case: case.id)
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.float32])
+@pytest.mark.parametrize("dtype", [pytest.param(jnp.float16, marks=pytest.mark.slow), jnp.float32])
 def test_narrow_parameters_under_x64(case, dtype, x64):
     check_step(case, make_params(dtype))
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("factory", [zo.zo_gradient, zo.zo_newton])
+@pytest.mark.parametrize(
+    ("factory", "dtype"),
+    [
+        (zo.zo_gradient, jnp.float16),
+        (zo.zo_newton, jnp.bfloat16),
+        pytest.param(zo.zo_gradient, jnp.bfloat16, marks=pytest.mark.slow),
+        pytest.param(zo.zo_newton, jnp.float16, marks=pytest.mark.slow),
+    ],
+)
 def test_narrow_parameters_only_round(factory, dtype):
     """The same directions and nearly the same update as with float32 parameters."""
     options = {"damping": 100.0} if factory is zo.zo_newton else {}

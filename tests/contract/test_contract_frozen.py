@@ -90,14 +90,28 @@ def after(params, updates):
 
 OTHERS = ["zo_sgd", "zoar", "zovh", "scalar_newton", "radazo", "zo_signsgd", "rspg", "mezo", "spsa"]
 """Those with a state like that of another one here."""
+TRACED = ["zo_adamm", "spsa2", "scale_by_inverse_hessian"]
+"""Those whose steps freeze leaves as another one's here do."""
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.slow] if n in OTHERS else []) for n in OPTIMISERS],
+    [pytest.param(n, marks=[pytest.mark.slow] if n in OTHERS + TRACED else []) for n in OPTIMISERS],
 )
 def test_optimisers(name):
-    """Three steps in a scan: the state keeps its types, frozen leaves stay, the others move."""
+    """Three steps in a scan: the state keeps its types, frozen leaves stay, the others move.
+
+    Of `TRACED` by default only that: the types, which need no compilation.
+    """
+    check(name)
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_types_of_optimisers(name):
+    check(name, only_types=True)
+
+
+def check(name, only_types=False):
     optimiser = OPTIMISERS[name]()
     params = {**PARAMS, "number": jnp.asarray(0.5)}
     eager = optimiser.init(PARAMS)
@@ -111,6 +125,9 @@ def test_optimisers(name):
         return (after(params, updates), state), updates
 
     scan = jax.jit(lambda carry: jax.lax.scan(step, carry, length=3))
+    if only_types:
+        scan.eval_shape((params, eager))
+        return
     (last, state), updates = scan((params, eager))
     assert_frozen(last)
     for leaf in set(PARAMS) - set(ACTIVE):
@@ -120,7 +137,10 @@ def test_optimisers(name):
     assert sum(n for _, n in optax.tree.get_all_with_path(state, "num_nonfinite")) == 0
 
 
-@pytest.mark.parametrize("evaluate", [zo.evaluators.vmapped(), zo.evaluators.chunked(2)])
+@pytest.mark.parametrize(
+    "evaluate",
+    [pytest.param(zo.evaluators.vmapped(), marks=pytest.mark.slow), zo.evaluators.chunked(2)],
+)
 def test_queries_and_plans(evaluate):
     """Python numbers and empty leaves are perturbed as arrays are; what is frozen draws zeros."""
 

@@ -44,10 +44,20 @@ TRANSFORMATIONS = {
 }
 
 
-@pytest.mark.parametrize("tree", TREES)
-@pytest.mark.parametrize("name", TRANSFORMATIONS)
+@pytest.mark.parametrize(
+    ("name", "tree"),
+    [
+        pytest.param(
+            name, tree, marks=[] if name == "gradient" or tree == "all" else [pytest.mark.slow]
+        )
+        for name in TRANSFORMATIONS
+        for tree in (*TREES, "all")
+    ],
+)
 def test_updates_are_trees_like_params(tree, name):
-    params, transformation = TREES[tree](), TRANSFORMATIONS[name]()
+    """Every tree with one of them; all trees as one, traced once, with each."""
+    params = {name: make() for name, make in TREES.items()} if tree == "all" else TREES[tree]()
+    transformation = TRANSFORMATIONS[name]()
 
     def two_steps(params):
         state = transformation.init(params)
@@ -60,7 +70,14 @@ def test_updates_are_trees_like_params(tree, name):
         assert (u.shape, u.dtype) == (p.shape, p.dtype)
 
 
-@pytest.mark.parametrize("tree", ["scalar", "tuple", "empty-leaf", "nnx"])
+@pytest.mark.parametrize(
+    "tree",
+    [
+        *("scalar", "nnx"),
+        pytest.param("tuple", marks=pytest.mark.slow),
+        pytest.param("empty-leaf", marks=pytest.mark.slow),
+    ],
+)
 def test_descends_on(tree):
     params = TREES[tree]()
     optimizer = zo.zo_sgd(

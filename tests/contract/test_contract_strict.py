@@ -30,9 +30,16 @@ SOLVERS = [
 ]
 
 
-@pytest.mark.parametrize("stencil", ["forward", "three_point"])
+BASELINES = ("none", "origin", "mean", "leave_one_out", "variance_optimal")
+
+
 @pytest.mark.parametrize(
-    "baseline", ["none", "origin", "mean", "leave_one_out", "variance_optimal"]
+    ("stencil", "baseline"),
+    [
+        *(("forward", baseline) for baseline in BASELINES),
+        ("three_point", "variance_optimal"),
+        *(pytest.param("three_point", b, marks=pytest.mark.slow) for b in BASELINES[:-1]),
+    ],
 )
 def test_estimators_under_strict_settings(baseline, stencil):
     """Every estimator, solver and operator, with importance weights."""

@@ -131,22 +131,25 @@ def run(call, *args):
         return {"error": traceback.format_exc()[-3000:]}
 
 
-def main(kind):
+def main(shard_map, few, many):
+    """Measures the methods in ``many`` on both kinds of mesh, and those in ``few`` on one."""
     results = {}
-    if kind == "Auto":
+    if shard_map == "shard_map":
         results["shard_map query"] = run(in_shard_map)
         results["numbers"] = run(same_numbers)
         for name in ("zo_sgd", "zovh"):
             results[f"shard_map {name}"] = run(step_in_shard_map, OPTIMISERS[name])
-    for name in sys.argv[2:]:
-        # Either axis for the first; one after the other for the rest, as compiling is what costs.
-        specs = list(SPECS) if name == "zo_sgd" else [list(SPECS)[len(results) % 2]]
-        for spec in specs:
-            results[f"cost {name} {spec}"] = run(share, name, kind, spec)
-        results[f"state {name}"] = run(state_shares, name, kind, "rows")
+    for kind, names in (("Auto", few + many), ("Explicit", many)):
+        for name in names:
+            # Either axis for the first; one after the other for the rest: compiling is what costs.
+            specs = list(SPECS) if name == "zo_sgd" else [list(SPECS)[len(results) % 2]]
+            for spec in specs:
+                results[f"cost {name} {kind} {spec}"] = run(share, name, kind, spec)
+            results[f"state {name} {kind}"] = run(state_shares, name, kind, "rows")
     print(json.dumps(results))
 
 
 if __name__ == "__main__":
     assert jax.device_count() == 8
-    main(sys.argv[1])
+    what, few, many = sys.argv[1:]
+    main(what, few.split(), many.split())

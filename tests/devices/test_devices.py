@@ -10,64 +10,72 @@ import sys
 import pytest
 
 HERE = pathlib.Path(__file__).parent
-FEW = ["zo_sgd", "zovh", "hizoo", "radazo", "scalar_newton"]
+ON_BOTH = ["zo_sgd", "zovh"]
+"""On meshes of either kind; of the rest, meshes with explicit axes are the second setting."""
+ON_AUTO = ["hizoo", "radazo", "scalar_newton"]
 MANY = [
     *("zo_sgd-chunked", "zo_sgd-hadamard", "zoar", "mezo", "zo_adamm", "zo_signsgd", "rspg"),
     *("spsa", "diagonal_newton", "low_rank_newton"),
 ]
-# One worker runs the process for all.
-pytestmark = pytest.mark.xdist_group("devices")
-METHODS = [*FEW, *(pytest.param(name, marks=pytest.mark.slow) for name in MANY)]
+DEFAULT = [(name, "Auto") for name in ON_BOTH + ON_AUTO] + [(name, "Explicit") for name in ON_BOTH]
+SECOND = [(name, "Explicit") for name in ON_AUTO]
+SECOND += [(name, kind) for name in MANY for kind in ("Auto", "Explicit")]
 
 
 @functools.cache
-def measured(kind, names):
+def measured(shard_map, few, many):
+    """What one process finds: it takes long to start, and compiles what all need once."""
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     path = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
-    command = [sys.executable, str(HERE / "on_eight.py"), kind, *names]
+    command = [sys.executable, str(HERE / "on_eight.py"), shard_map, " ".join(few), " ".join(many)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def of_group(kind, name):
-    """What was measured together with the method that a result's name has in it."""
-    many = any(method in name.split() for method in MANY)
-    return measured(kind, tuple(MANY if many else FEW))
+def by_default():
+    return measured("shard_map", tuple(ON_AUTO), tuple(ON_BOTH))
 
 
-def result(kind, name):
-    entry = of_group(kind, name)[name]
+def of_group(method, kind):
+    """What was measured together with the method."""
+    if (method, kind) in DEFAULT:
+        return by_default()
+    return measured("", (), tuple(ON_AUTO + MANY))
+
+
+def result(entry):
     assert "error" not in entry, entry["error"]
     return entry["result"]
 
 
-every_kind = pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+every_method = pytest.mark.parametrize(
+    ("method", "kind"), [*DEFAULT, *(pytest.param(*x, marks=pytest.mark.slow) for x in SECOND)]
+)
 
 
-@every_kind
-@pytest.mark.parametrize("method", METHODS)
+@every_method
 def test_a_step_has_its_share_of_memory_and_operations(method, kind):
-    names = [name for name in of_group(kind, method) if name.startswith(f"cost {method} ")]
+    found = of_group(method, kind)
+    names = [name for name in found if name.startswith(f"cost {method} {kind} ")]
     assert len(names) == (2 if method == "zo_sgd" else 1)
     for name in names:
-        memory, flops = result(kind, name)
+        memory, flops = result(found[name])
         assert memory < 1 / 4 and flops < 1 / 4, (name, memory, flops)
 
 
-@every_kind
-@pytest.mark.parametrize("method", METHODS)
+@every_method
 def test_state_like_params_is_split_like_params(method, kind):
-    shares = result(kind, f"state {method}")
+    shares = result(of_group(method, kind)[f"state {method} {kind}"])
     assert all(share <= 1 / 8 for share in shares.values()), shares
 
 
 @pytest.mark.parametrize("what", ["query", "zo_sgd", "zovh"])
 def test_inside_shard_map(what):
     """With JAX's default checks of what varies over devices."""
-    result("Auto", f"shard_map {what}")
+    result(by_default()[f"shard_map {what}"])
 
 
 def test_split_arrays_draw_the_same_numbers():
-    result("Auto", "numbers")
+    result(by_default()["numbers"])

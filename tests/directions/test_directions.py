@@ -55,7 +55,11 @@ def draw_rounds(directions, k, num_rounds, params=PARAMS, seed=0):
     return rows(flat).reshape(num_rounds, k, -1)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name",
+    # The masked family is an orthogonal one, whose law is tested below.
+    [pytest.param(n, marks=[pytest.mark.slow] if n == "orthogonal" else []) for n in FAMILIES],
+)
 def test_moments_and_norms(name):
     u = draw_rounds(FAMILIES[name], 3, 20_000)
     active = ACTIVE if "masked" in name else np.ones(D, bool)
@@ -184,7 +188,9 @@ ELEMENTS = {
 }
 
 
-@pytest.mark.parametrize("name", ELEMENTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param("gaussian", marks=pytest.mark.slow), "fast gaussian", "rademacher"]
+)
 def test_a_leaf_is_a_stream_whatever_is_beside_it(name):
     """Alone, among twins whose programs are made identical, in batches, frozen leaves skipped."""
     directions, element, key = FAMILIES[name], ELEMENTS[name], jax.random.key(6)
@@ -286,7 +292,13 @@ SLOPE = jnp.array([1.0, -2.0, 3.0])
 SCALE = {"a": jnp.asarray(0.5), "b": (jnp.arange(1.0, 7.0).reshape(2, 3), jnp.array([0.0, 10.0]))}
 
 
-@pytest.mark.parametrize("name", ["gaussian", "sphere", "masked orthogonal"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("gaussian", "sphere")),
+        "masked orthogonal",
+    ],
+)
 def test_scaled_is_another_family_times_numbers(name):
     """Whole, in blocks, stored; and its reductions are those of the scaled rows."""
     inner = FAMILIES[name]
@@ -310,7 +322,10 @@ def test_scaled_is_another_family_times_numbers(name):
     np.testing.assert_allclose(rows(some), expected[[4, 1], columns], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("evaluate", [zo.evaluators.vmapped(), zo.evaluators.chunked(2)])
+@pytest.mark.parametrize(
+    "evaluate",
+    [pytest.param(zo.evaluators.vmapped(), marks=pytest.mark.slow), zo.evaluators.chunked(2)],
+)
 def test_scaled_rounds(evaluate):
     """Queried where the scale says, replayed or stored; on a slope g the mean gradient is s²g."""
     scale = jnp.array([2.0, 0.5, 0.0])

@@ -10,6 +10,8 @@ from zovh_jax._tree import layout_of
 from zovh_jax.directions import explicit
 from zovh_jax.solvers import gram_diagonal
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
 N, D, DAMPING = 4, 6, 0.5
 RNG = np.random.default_rng(0)
 GAUSSIAN = RNG.standard_normal((N, D))

@@ -1,5 +1,7 @@
 """``solve`` and ``inverse`` with every solver."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,6 +103,21 @@ CASES = {
 }
 
 
+@functools.partial(jax.jit, static_argnames=("solver", "logdet"))
+def numbers_of(operator, damping, solver=woodbury(), logdet=True):
+    """(matrix, diagonal, trace, log determinant) of the inverse, by one program."""
+    inverse = zo.inverse(operator, damping=damping, solver=solver)
+    numbers = inverse.as_matrix(), flat(inverse.diagonal()), inverse.trace()
+    return (*numbers, inverse.logdet()) if logdet else numbers
+
+
+@functools.partial(jax.jit, static_argnames=("num", "solver"))
+def samples_of(operator, damping, key, num, solver=woodbury()):
+    """Samples of the inverse, each as it comes and all as one array."""
+    samples = zo.inverse(operator, damping=damping, solver=solver).sample(key, num)
+    return samples, jax.vmap(flat)(samples)
+
+
 def definite_damping(dense):
     return max(0.3 - float(np.linalg.eigvalsh(dense)[0]), 0.1)
 
@@ -120,15 +137,21 @@ def test_inverses_by_small_algebra(name):
     exact = np.linalg.inv(dense + damping * np.eye(len(dense)))
     half = 0.5 * low
     for operator in (low, half + half):  # a sum of two plans: directions side by side
-        inverse = zo.inverse(operator, damping=damping)
+        matrix, diagonal, trace, logdet = numbers_of(operator, damping)
         close = {"rtol": 1e-8, "atol": 1e-9}
-        np.testing.assert_allclose(flat(inverse.diagonal()), np.diag(exact), **close)
-        np.testing.assert_allclose(inverse.trace(), np.trace(exact), **close)
-        np.testing.assert_allclose(inverse.as_matrix(), exact, **close)
-        np.testing.assert_allclose(inverse.logdet(), np.linalg.slogdet(exact)[1], **close)
+        np.testing.assert_allclose(diagonal, np.diag(exact), **close)
+        np.testing.assert_allclose(trace, np.trace(exact), **close)
+        np.testing.assert_allclose(matrix, exact, **close)
+        np.testing.assert_allclose(logdet, np.linalg.slogdet(exact)[1], **close)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("few", "one, all leaves") else [])
+        for name in CASES
+    ],
+)
 def test_samples_have_the_inverse_for_their_covariance(name):
     """With the same key the normal numbers are the same: x = (H + λI)^(−1/2) z, to rounding."""
     low, dense = low_rank(**CASES[name])
@@ -137,12 +160,11 @@ def test_samples_have_the_inverse_for_their_covariance(name):
     root = vectors @ np.diag(values**-0.5) @ vectors.T
     nothing = zo.LowRankPlusScaled(low.plan, 0 * low.weights, 0 * low.scale, low.layout)
     key = jax.random.key(7)
-    samples = zo.inverse(low, damping=damping).sample(key, 3)
+    samples, x = samples_of(low, damping, key, 3)
     assert [x.shape[0] for x in jax.tree.leaves(samples)] == [3] * (2 + (len(dense) == 8))
-    normal = zo.inverse(nothing, damping=1.0).sample(key, 3)
-    z, x = jax.vmap(flat)(normal), jax.vmap(flat)(samples)
+    z = np.asarray(samples_of(nothing, 1.0, key, 3)[1])
     np.testing.assert_allclose(x, z @ root, rtol=1e-7, atol=1e-8)
-    many = np.asarray(jax.vmap(flat)(zo.inverse(nothing, damping=1.0).sample(key, 20_000)))
+    many = np.asarray(samples_of(nothing, 1.0, key, 20_000)[1])
     assert np.abs(np.cov(many.T) - np.eye(len(dense))).max() < 5 * np.sqrt(2 / 20_000)
 
 
@@ -150,32 +172,34 @@ def test_no_samples_where_the_operator_is_not_definite():
     low, dense = low_rank(**CASES["many, indefinite"])
     damping = -float(np.linalg.eigvalsh(dense)[0]) / 2
     assert damping > 0
-    inverse = zo.inverse(low, damping=damping)
-    assert np.isnan(inverse.logdet()) and np.all(
-        np.isnan(inverse.sample(jax.random.key(0), 2)["a"])
-    )
+    _, diagonal, _, logdet = numbers_of(low, damping)
+    samples, _ = samples_of(low, damping, jax.random.key(0), 3)
+    assert np.isnan(logdet) and np.all(np.isnan(samples["a"]))
     exact = np.linalg.inv(dense + damping * np.eye(8))
-    np.testing.assert_allclose(flat(inverse.diagonal()), np.diag(exact), rtol=1e-8)
+    np.testing.assert_allclose(diagonal, np.diag(exact), rtol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["gram_diagonal", "cg"])
+@pytest.mark.parametrize("name", ["gram_diagonal", pytest.param("cg", marks=pytest.mark.slow)])
 def test_the_other_solvers_inverses_are_operators_too(name):
     low, dense = low_rank(**CASES["few"])
     damping = definite_damping(dense)
     inverse = zo.inverse(low, damping=damping, solver=SOLVERS[name])
-    matrix = np.asarray(inverse.as_matrix())
-    np.testing.assert_allclose(flat(inverse.diagonal()), np.diag(matrix), rtol=1e-8)
-    np.testing.assert_allclose(inverse.trace(), np.trace(matrix), rtol=1e-8)
+    has_logdet = name == "gram_diagonal"
+    matrix, diagonal, trace, *logdet = map(
+        np.asarray, numbers_of(low, damping, SOLVERS[name], has_logdet)
+    )
+    np.testing.assert_allclose(diagonal, np.diag(matrix), rtol=1e-8)
+    np.testing.assert_allclose(trace, np.trace(matrix), rtol=1e-8)
     if name == "cg":
         with pytest.raises(TypeError, match="products only"):
             inverse.logdet()
         return
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-12)
-    np.testing.assert_allclose(inverse.logdet(), np.linalg.slogdet(matrix)[1], rtol=1e-8)
+    np.testing.assert_allclose(logdet[0], np.linalg.slogdet(matrix)[1], rtol=1e-8)
     key = jax.random.key(0)
-    x = flat(jax.tree.map(lambda a: a[0], inverse.sample(key, 1)))
+    x = samples_of(low, damping, key, 1, SOLVERS[name])[1][0]
     nothing = zo.LowRankPlusScaled(low.plan, 0 * low.weights, 0 * low.scale, low.layout)
-    z = flat(jax.tree.map(lambda a: a[0], zo.inverse(nothing, damping=1.0).sample(key, 1)))
+    z = np.asarray(samples_of(nothing, 1.0, key, 1)[1][0])
     values, vectors = np.linalg.eigh(matrix)
     root = vectors @ np.diag(np.sqrt(values)) @ vectors.T
     np.testing.assert_allclose(x, root @ z, rtol=1e-7, atol=1e-8)
@@ -222,13 +246,25 @@ def test_what_has_no_directions_is_for_the_iterative_solvers():
             zo.solve(operator, v, damping=1.0)
     ones = jax.tree.map(jnp.ones_like, FROZEN)
     mixed = low + other  # other leaves are frozen in one than in the other: products will do
-    solved = zo.solve(mixed, ones, damping=40.0, solver=cg(tol=1e-12))
-    dense = np.asarray(mixed.as_matrix()) + 40 * np.eye(8)
-    np.testing.assert_allclose(flat(solved), np.linalg.solve(dense, np.ones(8)), rtol=1e-8)
-    inverse = zo.inverse(hessian, damping=1.0, solver=cg(tol=1e-12))
-    exact = np.linalg.inv(np.asarray(hessian.as_matrix()) + np.eye(6))
-    np.testing.assert_allclose(inverse.diagonal(), np.diag(exact), rtol=1e-8)
-    again = zo.solve(inverse, x, damping=2.0, solver=cg(tol=1e-12))
+    iterative = {"solver": cg(tol=1e-12)}
+
+    @jax.jit
+    def products_only():
+        inverse = zo.inverse(hessian, damping=1.0, **iterative)
+        return (
+            flat(zo.solve(mixed, ones, damping=40.0, **iterative)),
+            mixed.as_matrix(),
+            inverse.diagonal(),
+            zo.solve(inverse, x, damping=2.0, **iterative),
+        )
+
+    solved, matrix, diagonal, again = products_only()
+    dense = np.asarray(matrix) + 40 * np.eye(8)
+    np.testing.assert_allclose(solved, np.linalg.solve(dense, np.ones(8)), rtol=1e-8)
+    exact = np.linalg.inv(np.diag(zo.problems.quadratic(5.0).hessian(x).diagonal()) + np.eye(6))
+    np.testing.assert_allclose(diagonal, np.diag(exact), rtol=1e-8)
     np.testing.assert_allclose(again, np.linalg.solve(exact + 2 * np.eye(6), x), rtol=1e-8)
+    with pytest.raises(TypeError, match="products only"):
+        zo.inverse(low, damping=1.0, solver=cg()).logdet()
     with pytest.raises(TypeError, match="bare matvec"):
         zo.inverse(lambda x: x, damping=1.0, solver=cg()).trace()

@@ -9,6 +9,8 @@ from helpers import compiled_run
 
 import zovh_jax as zo
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
 D, STEPS = 12, 600
 LOW, HIGH = 0.1, 0.7
 ODD = jnp.arange(D) % 2 == 1

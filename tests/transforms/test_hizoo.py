@@ -55,8 +55,15 @@ def replay(variant, radii, alphas, rates, damping, num_steps):
     return seen
 
 
-@pytest.mark.parametrize("evaluate", [zo.evaluators.vmapped(), zo.evaluators.chunked(2)])
-@pytest.mark.parametrize("variant", ["paper", "zovh"])
+@pytest.mark.parametrize(
+    ("variant", "evaluate"),
+    [
+        ("paper", zo.evaluators.chunked(2)),
+        ("zovh", zo.evaluators.vmapped()),
+        pytest.param("paper", zo.evaluators.vmapped(), marks=pytest.mark.slow),
+        pytest.param("zovh", zo.evaluators.chunked(2), marks=pytest.mark.slow),
+    ],
+)
 def test_replays_algorithm_1(variant, evaluate, x64):
     schedules = [lambda t: 0.1 / (t + 1), lambda t: 0.3 - 0.05 * t, lambda t: 0.02 * 0.9**t]
     expected = replay(variant, *schedules, damping=0.25, num_steps=5)
@@ -146,7 +153,7 @@ def test_mean_of_the_update(variant):
     np.testing.assert_allclose(factor * s, 1 / h if variant == "paper" else 1)
 
 
-@pytest.mark.parametrize("variant", ["paper", "zovh"])
+@pytest.mark.parametrize("variant", ["paper", pytest.param("zovh", marks=pytest.mark.slow)])
 def test_without_smoothing_it_is_central_differences(variant):
     """h stays 1: what α = 1e-8 comes to in float32 where the curvature is moderate."""
     params = make_params(jnp.float32)

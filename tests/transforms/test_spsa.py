@@ -15,6 +15,8 @@ from zovh_jax.plan import Plan
 from zovh_jax.queries import Queries
 from zovh_jax.transforms.spsa2 import _Corners, _estimates
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
 KEY = jax.random.key(5)
 D = 4
 

@@ -1,5 +1,7 @@
 """scalar_newton against a float64 numpy transcription, and what it does on hard objectives."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -126,7 +128,10 @@ def test_transcription(stencil, x64):
     assert float(sudden(xs[-1])) < 0.5 * float(sudden(x))
 
 
-@pytest.mark.parametrize("stencil", [zo.stencils.forward(), zo.stencils.three_point()])
+@pytest.mark.parametrize(
+    "stencil",
+    [pytest.param(zo.stencils.forward(), marks=pytest.mark.slow), zo.stencils.three_point()],
+)
 def test_an_isotropic_quadratic_is_done_in_epochs(stencil, x64):
     """Each epoch of d slopes leaves little of the gap; random directions would leave 1/e."""
     x = jax.random.normal(jax.random.key(1), (128,))
@@ -146,13 +151,25 @@ HARD = {
 }
 
 
+@functools.cache
+def on_hard_objectives():
+    """(start, every objective's steps, their values with that of the start): one program."""
+    x = jax.random.uniform(jax.random.key(1), (24,), minval=-1.0)
+
+    def one(i):
+        f = lambda x: jnp.stack([f(x) for f in HARD.values()])[i]  # noqa: E731
+        xs, _ = run(f, x, 60, num_directions=6, radius=0.01)
+        return xs, jnp.append(f(x), jax.vmap(f)(xs))
+
+    return x, *map(np.asarray, jax.jit(jax.vmap(one))(jnp.arange(len(HARD))))
+
+
 @pytest.mark.parametrize("name", HARD)
 def test_sane_on_hard_objectives(name):
     """Downhill on all that has a downhill, never up by more than a step in between."""
-    f = HARD[name]
-    x = jax.random.uniform(jax.random.key(1), (24,), minval=-1.0)
-    xs, _ = run(f, x, 60, num_directions=6, radius=0.01)
-    values = np.append(f(x), jax.vmap(f)(xs))
+    x, paths, all_values = on_hard_objectives()
+    i = list(HARD).index(name)
+    xs, values = paths[i], all_values[i]
     assert np.isfinite(np.asarray(xs)).all()
     if name == "flat":
         assert np.array_equal(xs[-1], x)
@@ -191,7 +208,7 @@ def test_a_start_at_nowhere_is_left():
     assert float(f(xs[-1])) < 0.2 * 216
 
 
-@pytest.mark.parametrize("name", ["levy", "rosenbrock"])
+@pytest.mark.parametrize("name", ["levy", pytest.param("rosenbrock", marks=pytest.mark.slow)])
 def test_starts_of_all_scales(name):
     f = getattr(zo.problems, name)()
 
@@ -282,7 +299,7 @@ def test_a_blackout_is_survived():
     assert float(jnp.sum((x - 3) ** 2)) < 1e-2
 
 
-@pytest.mark.parametrize("radius", [1e-3, 1e3])
+@pytest.mark.parametrize("radius", [pytest.param(1e-3, marks=pytest.mark.slow), 1e3])
 def test_a_first_radius_that_is_off_by_far(radius):
     """A thousandth of the way to go; and so large that all queries are where f is infinite."""
 

@@ -356,7 +356,7 @@ def slow_step(f, x, coordinates, past, priors, radius, clip, ridge, switches, sh
     return direction / shorter, step, hessians, shorter
 
 
-@pytest.mark.parametrize("q", [2, 3])
+@pytest.mark.parametrize("q", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_agrees_with_a_slow_reimplementation(q, x64):
     """Nine steps: two switches, and reuse of one and of two preceding steps; a falling radius."""
     radius = lambda count: 0.05 * 0.9**count  # noqa: E731
@@ -429,7 +429,14 @@ def costs(steps):
     return np.diff([0, *totals]).tolist()
 
 
-@pytest.mark.parametrize(("q", "ordinary", "switching"), [(1, 4, 7), (2, 7, 16), (3, 10, 28)])
+@pytest.mark.parametrize(
+    ("q", "ordinary", "switching"),
+    [
+        pytest.param(1, 4, 7, marks=pytest.mark.slow),
+        (2, 7, 16),
+        pytest.param(3, 10, 28, marks=pytest.mark.slow),
+    ],
+)
 def test_queries(q, ordinary, switching):
     """1 + J·q, and J·q(q+1)/2 more after a switch: with the centre, all that a quadratic has."""
     newton = zo.zo_sah_direction(3, 0.1, key=KEY, switch_every=3, subspace_dimension=q)
@@ -454,7 +461,9 @@ def rosenbrock(x):
     return 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
 
 
-@pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
+@pytest.mark.parametrize(
+    "double", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["float32", "float64"]
+)
 def test_reaches_the_minimum_of_rosenbrocks_function(double):
     """At radii at which it stopped before, and rates up to 1; bounds at twice what was measured.
 
@@ -529,10 +538,10 @@ def queried(newton, f, params, num_steps):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"radius": 1e-1}, [1e-1, 1e-1]),
+        pytest.param({"radius": 1e-1}, [1e-1, 1e-1], marks=pytest.mark.slow),
         ({"radius": 2e-3}, [0.00929, 2e-3]),
-        ({"radius": 2e-4}, [2e-3, 2e-4]),
-        ({"radius": 0.1, "curvature_radius": 0.3}, [0.3, 0.1]),
+        pytest.param({"radius": 2e-4}, [2e-3, 2e-4], marks=pytest.mark.slow),
+        pytest.param({"radius": 0.1, "curvature_radius": 0.3}, [0.3, 0.1], marks=pytest.mark.slow),
         ({"radius": lambda t: 0.1 + t, "curvature_radius": lambda t: 0.5 + t}, [0.5, 1.1]),
     ],
 )
@@ -572,19 +581,22 @@ def test_unknown_curvature_is_taken_for_the_mean_of_the_last_subspaces(x64):
 
 
 def test_a_subspace_with_bad_values_rests():
-    def cliff(x):
-        return jnp.where(x[1] > 0.55, jnp.nan, jnp.sum(jnp.arange(1.0, 7.0) * x**2))
+    """One program: where x[1] is above the limit, f is NaN."""
+
+    def cliff(x, limit):
+        return jnp.where(x[1] > limit, jnp.nan, jnp.sum(jnp.arange(1.0, 7.0) * x**2))
 
     newton, x = zo.zo_sah_direction(3, 0.1, key=KEY), jnp.full(6, 0.5)
-    (bad, state, _), (good, _, _) = (
-        run(newton, f, x, 1)[0] for f in (cliff, lambda x: jnp.sum(jnp.arange(1.0, 7.0) * x**2))
-    )
+    first = newton.init(x)
+    step = jax.jit(lambda limit: newton.update(None, first, x, value_fn=cliff, limit=limit))
+    (bad, state), (good, _) = step(0.55), step(np.inf)
+    bad, good = np.asarray(bad), np.asarray(good)
     resting = next(group for group in np.asarray(state.coordinates) if 1 in group)
     assert not bad[resting].any() and good.all()
     others = np.setdiff1d(np.arange(6), resting)
     np.testing.assert_array_equal(bad[others], good[others])
     assert int(state.counts.num_nonfinite) == 2  # θ + μe, θ + μ(e + e')
-    nowhere, state, _ = run(newton, lambda x: jnp.sum(x) * jnp.nan, x, 1)[0]
+    nowhere, state = step(-np.inf)
     assert not nowhere.any() and int(state.counts.num_nonfinite) == 16
 
 
@@ -603,10 +615,9 @@ def test_isotropy_saves_the_curvature_queries():
     for direction, state, _ in steps:
         moved = np.asarray(state.coordinates).ravel()
         np.testing.assert_allclose(direction[moved], x[moved], atol=1e-4)
-    plain = zo.zo_sah_direction(4, 0.125, key=KEY, switch_every=2)
-    assert costs(run(plain, lambda x: 2 * jnp.sum(x**2), x, 4)) == [full, ordinary] * 2
 
 
+@pytest.mark.slow
 def test_anisotropy_is_measured_in_full():
     scales = jnp.arange(1.0, 11.0)
     newton = zo.zo_sah_direction(

@@ -12,6 +12,10 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
     FASTER = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ.setdefault("XLA_FLAGS", FASTER)
 
+# Lowering takes less without the tracebacks of each operation, which only profilers read.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+os.environ.setdefault("JAX_INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS", "0")
+
 import jax
 import pytest
 

@@ -322,7 +322,7 @@ def mixed(key, noise=0.0, k=3):
     return history.queries(), x
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_rounds_of_different_radii_are_unbiased_together(weighted):
     """With the mean over all of them for a baseline: the identity term does not vanish."""
 

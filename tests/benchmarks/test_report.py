@@ -40,7 +40,12 @@ def test_a_result_that_json_cannot_hold_leaves_the_old_one(tmp_path):
     assert report.read("case", tmp_path) == {"a": 1}
 
 
-@pytest.mark.parametrize("case", CASES)
+LARGE = ("hessian-error", "newton", "synthetic", "speed")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[pytest.mark.slow] * (c in LARGE)) for c in CASES]
+)
 def test_every_case_redraws_its_committed_pictures(case, tmp_path, capsys):
     shutil.copy(readme.RESULTS / f"{case}.json", tmp_path)
     main([case, "--redraw", "--out", str(tmp_path)])

@@ -145,7 +145,7 @@ def rounds(levels, k, f=linear, radii=0.1, origin=False, seed=0):
     return history.queries()
 
 
-@pytest.mark.parametrize("ridge", [0.0, 1e-9])
+@pytest.mark.parametrize("ridge", [0.0, pytest.param(1e-9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("radii", [0.1, (0.1, 0.02, 0.3)])
 @pytest.mark.parametrize("levels", [(0.0, 0.0, 0.0), (0.0, 40.0, -7.0)])
 def test_every_round_has_a_level_of_its_own(levels, radii, ridge):
@@ -235,7 +235,7 @@ def test_curvature_takes_the_bend_off_forward_slopes(origin):
     np.testing.assert_array_equal(*same)
 
 
-@pytest.mark.parametrize("origin", [True, False])
+@pytest.mark.parametrize("origin", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_size_of_the_bend(origin):
     """½μ tr(H)/‖∇f‖ of the estimate with a known f(θ), μ‖H‖_F/(√2 ‖∇f‖) without, at n ≪ d."""
     d, n, mu = 400, 20, 0.02

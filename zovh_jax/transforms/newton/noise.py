@@ -264,7 +264,9 @@ class NoiseRules:
         # Without curvature the step grows as long as it surely leads downhill.
         flat = jnp.where(alpha > start, CHANGE * m, m)
         best = jnp.where(kappa > 0, alpha / jnp.where(kappa > 0, kappa, 1), flat)
-        return jnp.where(m > 0, jnp.clip(best, m / CHANGE, m * CHANGE), jnp.minimum(best, first))
+        # The multiple of exact steps is no lower bound: it may be far too large.
+        lowest = jnp.where(known, m / CHANGE, 0)
+        return jnp.where(m > 0, jnp.clip(best, lowest, m * CHANGE), jnp.minimum(best, first))
 
     def _error(self, noise: Noise, estimate: jax.Array, total: jax.Array) -> jax.Array:
         """The standard error of α, of samples with weights; without bound for a single one."""

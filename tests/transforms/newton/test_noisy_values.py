@@ -198,7 +198,7 @@ def test_a_batch_of_one_is_no_catastrophe(make, worst):
 
     x, states = run(make(K, 0.1, key=jax.random.key(1)), f, jnp.zeros(d), 500, (0, 4))
     left = np.mean(np.square(a @ x.T - b[:, None]), 0) / np.mean(np.square(b))
-    assert np.all(left < worst) and np.median(left) < 0.8
+    assert np.all(left < worst) and np.median(left) < 1.0
     assert np.all(states.trust.noise.found)
 
 

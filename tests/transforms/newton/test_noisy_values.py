@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import zovh_jax as zo
+from zovh_jax.estimators.trace import TraceEstimate
 from zovh_jax.transforms.newton.noise import Noise, NoiseRules
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
@@ -68,7 +69,7 @@ def test_minibatches_without_a_learning_rate(make):
     assert np.median(left) < 1.2 * min(rivals)
     noise = states.trust.noise
     assert np.all(noise.found) and np.all(
-        noise.level < 1e-3
+        noise.level < 3e-3
     )  # all queries of a round share a batch
     # K + 1 queries a round, two more in the first 24 noisy ones and in every other later.
     later = np.asarray(noise.num_rounds) - 24
@@ -90,12 +91,12 @@ def noisy_bowl(sd):
     return f
 
 
-@pytest.mark.parametrize(("sd", "told"), [(0.1, "auto"), (0.01, 0.1), (0.0, 0.3)])
+@pytest.mark.parametrize(("sd", "told"), [(0.1, "auto"), (0.01, "auto"), (0.1, 1.0), (0.0, 0.3)])
 def test_noise_of_each_value(sd, told):
     """It is measured, whatever was told, and f stays below where it began."""
     optimizer = zo.scalar_newton(K, 0.3, key=jax.random.key(1), noise=told)
-    x, states = run(optimizer, noisy_bowl(sd), jnp.zeros(D), 300, (0, 3))
-    assert np.all(np.mean(np.square(x - 1), 1) < max(0.1, 2 * sd))
+    x, states = run(optimizer, noisy_bowl(sd), jnp.zeros(D), 300, (0, 8))
+    assert np.all(np.mean(np.square(x - 1), 1) < 1e-3 + 0.3 * sd)  # from 1
     noise = states.trust.noise
     assert np.all(noise.found == (sd > 0))
     assert np.all(noise.level < 2 * sd + 1e-9) and np.all(noise.level > sd / 4 - 1e-9)
@@ -164,7 +165,11 @@ def test_the_multiple_is_a_pessimistic_ratio_of_averages():
     wanted = (alpha - error) / kappa
 
     def multiple(last, noise=noise):
-        return rules.multiple(noise._replace(multiple=jnp.asarray(last)), jnp.asarray(1.0), 1.0)
+        return rules.multiple(
+            noise._replace(multiple=jnp.asarray(last)),
+            TraceEstimate(jnp.asarray(1.0), jnp.asarray(0.1)),
+            1.0,
+        )
 
     np.testing.assert_allclose(multiple(wanted), wanted, rtol=1e-3)
     # It changes slowly.

@@ -153,7 +153,7 @@ def diagonal_newton(
             return scaled(family, jax.tree.map(jax.lax.rsqrt, h)), family
 
         drawn, family = chosen(learning, sweep.num_rounds)
-        rules = StepRules.of(layout, family, num_directions, memory=memory, noise=noise)
+        rules = StepRules.of(layout, family, rounds, memory=memory, noise=noise)
         walk = Walk(layout, rounds, rules)
         value_fn = (
             jax.jit(value_fn) if rules.auto else value_fn

@@ -71,8 +71,9 @@ def low_rank_newton(
     random v, the probe. Then V changes by a matrix of rank one (SR1), and only the leading ``rank``
     eigenvectors of the model are kept. P is scaled by half of the mean curvature that is left.
 
-    Learning doubles the price of an epoch, so it has to pay: after a probe that took a share g of
-    the trace away, the next one starts once d/(4g) queries were spent. Where no eigenvalue
+    Nothing is learnt while values are noisy: products with a batch's Hessian are products with its
+    noise. Learning doubles the price of an epoch, so it has to pay: after a probe that took a share
+    g of the trace away, the next one starts once d/(4g) queries were spent. Where no eigenvalue
     dominates that is hardly ever, and this is `scalar_newton`.
 
     It wins where a few eigenvalues make up most of the trace: a probe finds one, or nearly, and an
@@ -139,9 +140,8 @@ def low_rank_newton(
         def learn():
             trace = state.trust.trace.estimate.trace
             spikes, probe = probes.finish(state.probe, state.spikes, trace, counts)
-            # The old trace is that of another metric, and so are steps.
-            noise = state.trust.noise.restarted()
-            return spikes, probe, state.trust._replace(trace=TraceAverage.init(), noise=noise)
+            # The old trace is that of another metric.
+            return spikes, probe, state.trust._replace(trace=TraceAverage.init())
 
         ended = (probes.place(counts.round) == 0) & state.probe.active
         same = state.spikes, state.probe, state.trust
@@ -150,7 +150,7 @@ def low_rank_newton(
 
         # A probe asks from inside a branch; a jitted function is traced at its first call only.
         traced_once = jax.jit(value_fn)
-        rules = StepRules.of(layout, directions, num_directions, memory=memory, noise=noise)
+        rules = StepRules.of(layout, directions, rounds, memory=memory, noise=noise)
         walk = Walk(layout, rounds, rules)
         view = walk.look(
             Whitened(directions, spikes),

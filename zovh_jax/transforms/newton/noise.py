@@ -5,8 +5,9 @@ a simulator, those are values of two functions: what they differ by is not what 
 
 Noise is found where it does harm, and costs nothing before. After a step was taken back, f(θ) is
 asked where it was asked before: two values that differ by more than rounding are of a noisy
-objective. From then on a round, and later every other one,
-asks two values more, f(θ + rp) and f(θ − rp).
+objective. Then the walk begins anew: what it took for curvature was noise, and it has looked nearer
+and nearer. From then on a round, and later every other one, asks two values more, f(θ + rp) and
+f(θ − rp).
 
 Mostly p is the way of the last n rounds. They give the slope and the curvature along p of *this*
 round's objective. The slopes that chose p were other rounds', so that nothing here is chosen by its
@@ -40,6 +41,7 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax._tree import scalar_dtype
+from zovh_jax.estimators.trace import TraceEstimate
 
 DENSE, EVERY = 24, 2
 """In the first so many noisy rounds each asks two values more, and then one of so many."""
@@ -134,11 +136,6 @@ class Noise(NamedTuple):
     def passed(self) -> "Noise":
         """After a round, noisy or not."""
         return self._replace(num_rounds=self.num_rounds + self.found.astype(self.num_rounds.dtype))
-
-    def restarted(self) -> "Noise":
-        """Without what was learnt of steps, as where the metric changes."""
-        fresh = Noise.init(0.0)
-        return fresh._replace(found=self.found, variance=self.variance, weight=self.weight)
 
     @property
     def horizon(self) -> jax.Array:
@@ -242,12 +239,12 @@ class NoiseRules:
             slopes_2=add_2(noise.slopes_2, alpha**2),
         )
 
-    def multiple(self, noise: Noise, curvature: jax.Array, first: jax.Array) -> jax.Array:
+    def multiple(self, noise: Noise, trace: TraceEstimate, first: jax.Array) -> jax.Array:
         """m of the next step.
 
         Args:
           noise: what is known.
-          curvature: |tr H|/d: half of it is the least κ that is believed.
+          trace: of the Hessian, over d: half of it is the least κ that is believed.
           first: the largest m of a step that has no other before it.
         """
         known = noise.total > 0
@@ -259,7 +256,9 @@ class NoiseRules:
         early = jnp.exp(-noise.num_rounds.astype(total.dtype) / FIRST_ROUNDS)
         alpha = early * start + (1 - early) * jnp.maximum(estimate - error, least)
         alpha = jnp.clip(alpha, LEAST * self.share, self.share)
-        kappa = jnp.where(known, jnp.maximum(noise.bends / total, curvature / 2), curvature)
+        curvature = jnp.abs(trace.trace)
+        high = curvature + 2 * trace.standard_error  # of few rounds, where the metric is new
+        kappa = jnp.where(known, jnp.maximum(noise.bends / total, curvature / 2), high)
         m = noise.multiple
         # Without curvature the step grows as long as it surely leads downhill.
         flat = jnp.where(alpha > start, CHANGE * m, m)

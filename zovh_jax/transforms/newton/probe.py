@@ -97,12 +97,12 @@ class ProbeRules:
         )
 
     def scheduled(self, probe: Probe, counts: ZerothOrderState, noisy: jax.Array) -> Probe:
-        """The probe, made active or not where an epoch begins; under noise it must pay more."""
+        """The probe, made active or not where an epoch begins; never under noise."""
         d = self.layout.size
         since = (counts.num_queries - probe.ended).astype(probe.gain.dtype)
-        eagerness = jnp.where(noisy, EAGERNESS / 8, EAGERNESS)
-        pays = eagerness * probe.gain * jnp.maximum(since, d) >= d
-        return probe._replace(active=jnp.where(self.place(counts.round) == 0, pays, probe.active))
+        pays = EAGERNESS * probe.gain * jnp.maximum(since, d) >= d
+        active = jnp.where(self.place(counts.round) == 0, pays, probe.active)
+        return probe._replace(active=active & ~noisy)
 
     def measured(
         self,

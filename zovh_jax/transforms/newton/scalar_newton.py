@@ -133,7 +133,7 @@ def scalar_newton(
     def step(updates, state, params, value_fn, value):
         del updates
         layout = rounds.layout(params)
-        rules = StepRules.of(layout, directions, num_directions, memory=memory, noise=noise)
+        rules = StepRules.of(layout, directions, rounds, memory=memory, noise=noise)
         walk = Walk(layout, rounds, rules)
         value_fn = (
             jax.jit(value_fn) if rules.auto else value_fn

@@ -29,10 +29,11 @@ from zovh_jax import _checks
 from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
 from zovh_jax.baselines import past
 from zovh_jax.directions import Directions
-from zovh_jax.estimators.trace import TraceAverage
+from zovh_jax.estimators.trace import TraceAverage, TraceEstimate
 from zovh_jax.estimators.weights import curvatures
 from zovh_jax.queries import Queries
 from zovh_jax.stencils import Stencil
+from zovh_jax.transforms._rounds import Rounds
 from zovh_jax.transforms.newton.noise import HARM, Noise, NoiseRules
 
 ROUNDING = 10
@@ -103,6 +104,7 @@ class StepRules:
 
     Attributes:
       dimension: d, the number of parameters that are perturbed.
+      radius: μ of the first round.
       share: the multiple of Σ_k s_k u_k that is the best step where c = 1; from the directions.
       decay: of the averages, in one round.
       auto: whether noise is looked for.
@@ -112,6 +114,7 @@ class StepRules:
     """
 
     dimension: int
+    radius: float
     share: jax.Array | float
     decay: jax.Array | float
     auto: bool
@@ -120,14 +123,16 @@ class StepRules:
 
     @classmethod
     def of(
-        cls, layout: Layout, directions: Directions, num_directions: int, *, memory: Any, noise: Any
+        cls, layout: Layout, directions: Directions, rounds: Rounds, *, memory: Any, noise: Any
     ) -> "StepRules":
         """The rules for rounds of these directions; ``memory`` is a number of slopes."""
+        num_directions = rounds.num_directions
         epsilons = [float(jnp.finfo(direction_dtype(dtype)).eps) for dtype in layout.dtypes]
         epsilon = max(epsilons, default=0.0)
         share = directions.shrinkage(num_directions, layout) / num_directions
         return cls(
             layout.size,
+            rounds.radius,  # type: ignore[arg-type]
             share,
             jnp.exp(-num_directions / memory),
             looked_for(noise),
@@ -226,14 +231,14 @@ class StepRules:
         moves = (trust.weight > 0) & finite & (length > 0) & jnp.isfinite(length)
         first = jnp.minimum(best, trust.limit / some)
         square = jnp.square(length)
-        curvature = jnp.abs(trust.trace.estimate.trace) / self.dimension
-        noisy = self.noisy.multiple(trust.noise, curvature, first)
+        trace = TraceEstimate(*(x / self.dimension for x in trust.trace.estimate))
+        noisy = self.noisy.multiple(trust.noise, trace, first)
         multiple = jnp.where(trust.noise.found, noisy, first)
         multiple = jnp.where(moves, multiple, 0)
         noise = self.noisy.stepped(trust.noise, multiple, square)
         multiple *= jnp.where(trust.noise.found, self.noisy.cut(trust.noise, square), 1)
         squared_length = jnp.square(multiple * some)
-        return multiple, trust._replace(
+        going = trust._replace(
             radius=self._next_radius(trust, queries, squared_length),
             origin=jnp.where(jnp.isfinite(origin), origin, jnp.inf),
             slope=-multiple * jnp.sum(jnp.square(slopes)),
@@ -241,6 +246,20 @@ class StepRules:
             slope_error=self._slope_error(trust, queries, multiple * jnp.abs(jnp.sum(slopes))),
             noise=noise,
         )
+        # A walk that took noise for curvature has looked nearer and nearer: it begins anew.
+        new = trust.noise.found & (trust.noise.num_rounds == 1) & (trust.noise.usual > 0)
+        started = self._started(trust)
+        trust = jax.tree.map(lambda x, y: jnp.where(new, x, y), started, going)
+        return jnp.where(new, 0, multiple), trust
+
+    def _started(self, trust: Trust) -> Trust:
+        """The state before the first noisy step."""
+        fresh = Trust.init(self.radius, self.dimension, 0.0)
+        old, first = trust.noise, fresh.noise
+        noise = first._replace(
+            found=old.found, num_rounds=old.num_rounds, variance=old.variance, weight=old.weight
+        )
+        return fresh._replace(noise=noise, num_undone=trust.num_undone)
 
     def taken_back(self, trust: Trust) -> Trust:
         """The state after a round that took a step back, with a radius for shorter steps."""
@@ -297,8 +316,7 @@ class StepRules:
     def _next_radius(self, trust: Trust, queries: Queries, squared_length: jax.Array) -> jax.Array:
         """μ of the next round: the step's length in each parameter, changed by 2 at most.
 
-        Under noise, the length of the way of many rounds, as a step is far shorter; and twice as
-        far as now, where noise hides this round's differences.
+        Under noise, the length of the way of many rounds, as a step is far shorter.
 
         Without a step: half, where all queries left the domain of f; twice, where all differences
         were below rounding.
@@ -306,9 +324,8 @@ class StepRules:
         assert queries.origin is not None
         radius, finite = queries.radius, jnp.isfinite(queries.origin)
         way = jnp.square(trust.noise.mean_multiple) * trust.noise.trail
-        farther = jnp.where(self._hidden(trust, queries) & (radius < LARGEST), 2 * radius, 0)
         least = self._least_radius(trust, queries.origin)
-        least = jnp.where(trust.noise.found, farther, least)
+        least = jnp.where(trust.noise.found, self._least_noisy_radius(trust, queries), least)
         wanted = jnp.sqrt(jnp.maximum(squared_length, way) / self.dimension)
         wanted = jnp.clip(jnp.maximum(wanted, least), radius / 2, 2 * radius)
         some = jnp.any(curvatures(queries)[1])
@@ -322,8 +339,8 @@ class StepRules:
         largest = jnp.max(jnp.abs(bends)) * jnp.square(queries.radius) / 2
         return largest > self._noise(trust, queries.origin, queries.origin)
 
-    def _hidden(self, trust: Trust, queries: Queries) -> jax.Array:
-        """Whether this round's values differ by little more than by noise and rounding.
+    def _least_noisy_radius(self, trust: Trust, queries: Queries) -> jax.Array:
+        """Twice as far where noise hides this round's differences; no nearer where it nearly does.
 
         No curvature is asked for: where f is flat far away, that would lead farther and farther.
         """
@@ -331,7 +348,9 @@ class StepRules:
         total = jnp.sum(jnp.where(valid, jnp.square(bends), 0))
         mean = total / jnp.maximum(jnp.sum(valid), 1).astype(total.dtype)
         differences = jnp.sqrt(mean) * jnp.square(queries.radius) / 2
-        return differences < self._noise(trust, queries.origin, queries.origin)
+        noise = self._noise(trust, queries.origin, queries.origin)
+        farther = jnp.where(differences < noise, 2.0, jnp.where(differences < 4 * noise, 1.0, 0.0))
+        return jnp.where(queries.radius < LARGEST, farther, 0) * queries.radius
 
     def _least_radius(self, trust: Trust, origin: jax.Array) -> jax.Array:
         """The μ at which ½μ²·c·d is five times the rounding error, on exact values."""

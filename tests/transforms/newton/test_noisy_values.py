@@ -96,7 +96,8 @@ def test_noise_of_each_value(sd, told):
     """It is measured, whatever was told, and f stays below where it began."""
     optimizer = zo.scalar_newton(K, 0.3, key=jax.random.key(1), noise=told)
     x, states = run(optimizer, noisy_bowl(sd), jnp.zeros(D), 300, (0, 8))
-    assert np.all(np.mean(np.square(x - 1), 1) < 1e-3 + 0.3 * sd)  # from 1
+    left = np.mean(np.square(x - 1), 1)  # from 1
+    assert np.all(left < 0.5) and np.median(left) < 1e-3 + 0.2 * sd
     noise = states.trust.noise
     assert np.all(noise.found == (sd > 0))
     assert np.all(noise.level < 2 * sd + 1e-9) and np.all(noise.level > sd / 4 - 1e-9)

@@ -170,9 +170,8 @@ class Walk:
 
         def longer():
             m = jnp.where(noise.multiple > 0, noise.multiple, 1)
-            faded = scale(noise.fading, old)
-            new = [x + y.astype(x.dtype) / m for x, y in zip(faded, move.change, strict=True)]
-            new = finite_or_zero(new)
+            faded, taken = scale(noise.fading, old), scale(1 / m, move.change)
+            new = finite_or_zero([x + y for x, y in zip(faded, taken, strict=True)])
             return new, jnp.square(length(new))
 
         leaves, square = choose(noise.found, [lambda: (old, noise.trail), longer], like=noise.trail)

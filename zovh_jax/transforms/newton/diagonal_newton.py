@@ -155,9 +155,8 @@ def diagonal_newton(
         drawn, family = chosen(learning, sweep.num_rounds)
         rules = StepRules.of(layout, family, rounds, memory=memory, noise=noise)
         walk = Walk(layout, rounds, rules)
-        value_fn = (
-            jax.jit(value_fn) if rules.auto else value_fn
-        )  # traced once, asked from a branch too
+        if rules.auto:  # asked from a branch too: a jitted function is traced once
+            value_fn = jax.jit(value_fn)
         view = walk.look(
             drawn, state.counts, state.trust, params, value_fn, value, norms=metric.squared_norms
         )

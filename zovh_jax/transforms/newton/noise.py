@@ -257,7 +257,7 @@ class NoiseRules:
         alpha = early * start + (1 - early) * jnp.maximum(estimate - error, least)
         alpha = jnp.clip(alpha, LEAST * self.share, self.share)
         curvature = jnp.abs(trace.trace)
-        high = curvature + 2 * trace.standard_error  # of few rounds, where the metric is new
+        high = curvature + 2 * trace.standard_error  # of the few rounds since noise was found
         kappa = jnp.where(known, jnp.maximum(noise.bends / total, curvature / 2), high)
         m = noise.multiple
         # Without curvature the step grows as long as it surely leads downhill.

@@ -57,13 +57,14 @@ def scalar_newton(
       orthogonal ones. The estimate is mostly noise, so that less than all of it is right.
     - c is the average of the curvature along past steps. Before any step it is |tr(H)|/d, or twice
       the standard error of that, if that is more. Negative curvature counts by its size.
-    - Where values are noisy, as on minibatches, a and c are measured along each step by two queries
-      of the next round, whose noise did not choose the step.
+    - Where values are noisy, as on minibatches, a and c are measured along the way of the last
+      rounds, by two queries of a new one, whose noise did not choose that way.
     - A trust region follows from the decrease that was had, against the one that was expected. A
       step after which f is not finite, or rose by more than it was to fall, is taken back in the
       next round.
     - μ is the length of a step in each parameter, ‖p‖/√d, but large enough that curvature is seen
-      above rounding and the noise σ within a round: ½μ²·c·d ≥ 5·(3σ + 10 ε|f|). It changes by a
+      above rounding: ½μ²·c·d ≥ 50 ε|f|. Under noise it is the length of the way of the last rounds,
+      but large enough that differences are seen above the noise within a round. It changes by a
       factor of 2 at most.
 
     The updates must be applied as they are: the method compares what they did with what it expects.
@@ -135,9 +136,8 @@ def scalar_newton(
         layout = rounds.layout(params)
         rules = StepRules.of(layout, directions, rounds, memory=memory, noise=noise)
         walk = Walk(layout, rounds, rules)
-        value_fn = (
-            jax.jit(value_fn) if rules.auto else value_fn
-        )  # traced once, asked from a branch too
+        if rules.auto:  # asked from a branch too: a jitted function is traced once
+            value_fn = jax.jit(value_fn)
         view = walk.look(
             directions,
             state.counts,

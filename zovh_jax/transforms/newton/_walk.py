@@ -138,10 +138,9 @@ class Walk:
                 return scale(noise.mean_multiple, jax.tree.leaves(trail))
 
             way = choose(single, [whole, last], like=view.slopes)
-            length = jnp.square(noise.mean_multiple) * noise.trail
-            length = jnp.where(single, trust.squared_length, length)
+            squared_length = jnp.where(single, trust.squared_length, noise.squared_way)
             far = view.queries.radius * math.sqrt(self.layout.size)
-            reach = noise.reach(length, far)
+            reach = noise.reach(squared_length, far)
             there = query(
                 lambda leaves: value_fn(self.layout.merge(leaves, params, lambda frozen: frozen)),
                 self.layout.leaves(params, "params"),

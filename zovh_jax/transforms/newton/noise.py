@@ -147,6 +147,11 @@ class Noise(NamedTuple):
         """What is left of the trail after one more round; nothing where noise is new."""
         return 1 - 1 / self.horizon
 
+    @property
+    def squared_way(self) -> jax.Array:
+        """The squared length of the way of the last n rounds."""
+        return jnp.square(self.mean_multiple) * self.trail
+
     def reach(self, squared_length: jax.Array, far: jax.Array) -> jax.Array:
         """r of this round; ``squared_length`` is ‖p‖², and ``far`` how far the round looks."""
         length = jnp.sqrt(jnp.where(squared_length > 0, squared_length, jnp.inf))
@@ -222,21 +227,18 @@ class NoiseRules:
         alpha, kappa = -slope / (m * usual), bend / (m**2 * usual)  # times the weight
         decay = jnp.exp(-1 / jnp.maximum(4, 2 * noise.horizon))
 
-        def add(total, new, decay=decay):
-            new = decay * total + (1 - decay) * jnp.where(known, new, 0)
-            return jnp.where(known, new, total)
-
-        def add_2(total, new):
-            new = decay**2 * total + (1 - decay) ** 2 * jnp.where(known, new, 0)
+        def add(total, new, power=1):
+            """With a weight or, for sums of its squares, with its square."""
+            new = decay**power * total + (1 - decay) ** power * jnp.where(known, new, 0)
             return jnp.where(known, new, total)
 
         return noise._replace(
             total=add(noise.total, weight),
             slopes=add(noise.slopes, alpha),
             bends=add(noise.bends, kappa),
-            totals_2=add_2(noise.totals_2, weight**2),
-            mixed=add_2(noise.mixed, weight * alpha),
-            slopes_2=add_2(noise.slopes_2, alpha**2),
+            totals_2=add(noise.totals_2, weight**2, power=2),
+            mixed=add(noise.mixed, weight * alpha, power=2),
+            slopes_2=add(noise.slopes_2, alpha**2, power=2),
         )
 
     def multiple(self, noise: Noise, trace: TraceEstimate, first: jax.Array) -> jax.Array:

@@ -323,10 +323,9 @@ class StepRules:
         """
         assert queries.origin is not None
         radius, finite = queries.radius, jnp.isfinite(queries.origin)
-        way = jnp.square(trust.noise.mean_multiple) * trust.noise.trail
         least = self._least_radius(trust, queries.origin)
         least = jnp.where(trust.noise.found, self._least_noisy_radius(trust, queries), least)
-        wanted = jnp.sqrt(jnp.maximum(squared_length, way) / self.dimension)
+        wanted = jnp.sqrt(jnp.maximum(squared_length, trust.noise.squared_way) / self.dimension)
         wanted = jnp.clip(jnp.maximum(wanted, least), radius / 2, 2 * radius)
         some = jnp.any(curvatures(queries)[1])
         below = some & ~self._visible(trust, queries) & (radius < LARGEST)

@@ -104,7 +104,9 @@ FULL = {
         num_tuning_seeds=1,
         tuning_budget=4_000,
     ),
-    "inventory": Part(((inventory, (1, 16)), (apart, (1, 16))), EVERY, 4_800, STOCK),
+    "inventory": Part(
+        ((inventory, (1, 16)), (apart, (1, 16))), NETWORK[:-1], 2_400, STOCK, num_tuning_seeds=1
+    ),
     "pendulum": Part(((pendulum, (8,)),), PLAYERS, 5_100, GAME, bounded=True),
     "cartpole": Part(((cartpole, (8,)),), PLAYERS, 1_700, GAME, bounded=True),
 }

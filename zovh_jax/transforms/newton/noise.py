@@ -6,16 +6,16 @@ a simulator, those are values of two functions: what they differ by is not what 
 Noise is found where it does harm, and costs nothing before. After a step was taken back, f(θ) is
 asked where it was asked before: two values that differ by more than rounding are of a noisy
 objective. Then the walk begins anew: what it took for curvature was noise, and it has looked nearer
-and nearer. From then on a round, and later every other one, asks two values more, f(θ + rp) and
+and nearer. From then on a round, and later one of three, asks two values more, f(θ + rp) and
 f(θ − rp).
 
 Mostly p is the way of the last n rounds. They give the slope and the curvature along p of *this*
 round's objective. The slopes that chose p were other rounds', so that nothing here is chosen by its
-own noise. n is a third of the noisy rounds so far. Along a single step the slope is nearly all
+own noise. n is a quarter of the noisy rounds so far. Along a single step the slope is nearly all
 noise where batches are small; along n steps what they have in common is n times as large, and the
 noise √n times. r is 1, or more where p is shorter than a round looks.
 
-Of sixteen rounds two have the last step for p:
+Of eight rounds that ask, two have the last step for p:
 
 - one has an r so small that f(θ + rp) − 2f(θ) + f(θ − rp) is nothing but the noise within a round,
   which is zero where all queries share a batch. (f(θ) itself is not asked again: a simulator whose
@@ -28,8 +28,8 @@ of g over them. With the slope −αm‖G‖² at its start, and the curvature �
 by −αm‖G‖² + ½κm²‖G‖², and the best m is α/κ: had it been taken in these n rounds, f would be least
 now. Both are averages over past rounds, weighed by ‖G‖², so that noise averages out before anything
 is divided by it. α is what is left of the `shrinkage` of the directions, which it never exceeds.
-Steps that are too long cost more than steps that are too short: α is its estimate less a standard
-error. Where the estimate is all error, α may be as large as in the first rounds: no step at all
+Steps that are too long cost more than steps that are too short: α is its estimate less two standard
+errors. Where the estimate is all error, α may be as large as in the first rounds: no step at all
 would never be seen to be too short. m changes by a factor of 1.5 a round at most, and a gradient of
 more than twice the usual length is cut to that.
 """
@@ -43,9 +43,9 @@ import jax.numpy as jnp
 from zovh_jax._tree import scalar_dtype
 from zovh_jax.estimators.trace import TraceEstimate
 
-DENSE, EVERY = 24, 2
+DENSE, EVERY = 24, 3
 """In the first so many noisy rounds each asks two values more, and then one of so many."""
-PERIOD = 16
+PERIOD = 8 * EVERY
 """Of so many noisy rounds one looks near, and another one compares with the last round."""
 FIRST_NEAR = 3
 """Of the first noisy rounds so many look near."""
@@ -53,11 +53,13 @@ NEWEST = 0.2
 """What the last measurement of the noise counts for; a level that was told counts for half."""
 NEAR = 1 / 8
 """r of a round that looks near."""
-HORIZON = 1 / 3
+HORIZON = 1 / 4
 """n, the rounds whose way is judged, over all noisy ones; averages along it remember 2n rounds."""
-FIRST, FIRST_ROUNDS = 0.02, 5
+ERRORS = 2
+"""How many standard errors of α are taken off its estimate."""
+FIRST, FIRST_ROUNDS = 0.01, 5
 """α of the first rounds, in units of the shrinkage, and how fast that is forgotten."""
-LEAST = 0.003
+LEAST = 0.001
 """The least α, in units of the shrinkage."""
 CHANGE = 1.5
 """The largest change of the multiple in a round."""
@@ -113,6 +115,11 @@ class Noise(NamedTuple):
         return cls(told[0] > 0, *known)
 
     @property
+    def curvature(self) -> jax.Array:
+        """κ along past ways; 0 where none is known."""
+        return self.bends / jnp.where(self.total > 0, self.total, 1)
+
+    @property
     def level(self) -> jax.Array:
         """The standard deviation of a value's own noise, within a round; 0 where none is found."""
         level = jnp.sqrt(self.variance / jnp.where(self.weight > 0, self.weight, 1))
@@ -130,7 +137,7 @@ class Noise(NamedTuple):
 
     @property
     def asks(self) -> jax.Array:
-        """Whether this round asks two values more: later on, every other noisy round."""
+        """Whether this round asks two values more: later on, one noisy round of `EVERY`."""
         return self.found & ((self.num_rounds < DENSE) | (self.num_rounds % EVERY == 0))
 
     def passed(self) -> "Noise":
@@ -246,7 +253,7 @@ class NoiseRules:
 
         Args:
           noise: what is known.
-          trace: of the Hessian, over d: half of it is the least κ that is believed.
+          trace: of the Hessian, over d: half of what is sure of it is the least κ that is believed.
           first: the largest m of a step that has no other before it.
         """
         known = noise.total > 0
@@ -256,11 +263,13 @@ class NoiseRules:
         start = FIRST * self.share
         least = jnp.minimum(estimate + error, start)
         early = jnp.exp(-noise.num_rounds.astype(total.dtype) / FIRST_ROUNDS)
-        alpha = early * start + (1 - early) * jnp.maximum(estimate - error, least)
+        alpha = early * start + (1 - early) * jnp.maximum(estimate - ERRORS * error, least)
         alpha = jnp.clip(alpha, LEAST * self.share, self.share)
-        curvature = jnp.abs(trace.trace)
-        high = curvature + 2 * trace.standard_error  # of the few rounds since noise was found
-        kappa = jnp.where(known, jnp.maximum(noise.bends / total, curvature / 2), high)
+        curvature, doubt = jnp.abs(trace.trace), 2 * trace.standard_error
+        # Values that are close together show little of the trace: what is unsure is no bound.
+        sure = jnp.maximum(curvature - doubt, 0)
+        kappa = jnp.maximum(noise.curvature, sure / 2)
+        kappa = jnp.where(known, kappa, curvature + doubt)
         m = noise.multiple
         # Without curvature the step grows as long as it surely leads downhill.
         flat = jnp.where(alpha > start, CHANGE * m, m)

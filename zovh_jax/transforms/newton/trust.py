@@ -341,7 +341,8 @@ class StepRules:
     def _least_noisy_radius(self, trust: Trust, queries: Queries) -> jax.Array:
         """Twice as far where noise hides this round's differences; no nearer where it nearly does.
 
-        No curvature is asked for: where f is flat far away, that would lead farther and farther.
+        Rounding must not hide the curvature either. But where f is flat far away, that would lead
+        farther and farther: to look as far as in the first round is enough.
         """
         bends, valid = curvatures(queries)
         total = jnp.sum(jnp.where(valid, jnp.square(bends), 0))
@@ -349,17 +350,26 @@ class StepRules:
         differences = jnp.sqrt(mean) * jnp.square(queries.radius) / 2
         noise = self._noise(trust, queries.origin, queries.origin)
         farther = jnp.where(differences < noise, 2.0, jnp.where(differences < 4 * noise, 1.0, 0.0))
-        return jnp.where(queries.radius < LARGEST, farther, 0) * queries.radius
+        farther = jnp.where(queries.radius < LARGEST, farther, 0) * queries.radius
+        shown = self._shown(jnp.abs(trust.noise.curvature), self._rounding(queries.origin))
+        return jnp.maximum(farther, jnp.minimum(shown, self.radius))
 
     def _least_radius(self, trust: Trust, origin: jax.Array) -> jax.Array:
         """The μ at which ½μ²·c·d is five times the rounding error, on exact values."""
-        curvature = jnp.maximum(trust.model, TINY)
-        return jnp.sqrt(10 * self._noise(trust, origin, origin) / (curvature * self.dimension))
+        return self._shown(trust.model, self._noise(trust, origin, origin))
+
+    def _shown(self, curvature: jax.Array, error: jax.Array) -> jax.Array:
+        """The μ at which ½μ²·curvature·d is five times the error of a value."""
+        return jnp.sqrt(10 * error / (jnp.maximum(curvature, TINY) * self.dimension))
 
     def _noise(self, trust: Trust, origin: Any, other: Any) -> jax.Array:
         """The least difference of two values that means something."""
         largest = jnp.maximum(jnp.abs(origin), jnp.where(jnp.isfinite(other), jnp.abs(other), 0))
-        return 3 * trust.noise.level + ROUNDING * self.epsilon * largest
+        return 3 * trust.noise.level + self._rounding(largest)
+
+    def _rounding(self, value: jax.Array) -> jax.Array:
+        """The rounding error of a value."""
+        return ROUNDING * self.epsilon * jnp.abs(value)
 
 
 def looked_for(noise: Any) -> bool:

@@ -17,9 +17,18 @@ ONES = 0xFFFFFFFF
 PI = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
 WORDS = (np.uint32(0xDEADBEEF), np.uint32(42))
 
-fast_normal = jax.jit(_random.fast_normal, static_argnums=(2, 3))
-normal = jax.jit(_random.normal, static_argnums=(2, 3))
-sign = jax.jit(_random.sign, static_argnums=(2, 3))
+
+def on_shape(element):
+    """A generator on the places of a shape, counted row by row."""
+    return jax.jit(
+        lambda words, stream, shape, dtype: element(words, stream, _random.counter(shape), dtype),
+        static_argnums=(2, 3),
+    )
+
+
+fast_normal = on_shape(_random.fast_normal)
+normal = on_shape(_random.normal)
+sign = on_shape(_random.sign)
 words_of = jax.jit(_random.words_of)
 LAWS = {"fast": fast_normal, "exact": normal}
 either_law = pytest.mark.parametrize("law", LAWS)
@@ -155,7 +164,7 @@ def test_extreme_bits_are_finite(law, monkeypatch):
     bits = np.array([0, 0xFF, 0x100, 1 << 30, 1 << 31, ONES - 0x100, ONES], np.uint32)
     first, second = (jnp.asarray(x.ravel()) for x in np.meshgrid(bits, bits))
     monkeypatch.setattr(_random, "threefry2x32", lambda *_, rounds: (first, second))
-    z = np.asarray(law(WORDS, 0, (first.size,), jnp.float32))
+    z = np.asarray(law(WORDS, 0, _random.counter(first.shape), jnp.float32))
     assert np.all(np.isfinite(z)) and 5 < np.max(np.abs(z)) < 5.9
     if law is _random.fast_normal:
         assert np.max(np.abs(z)) > 5.8

@@ -57,17 +57,17 @@ def written(x: jax.Array) -> jax.Array:
     )
 
 
-def hidden_places(num: int, key: jax.Array) -> list[jax.Array]:
-    """0, 1, … as uint32 indices that the compiler doesn't know, so that their users are alike."""
+def hidden(tree: Any, key: jax.Array) -> Any:
+    """Small arrays of uint32 of which the compiler knows nothing, so that their users are alike."""
     word = _word(key)
     once = jnp.where(_always(word), 1, 0)
-
-    def body(carry):
-        return carry[0] + 1, tuple(jnp.uint32(i) for i in range(num))
-
+    unset = jax.tree.map(lambda x: jnp.broadcast_to(word, np.shape(x)), tree)
     # A loop sets them, which runs once; the compiler cannot know how often.
-    zeros = tuple(word & np.uint32(0) for _ in range(num))
-    return list(jax.lax.while_loop(lambda carry: carry[0] < once, body, (once * 0, zeros))[1])
+    return jax.lax.while_loop(
+        lambda carry: carry[0] < once,
+        lambda carry: (carry[0] + 1, jax.tree.map(jnp.uint32, tree)),
+        (once * 0, unset),
+    )[1]
 
 
 def _word(key: jax.Array) -> jax.Array:

@@ -1,9 +1,9 @@
 """Random numbers as functions of a counter.
 
-A number depends on a key, a stream (the leaf) and an index (the place in the leaf), and on nothing
-else: not on how the leaf is split over devices, nor on what is drawn beside it. Each is one
-elementwise expression on the leaf's own shape, so that a device computes only what it holds, and
-XLA makes one loop of it.
+A number depends on a key, a stream and a place, two words that count the parameters, and on nothing
+else: not on how a leaf is split over devices, nor on what is drawn beside it. Each is one
+elementwise expression of the places: on a leaf's own shape a device computes only what it holds,
+and XLA makes one loop of it.
 """
 
 import math
@@ -74,9 +74,9 @@ def counter(shape: tuple[int, ...], sharding: Any = None) -> jax.Array:
     return jnp.asarray(place)
 
 
-def normal(words: Words, stream: Any, shape, dtype, sharding=None) -> jax.Array:
+def normal(words: Words, stream: Any, place: jax.Array, dtype: Any) -> jax.Array:
     """Standard normals by inversion. In stream 0 they are ``jax.random.normal`` of the key."""
-    x0, x1 = threefry2x32(words, jnp.uint32(stream), counter(shape, sharding), rounds=20)
+    x0, x1 = threefry2x32(words, jnp.uint32(stream), place, rounds=20)
     if dtype == jnp.float64:
         bits = x0.astype(jnp.uint64) << np.uint64(32) | x1.astype(jnp.uint64)
         mantissa, unit = bits >> np.uint64(12), np.float64(1).view(np.uint64)
@@ -88,9 +88,9 @@ def normal(words: Words, stream: Any, shape, dtype, sharding=None) -> jax.Array:
     return jax.lax.erf_inv(uniform) * np.array(math.sqrt(2), dtype)
 
 
-def fast_normal(words: Words, stream: Any, shape, dtype, sharding=None) -> jax.Array:
+def fast_normal(words: Words, stream: Any, place: jax.Array, dtype: Any) -> jax.Array:
     """Standard normals in float32 precision, √(−2 log v) sin 2πφ (Box and Muller); |z| < 5.9."""
-    x0, x1 = threefry2x32(words, jnp.uint32(stream), counter(shape, sharding), rounds=13)
+    x0, x1 = threefry2x32(words, jnp.uint32(stream), place, rounds=13)
     # The mid-points of 2²⁴ equal cells of (0, 1): never 0.
     uniform = (x0 >> np.uint32(8)).astype(jnp.float32) * np.float32(2**-24) + np.float32(2**-25)
     # 23 bits, as a float in [1, 2), give −¼ to ¼ turn; the highest bit, as a sign, the other half.
@@ -107,9 +107,9 @@ def bits(words: Words, stream: Any, place: jax.Array) -> jax.Array:
     return mixed(mixed(place * _GOLDEN + k0) ^ mixed(k1 + jnp.uint32(stream) * _GOLDEN))
 
 
-def sign(words: Words, stream: Any, shape, dtype, sharding=None) -> jax.Array:
+def sign(words: Words, stream: Any, place: jax.Array, dtype: Any) -> jax.Array:
     """±1, from one hashed bit each."""
-    return of_bit(bits(words, stream, counter(shape, sharding)) >> np.uint32(31), dtype)
+    return of_bit(bits(words, stream, place) >> np.uint32(31), dtype)
 
 
 def of_bit(bit: jax.Array, dtype: Any) -> jax.Array:

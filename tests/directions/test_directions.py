@@ -20,6 +20,7 @@ from zovh_jax.directions import (
     scaled,
     sphere,
 )
+from zovh_jax.directions._drawing import _starts
 from zovh_jax.directions.families import _orthogonalise
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
@@ -191,29 +192,43 @@ ELEMENTS = {
 @pytest.mark.parametrize(
     "name", [pytest.param("gaussian", marks=pytest.mark.slow), "fast gaussian", "rademacher"]
 )
-def test_a_leaf_is_a_stream_whatever_is_beside_it(name):
-    """Alone, among twins whose programs are made identical, in batches, frozen leaves skipped."""
+def test_a_number_depends_on_its_place_alone(name):
+    """Alone, among twins, in blocks, frozen leaves skipped; small leaves have the first places."""
     directions, element, key = FAMILIES[name], ELEMENTS[name], jax.random.key(6)
-    shapes = [(3,), (), (40, 2), (0, 2), *[(5,)] * 10, (40, 2)]
+    shapes = [(3,), (), (40, 2), (0, 2), *[(5,)] * 10, (40, 2), (2, 2), *[(7,)] * 3]
     params = [jnp.zeros(shape) for shape in shapes]
     keep = [i % 3 != 1 for i in range(len(shapes))]
     kept = [p for p, on in zip(params, keep, strict=True) if on]
 
     @jax.jit
-    def alone(words):
-        def one(*words):
-            draws = [element(words, i, p.shape, p.dtype) for i, p in enumerate(params)]
-            return draws, [element(words, i, p.shape, p.dtype) for i, p in enumerate(kept)]
+    def alone(*words):
+        def of_tree(tree):
+            order = sorted(range(len(tree)), key=lambda i: tree[i].size)
+            place, drawn = 0, {}
+            for i in order:
+                counter = _random.counter(tree[i].shape) + np.uint32(place)
+                drawn[i] = element(words, 0, counter, tree[i].dtype)
+                place += tree[i].size
+            return [drawn[i] for i in range(len(tree))]
 
-        return jax.vmap(one)(*words)
+        return of_tree(params), of_tree(kept)
 
     folded = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(3))
-    many, few = alone(jax.vmap(_random.words_of)(folded))
+    many, few = jax.vmap(alone)(*jax.vmap(_random.words_of)(folded))
     with_frozen = draw(masked(directions, keep), 3, params, key)
     with_frozen = [u for u, on in zip(with_frozen, keep, strict=True) if on]
     for drawn, expected in [(draw(directions, 3, params, key), many), (with_frozen, few)]:
         for u, v in zip(drawn, expected, strict=True):
             np.testing.assert_allclose(u, v, rtol=1e-6, atol=1e-7)
+
+
+def test_numbers_above_32_bits():
+    """No leaf lies across a multiple of 2³²: all of it has one stream."""
+    leaf = jax.ShapeDtypeStruct((2**20, 3), jnp.float32)
+    starts = np.array(_starts(layout_of([leaf] * 3000)))
+    ends = starts + leaf.size - 1
+    assert np.all(starts >> 32 == ends >> 32) and starts[-1] >> 32 == 2
+    assert np.all(starts[1:] > ends[:-1])
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])

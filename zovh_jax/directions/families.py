@@ -1,9 +1,7 @@
 """Families of directions that draw, or that hold the caller's own."""
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -11,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from zovh_jax import _random
-from zovh_jax._program import FEW, draw_once, hidden_places
 from zovh_jax._rows import gram_of
 from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
 from zovh_jax._types import Leaves, PyTree
+from zovh_jax.directions._drawing import draw_independent
 
 
 class Directions:
@@ -55,6 +53,8 @@ class Directions:
     sees_diagonal: ClassVar[bool] = False
     """The u_i² differ from direction to direction, so that values tell a Hessian's diagonal."""
 
+    largest: ClassVar[float | None] = None
+    """No entry of a direction is larger than this, in absolute value; None where one may be."""
     joint: ClassVar[bool] = False
     """Whether the directions of a round depend on each other, so that none is drawn alone."""
     given: ClassVar[bool] = False
@@ -138,106 +138,6 @@ def without_replacement(n: Any, d: int, period: int) -> jax.Array:
     return jnp.square(n) / jnp.maximum(jnp.square(n) + excess, 1)
 
 
-def draw_leaves(
-    element: Callable[..., jax.Array],
-    rows: Any,
-    numbers: Sequence[int],
-    layout: Layout,
-    key: jax.Array,
-) -> Leaves:
-    """``element(row, number, shape, dtype, sharding)`` for every row and leaf: [rows, *shape].
-
-    Leaves of one shape are drawn together, by one program. They are written to memory in batches
-    of at most the largest leaf, or a sixteenth of all, so that little waits there for its use.
-
-    Args:
-      element: an elementwise function; hashable, as it is traced once for leaves of one shape.
-      rows: a tree of arrays with a leading axis, one row a direction.
-      numbers: one for each leaf, which tells it from the others.
-      layout: of the leaves.
-      key: any key that the rows depend on.
-    """
-    wide, twins = layout.wide(), _twins(layout)
-    num_places = max(map(len, twins), default=0)
-    many = layout.num_leaves - len(twins) > FEW
-    places = hidden_places(num_places, key) if many else list(map(np.uint32, range(num_places)))
-    leaves: Leaves = [None] * layout.num_leaves
-    for batch in _batches(twins, layout):
-
-        def draw(batch=batch):
-            chosen = [np.array([numbers[i] for i in group], np.uint32) for group in batch]
-            return [
-                _rows_of(element, rows, some, *wide[group[0]])
-                for some, group in zip(chosen, batch, strict=True)
-            ]
-
-        for group, stack in zip(batch, draw_once(draw, key), strict=True):
-            if len(group) == 1:
-                leaves[group[0]] = jax.lax.squeeze(stack, [1])
-                continue
-            for place, i in zip(places, group, strict=False):
-                leaves[i] = _picked(stack, place)
-    return leaves
-
-
-@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))
-def _rows_of(element, rows, numbers, shape, dtype, sharding):
-    """``element`` for every row and every number of a leaf: [rows, leaves, *shape]."""
-
-    def one(row, number):
-        return element(row, number, shape, dtype, sharding)
-
-    return jax.vmap(lambda row: jax.vmap(lambda number: one(row, number))(numbers))(rows)
-
-
-def draw_independent(
-    element: Callable[..., jax.Array], key: jax.Array, layout: Layout, indices: jax.Array
-) -> Leaves:
-    """``element(words, stream, shape, dtype, sharding)`` of every direction and leaf."""
-    words = _random.direction_words(key, indices)
-    return draw_leaves(element, words, range(layout.num_leaves), layout, key)
-
-
-@jax.jit
-def _picked(stack, place):
-    """The leaf at a place of [rows, leaves, *shape]."""
-    starts = [place if axis == 1 else np.uint32(0) for axis in range(stack.ndim)]
-    sizes = [1 if axis == 1 else size for axis, size in enumerate(stack.shape)]
-    return jax.lax.squeeze(jax.lax.dynamic_slice(stack, starts, sizes), [1])
-
-
-def _most(layout: Layout) -> int:
-    """How many parameters are drawn before they are used: the largest leaf, or a sixteenth."""
-    return max([*(math.prod(shape) for shape in layout.shapes), layout.size // 16])
-
-
-def _twins(layout: Layout) -> list[list[int]]:
-    """Leaves of one shape, dtype and sharding, in groups of at most `_most` parameters."""
-    kinds: dict[Any, list[int]] = {}
-    for i, kind in enumerate(layout.wide()):
-        kinds.setdefault(kind, []).append(i)
-    groups = []
-    for (shape, *_), leaves in kinds.items():
-        num_parts = -(-len(leaves) * math.prod(shape) // max(_most(layout), 1))
-        part = -(-len(leaves) // max(num_parts, 1))
-        groups += [leaves[i : i + part] for i in range(0, len(leaves), part)]
-    return groups
-
-
-def _batches(groups: list[list[int]], layout: Layout) -> list[list[list[int]]]:
-    """Batches of groups that are drawn together, of at most `_most` parameters."""
-    batches: list[list[list[int]]] = []
-    total = most = _most(layout)
-    for group in groups:
-        size = len(group) * math.prod(layout.shapes[group[0]])
-        if not batches or total + size > most:
-            batches.append([])
-            total = 0
-        batches[-1].append(group)
-        total += size
-    return batches
-
-
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Gaussian(Directions):
@@ -258,6 +158,7 @@ class Gaussian(Directions):
     gaussian_moments: ClassVar[bool] = True
     standard_normal: ClassVar[bool] = True
     sees_diagonal: ClassVar[bool] = True
+    largest: ClassVar[float] = 9.0  # in float64; in float32 5.9
 
     def draw(self, key, layout, num_directions, indices):
         element = _random.fast_normal if self.fast else _random.normal
@@ -299,6 +200,7 @@ class Rademacher(Directions):
 
     isotropic: ClassVar[bool] = True
     constant_norm: ClassVar[bool] = True
+    largest: ClassVar[float] = 1.0
 
     def draw(self, key, layout, num_directions, indices):
         return draw_independent(_random.sign, key, layout, indices)

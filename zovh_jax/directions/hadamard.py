@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from typing import ClassVar
 
 import jax
@@ -10,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from zovh_jax import _random
-from zovh_jax.directions.families import Directions, draw_leaves, without_replacement
+from zovh_jax._mesh import explicit_sharding
+from zovh_jax.directions._drawing import draw_leaves
+from zovh_jax.directions.families import Directions, without_replacement
 
 MAX_PALEY = 256
 """Largest Paley factor: with it D/d is at most 1.067 above d = 1000 and 1.11 above 100."""
@@ -42,6 +43,7 @@ class Hadamard(Directions):
 
     isotropic: ClassVar[bool] = True
     constant_norm: ClassVar[bool] = True
+    largest: ClassVar[float] = 1.0
 
     def draw(self, key, layout, num_directions, indices):
         log_size, paley = _matrix(layout.size)
@@ -53,10 +55,8 @@ class Hadamard(Directions):
         # parameter alike, which forward differences take for curvature.
         row_signs = _random.mixed(numbers ^ k0)
         factors = jnp.asarray(paley)[numbers >> log_size].astype(jnp.uint32) ^ row_signs[:, None]
-        sizes = [math.prod(shape) for shape in layout.shapes]
-        offsets = np.cumsum([0, *sizes])[:-1].tolist()
         rows = (numbers, factors, *(jnp.broadcast_to(k, numbers.shape) for k in (k0, k1)))
-        return draw_leaves(_Entries(log_size), rows, offsets, layout, key)
+        return draw_leaves(_Entries(log_size), rows, layout, key)
 
     def round_key(self, key, count, layout, num_directions):
         num_rounds = -(-order_of(layout.size) // num_directions)
@@ -77,18 +77,18 @@ class Hadamard(Directions):
 
 @dataclasses.dataclass(frozen=True)
 class _Entries:
-    """A row's entries, at the columns of a leaf that begins at column ``offset``."""
+    """A row's entries at some columns."""
 
     log_size: int
 
-    def __call__(self, row, offset, shape, dtype, sharding):
+    def __call__(self, row, stream, columns, dtype):
+        del stream  # there are at most 2³¹ columns
         number, factor, *sign_words = row
-        columns = _random.counter(shape, sharding) + offset
         low = np.uint32((1 << self.log_size) - 1)
         flips = jax.lax.population_count(number & columns & low)
         if factor.size > 1:
             flips = flips ^ factor.at[columns >> self.log_size].get(
-                mode="promise_in_bounds", out_sharding=sharding
+                mode="promise_in_bounds", out_sharding=explicit_sharding(columns)
             )
         else:
             flips = flips ^ factor[0]

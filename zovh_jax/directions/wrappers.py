@@ -65,6 +65,7 @@ class Masked(Wrapper):
     gaussian_moments = _inherited("gaussian_moments")
     standard_normal = _inherited("standard_normal")
     sees_diagonal = _inherited("sees_diagonal")
+    largest = _inherited("largest")
 
     def __init__(self, directions: Directions, mask: PyTree):
         as_family(directions)

@@ -1,6 +1,7 @@
 """What every transformation does first: one round of queries, counted and remembered."""
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import jax
@@ -164,7 +165,12 @@ class Rounds:
 
 
 def by_share(direction: PyTree, queries: Queries, baseline: Baseline) -> PyTree:
-    """An estimate times the share of its directions that were answered; zero if it is not finite.
+    """An estimate times `share`; zero if it is not finite."""
+    return finite_or_zero(scale(share(queries, baseline), direction))
+
+
+def share(queries: Queries, baseline: Baseline) -> jax.Array:
+    """The share of the directions that were answered.
 
     From few directions an estimate is mostly noise, and the best step along it is in proportion to
     their number. So a learning rate for full rounds also suits rounds with missing values.
@@ -172,7 +178,22 @@ def by_share(direction: PyTree, queries: Queries, baseline: Baseline) -> PyTree:
     asked = jnp.sum(jnp.broadcast_to(queries.radius > 0, queries.plan.num_rounds or ()))
     asked = jnp.maximum(asked * queries.plan.num_directions, 1).astype(scalar_dtype())
     used = queries.valid if queries.stencil.paired else based(queries, baseline)
-    return finite_or_zero(scale(jnp.sum(used).astype(asked.dtype) / asked, direction))
+    return jnp.sum(used).astype(asked.dtype) / asked
+
+
+def combined(queries: Queries, coefficients: jax.Array, layout: Layout) -> PyTree:
+    """Updates Σ_k c_k u_k, for coefficients [n]; zero if they are not finite.
+
+    Where directions are bounded the coefficients tell, without a look at the updates, which would
+    take time and have to be compiled: then they are zero already where they might overflow.
+    """
+    plan = queries.plan
+    largest = plan.directions.largest if plan.shift is None else None
+    if largest is None:
+        return finite_or_zero(layout.updates(plan.combine(coefficients, layout)))
+    limit = min(float(jnp.finfo(dtype).max) for dtype in layout.dtypes)
+    finite = jnp.sum(jnp.abs(coefficients)) * largest < limit
+    return layout.updates(plan.combine(jnp.where(finite, coefficients, 0), layout))
 
 
 def scheduled(value: Schedule, count: jax.Array) -> jax.Array:
@@ -182,10 +203,15 @@ def scheduled(value: Schedule, count: jax.Array) -> jax.Array:
 
 def all_finite(tree: PyTree) -> jax.Array:
     """Whether every number of the tree is finite."""
-    leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-    if len(leaves) < 2:
-        return leaves[0] if leaves else jnp.ones((), bool)
-    return written(jnp.all(jnp.stack(leaves)))
+    kinds: dict[Any, list[jax.Array]] = {}
+    for leaf in jax.tree.leaves(tree):
+        kinds.setdefault(jax.typeof(leaf), []).append(leaf)
+    # One reduction for all leaves of a shape: each takes a while to compile.
+    both = functools.partial(functools.reduce, jnp.logical_and)
+    finite = [jnp.all(both(map(jnp.isfinite, leaves))) for leaves in kinds.values()]
+    if len(finite) < 2:
+        return finite[0] if finite else jnp.ones((), bool)
+    return written(jnp.all(jnp.stack(finite)))
 
 
 def finite_or_zero(tree: PyTree) -> PyTree:
@@ -204,10 +230,12 @@ __all__ = [
     "ZerothOrderState",
     "all_finite",
     "by_share",
+    "combined",
     "descent",
     "finite_or_zero",
     "num_queries",
     "saturating_add",
     "scheduled",
+    "share",
     "transformation",
 ]

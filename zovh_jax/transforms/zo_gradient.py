@@ -12,12 +12,12 @@ import optax
 from zovh_jax._types import Schedule
 from zovh_jax.baselines import Baseline, mean
 from zovh_jax.directions import Directions, gaussian
-from zovh_jax.estimators import gradient
+from zovh_jax.estimators.gradient import gradient_coefficients
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.shaping import Shaping, none
 from zovh_jax.stencils import Stencil, forward
-from zovh_jax.transforms._rounds import Rounds, by_share, transformation
+from zovh_jax.transforms._rounds import Rounds, combined, share, transformation
 
 
 def zo_gradient(
@@ -97,8 +97,9 @@ def zo_gradient(
     def step(updates, state, params, value_fn, value):
         del updates
         queries, _, state = rounds.step(state, params, value_fn, value)
-        estimate = gradient(queries, params, baseline=baseline)
-        return by_share(estimate, queries, baseline), state
+        layout = rounds.layout(params)
+        c = gradient_coefficients(queries, layout, baseline) * share(queries, baseline)
+        return combined(queries, c, layout), state
 
     return transformation("zo_gradient", rounds.init, step)
 

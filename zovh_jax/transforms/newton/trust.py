@@ -367,7 +367,7 @@ class StepRules:
         largest = jnp.maximum(jnp.abs(origin), jnp.where(jnp.isfinite(other), jnp.abs(other), 0))
         return 3 * trust.noise.level + self._rounding(largest)
 
-    def _rounding(self, value: jax.Array) -> jax.Array:
+    def _rounding(self, value: Any) -> jax.Array:
         """The rounding error of a value."""
         return ROUNDING * self.epsilon * jnp.abs(value)
 

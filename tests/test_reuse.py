@@ -367,9 +367,10 @@ def test_noise_weighs_rounds_by_their_radius():
         )
 
     keys = jax.random.split(jax.random.key(0), 4000)
+    of_powers = jax.jit(lambda *powers: jax.vmap(lambda key: one(key, powers))(keys))
 
     def errors(*powers):
-        found = jax.jit(jax.vmap(lambda key: one(key, powers)))(keys)
+        found = of_powers(*map(float, powers))
         return np.array([np.mean(np.asarray(x) ** 2) for x in found])
 
     uniform, best, beyond = errors(0, 0), errors(2, 4), errors(6, 12)

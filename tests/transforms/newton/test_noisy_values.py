@@ -36,21 +36,22 @@ def run(optimizer, f, x, num_steps, num_seeds):
 
 
 def least_squares():
-    keys = jax.random.split(jax.random.key(0), 3)
-    a = jax.random.normal(keys[0], (512, D))
-    return a, a @ jax.random.normal(keys[1], (D,)) + 0.5 * jax.random.normal(keys[2], (512,))
+    """In numpy: whoever collects the tests would compile it otherwise."""
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((512, D))
+    return np.float32(a), np.float32(a @ rng.standard_normal(D) + 0.5 * rng.standard_normal(512))
 
 
 A, B = least_squares()
 
 
 def on_rows(x, rows):
-    return jnp.mean(jnp.square(A[rows] @ x - B[rows]))
+    return jnp.mean(jnp.square(jnp.asarray(A)[rows] @ x - jnp.asarray(B)[rows]))
 
 
 def mean_square(x):
     """The whole objective, for parameters in the last axis."""
-    return np.mean(np.square(np.asarray(x) @ np.asarray(A).T - np.asarray(B)), -1)
+    return np.mean(np.square(np.asarray(x) @ A.T - B), -1)
 
 
 def batch(x, key, t):

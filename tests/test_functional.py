@@ -28,6 +28,11 @@ def quadratic(x):
     return 0.5 * jnp.dot(x, A @ x) + jnp.sum(x)
 
 
+def gradient_of_quadratic(x):
+    a = np.asarray(A)
+    return (a + a.T) / 2 @ np.asarray(x) + 1
+
+
 def key(seed=0):
     return jax.random.key(seed)
 
@@ -56,12 +61,12 @@ def assert_close(actual, desired, tolerance=1e-4):
 
 
 def test_grad_of_a_quadratic():
-    assert_close(zo.grad(quadratic, **EXACT)(X, key=key()), jax.grad(quadratic)(X))
+    assert_close(zo.grad(quadratic, **EXACT)(X, key=key()), gradient_of_quadratic(X))
 
 
 def test_value_and_grad_of_a_quadratic():
     value, gradient = zo.value_and_grad(quadratic, **EXACT)(X, key=key())
-    assert_close((value, gradient), jax.value_and_grad(quadratic)(X))
+    assert_close((value, gradient), (quadratic(X), gradient_of_quadratic(X)))
 
 
 @pytest.mark.parametrize("argnums", [0, 2, -1, (0, 2), (2,), [2, 0]])
@@ -75,7 +80,8 @@ def test_argnums(argnums):
     sizes = {0: D, 2: D, -1: D, (0, 2): 2 * D, (2,): D, (2, 0): 2 * D}
     d = sizes[tuple(argnums) if isinstance(argnums, list) else argnums]
     options = {**EXACT, "num_directions": d}
-    expected = jax.grad(f, tuple(argnums) if isinstance(argnums, list) else argnums)(*args)
+    of_all = {0: 6 * X + V, 2: X - 2 * V, -1: X - 2 * V}
+    expected = of_all[argnums] if isinstance(argnums, int) else tuple(of_all[i] for i in argnums)
     assert_close(zo.grad(f, argnums, **options)(*args, key=key()), expected)
 
 
@@ -85,8 +91,10 @@ def test_pytrees():
 
     params = {"b": jnp.ones(2), "w": jnp.arange(4.0).reshape(2, 2) / 4}
     options = {**EXACT, "num_directions": 6}
-    x = jnp.array([1.0, -2.0])
-    assert_close(zo.grad(f, **options)(params, x, key=key()), jax.grad(f)(params, x))
+    x = np.float32([1.0, -2.0])
+    slope = 2 * (np.asarray(params["w"]) @ x + 1)
+    expected = {"b": slope, "w": np.outer(slope, x)}
+    assert_close(jax.jit(zo.grad(f, **options))(params, x, key=key()), expected)
 
 
 def test_scalars():
@@ -108,10 +116,10 @@ def test_other_arguments_and_keywords_reach_the_function():
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_dtypes(dtype):
-    x = X.astype(dtype)
-    value, gradient = zo.value_and_grad(lambda x: jnp.sum(x**2), **EXACT)(x, key=key())
+    f, x = lambda x: jnp.sum(x**2), jax.ShapeDtypeStruct((D,), dtype)
+    value, gradient = jax.eval_shape(zo.value_and_grad(f, **EXACT), x, key=key())
     assert gradient.dtype == dtype and value.dtype == jnp.float32
-    product = zo.hvp(lambda x: jnp.sum(x**2), **FEW)(x, V.astype(dtype), key=key())
+    product = jax.eval_shape(zo.hvp(f, **FEW), x, x, key=key())
     assert product.dtype == dtype
 
 
@@ -122,7 +130,7 @@ def test_has_aux():
         return quadratic(x), {"x": x, "seven": jnp.int32(7)}
 
     gradient, aux = zo.grad(f, has_aux=True, **EXACT)(X, key=key())
-    assert_close(gradient, jax.grad(quadratic)(X))
+    assert_close(gradient, gradient_of_quadratic(X))
     assert_close(aux, {"x": X, "seven": jnp.int32(7)})
     (value, aux), again = zo.value_and_grad(f, has_aux=True, **EXACT)(X, key=key())
     assert_close((value, again), (quadratic(X), gradient))
@@ -194,10 +202,10 @@ def test_jit_and_vmap_over_keys(transform):
 
 
 def test_vmap_over_arguments():
-    xs = jnp.stack([X, -X, V])
+    xs = np.stack([X, -X, V])
     keys = jax.random.split(key(), 3)
-    gradients = jax.vmap(lambda x, key: zo.grad(quadratic, **EXACT)(x, key=key))(xs, keys)
-    assert_close(gradients, jax.vmap(jax.grad(quadratic))(xs))
+    batch = jax.jit(jax.vmap(lambda x, key: zo.grad(quadratic, **EXACT)(x, key=key)))
+    assert_close(batch(xs, keys), np.stack([gradient_of_quadratic(x) for x in xs]))
 
 
 @pytest.mark.parametrize("baseline", ["none", "origin", "mean", "leave_one_out"])
@@ -251,7 +259,7 @@ def test_the_radius_may_be_traced():
     gradient = jax.jit(
         lambda radius: zo.grad(quadratic, **{**EXACT, "radius": radius})(X, key=key())
     )
-    assert_close(gradient(0.3), jax.grad(quadratic)(X))
+    assert_close(gradient(0.3), gradient_of_quadratic(X))
 
 
 def test_the_key_is_required():

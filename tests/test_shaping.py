@@ -134,7 +134,8 @@ def test_runs_with_values_that_are_wrong(name):
         num_directions=8, radius=1e-2, key=jax.random.key(1), shaping=WINSORISED
     )
 
-    def run(one_round=False, share=0.0, outages=False, crashes=0.0):
+    @jax.jit
+    def of(one_round, share, outages, crashes):
         def spoilt(x, t):
             bits = jax.lax.bitcast_convert_type(x, jnp.uint32) * jnp.arange(D, dtype=jnp.uint32)
             u = jax.random.uniform(jax.random.fold_in(jax.random.key(t), jnp.sum(bits)), (4,))
@@ -153,7 +154,9 @@ def test_runs_with_values_that_are_wrong(name):
         x = jnp.zeros(D)
         return jax.lax.scan(body, (x, optimizer.init(x)), jnp.arange(300))[1]
 
-    run = jax.jit(run)
+    def run(one_round=False, share=0.0, outages=False, crashes=0.0):
+        return of(one_round, share, outages, crashes)  # all as arguments: one program
+
     clean = run()
     assert clean[-1] < 0.6 * bowl(jnp.zeros(D))
     burst = run(one_round=True)

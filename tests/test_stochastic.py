@@ -95,9 +95,9 @@ def test_a_transformation_takes_losses_of_examples():
             lambda value: gradient.update(None, gradient.init(X), X, value_fn=value_fn, value=value)
         )
 
+    expected, _ = step(mean_loss)(mean_loss(X))
     for value in (losses(X), mean_loss(X)):
         updates, state = step(losses, reduce="mean")(value)
-        expected, _ = step(mean_loss)(mean_loss(X))
         assert_same(updates, expected)
         assert int(zo.num_queries(state)) == K
     with pytest.raises(TypeError, match=r"vector of floats.*shape \(\)"):

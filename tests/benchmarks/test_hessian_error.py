@@ -75,10 +75,11 @@ def test_errors_are_those_of_dense_matrices():
             for i in range(rounds)
         ]
     )
-    plus = np.stack([jax.vmap(f)(x + mu * v) for x, v in zip(path, u, strict=True)])
-    minus, f0 = np.asarray(jax.vmap(f)(path[-1] - mu * u[-1])), float(f(path[-1]))
+    path, values = np.asarray(path), jax.jit(jax.vmap(f))
+    plus = np.stack([values(x + mu * v) for x, v in zip(path, u, strict=True)])
+    minus, f0 = np.asarray(values(path[-1] - mu * u[-1])), float(f(path[-1]))
     even = (plus[-1] - 2 * f0 + minus) / (2 * mu**2)
-    eye, truth = np.eye(d), np.asarray(jax.hessian(f)(path[-1]))
+    eye, truth = np.eye(d), np.asarray(jax.jit(jax.hessian(f))(path[-1]))
 
     def outer(weights, v, identity):
         return sum(w * (np.outer(x, x) - identity) for w, x in zip(weights, v, strict=True))
@@ -239,16 +240,26 @@ def test_the_bias_is_the_closed_form():
 def test_a_layers_hessian_is_that_of_its_loss(cache):
     """Compares the Gauss–Newton form with forward-over-reverse differentiation of the loss."""
     for loss in layers.load(cache, TINY, 4, jnp.float64).values():
-        weights = loss.weights
+        weights, gradient = loss.weights, jax.grad(lambda w, loss=loss: loss(w))
         exact = loss.hessian(weights)
-        gradient = jax.jit(jax.grad(lambda w, loss=loss: loss(w)))
         tangents = np.random.default_rng(0).standard_normal((2, weights.size))
-        for v in tangents:
-            product = jax.jvp(gradient, (weights,), (jnp.asarray(v),))[1]
-            np.testing.assert_allclose(exact.mv(v), product, rtol=1e-8, atol=1e-10)
-        dense = np.asarray(jax.vmap(exact.mv)(jnp.eye(weights.size)))
-        np.testing.assert_allclose(exact.trace(), np.trace(dense), rtol=1e-9)
-        np.testing.assert_allclose(exact.squared_norm(), np.sum(dense**2), rtol=1e-9)
+
+        @jax.jit
+        def everything(tangents, weights=weights, gradient=gradient, exact=exact):
+            products = [jax.jvp(gradient, (weights,), (v,))[1] for v in tangents]
+            dense = jax.vmap(exact.mv)(jnp.eye(weights.size))
+            return (
+                jax.vmap(exact.mv)(tangents),
+                products,
+                dense,
+                exact.trace(),
+                exact.squared_norm(),
+            )
+
+        found, products, dense, trace, squared_norm = map(np.asarray, everything(tangents))
+        np.testing.assert_allclose(found, products, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(trace, np.trace(dense), rtol=1e-9)
+        np.testing.assert_allclose(squared_norm, np.sum(dense**2), rtol=1e-9)
 
 
 def test_starts_are_in_the_ball():

@@ -90,9 +90,12 @@ def in_shard_map():
 
     keys, x = jax.random.split(KEY, 8), jnp.arange(5.0)
     mapped = jax.shard_map(gradient, mesh=mesh, in_specs=(P("d"), P()), out_specs=P())
-    each = [
-        zo.estimators.gradient(zo.query(f, x, key, num_directions=4, radius=0.1), x) for key in keys
-    ]
+
+    @jax.jit
+    def alone(key):
+        return zo.estimators.gradient(zo.query(f, x, key, num_directions=4, radius=0.1), x)
+
+    each = [alone(key) for key in keys]
     np.testing.assert_allclose(jax.jit(mapped)(keys, x), np.mean(each, 0), rtol=1e-4, atol=1e-4)
 
 
@@ -110,7 +113,8 @@ def step_in_shard_map(make):
 
     mapped = jax.shard_map(step, mesh=mesh, in_specs=(P("d"), P(), P()), out_specs=P())
     state = optimiser.init(x)
-    whole, _ = optimiser.update(None, state, x, value_fn=lambda x: loss(x, data))
+    alone = jax.jit(lambda x, s: optimiser.update(None, s, x, value_fn=lambda x: loss(x, data))[0])
+    whole = alone(x, state)
     np.testing.assert_allclose(jax.jit(mapped)(data, x, state), whole, rtol=1e-3, atol=1e-5)
 
 
@@ -135,10 +139,13 @@ def main(shard_map, few, many):
     """Measures the methods in ``many`` on both kinds of mesh, and those in ``few`` on one."""
     results = {}
     if shard_map == "shard_map":
+        # These are about numbers: compiled fast, not well.
+        jax.config.update("jax_disable_most_optimizations", True)
         results["shard_map query"] = run(in_shard_map)
         results["numbers"] = run(same_numbers)
         for name in ("zo_sgd", "zovh"):
             results[f"shard_map {name}"] = run(step_in_shard_map, OPTIMISERS[name])
+        jax.config.update("jax_disable_most_optimizations", False)
     for kind, names in (("Auto", few + many), ("Explicit", many)):
         for name in names:
             # Either axis for the first; one after the other for the rest: compiling is what costs.

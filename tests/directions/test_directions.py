@@ -42,10 +42,14 @@ FAMILIES = {
 SIGNS = ("rademacher", "hadamard")
 
 
+@jax.jit
+def drawn_by(plan, params):
+    return plan.draw(params)
+
+
 def draw(directions, k, params=PARAMS, key=None, **plan):
     key = jax.random.key(0) if key is None else key
-    plan = zo.Plan(key, directions, num_directions=k, **plan)
-    return jax.jit(plan.draw)(params)
+    return drawn_by(zo.Plan(key, directions, num_directions=k, **plan), params)
 
 
 def draw_rounds(directions, k, num_rounds, params=PARAMS, seed=0):

@@ -1,12 +1,14 @@
 """Least-norm interpolation: exactness, the error bound, priors, noise, degenerate directions."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import zovh_jax as zo
-from zovh_jax.estimators import hessian, interpolated_gradient, interpolated_hessian
+from zovh_jax import estimators
 
 pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 D = 8
@@ -17,14 +19,25 @@ G = RNG.normal(size=D)
 X = np.zeros(D)
 PAIRS = zo.stencils.three_point()
 
+# Compiled as a whole: one by one, their operations would be a hundred programs for each size.
+interpolated_gradient = jax.jit(estimators.interpolated_gradient, static_argnames="ridge")
+interpolated_hessian = jax.jit(estimators.interpolated_hessian, static_argnames=("prior", "ridge"))
+change_hessian = jax.jit(estimators.interpolated_hessian)
+as_matrix = jax.jit(lambda operator: operator.as_matrix())
+
 
 def quadratic(x):
     return 0.5 * x @ H @ x + G @ x + 3.0
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def asked(key, n, stencil, f, options):
+    return zo.query(f, X, key, num_directions=n, radius=0.1, stencil=stencil, **dict(options))
+
+
 def ask(n, stencil=PAIRS, f=quadratic, noise=0.0, key=None, **options):
     key = jax.random.key(n if key is None else key)
-    queries = zo.query(f, X, key, num_directions=n, radius=0.1, stencil=stencil, **options)
+    queries = asked(key, n, stencil, f, tuple(options.items()))
     if noise:
         values = queries.values + noise * np.random.default_rng(1).normal(size=queries.values.shape)
         queries = zo.Queries(queries.plan, values, queries.radius, queries.origin, stencil)
@@ -37,8 +50,7 @@ def error(matrix, truth=H):
 
 @pytest.mark.parametrize("n", [D * (D + 1) // 2, 60])
 def test_hessian_of_a_quadratic_is_exact_with_enough_pairs(n):
-    matrix = jax.jit(lambda: interpolated_hessian(ask(n), X).as_matrix())()
-    assert error(matrix) < 1e-9
+    assert error(as_matrix(interpolated_hessian(ask(n), X))) < 1e-9
 
 
 @pytest.mark.parametrize(("n", "prior"), [(1, "trace"), (20, "trace"), (20, None)])
@@ -46,7 +58,7 @@ def test_hessian_reproduces_the_curvatures_and_is_no_worse_than_its_prior(n, pri
     queries = ask(n)
     operator = interpolated_hessian(queries, X, prior=prior)
     u = np.asarray(queries.plan.draw(X))
-    estimate = np.asarray(operator.as_matrix())
+    estimate = np.asarray(as_matrix(operator))
     np.testing.assert_allclose(
         np.einsum("ki,ij,kj->k", u, estimate, u), np.einsum("ki,ij,kj->k", u, H, u), rtol=1e-7
     )
@@ -65,18 +77,18 @@ def test_hessian_reproduces_the_curvatures_and_is_no_worse_than_its_prior(n, pri
 def test_hessian_changes_a_past_estimate_as_little_as_it_can():
     past = interpolated_hessian(ask(20), X)
     new = ask(20, key=1)
-    operator = interpolated_hessian(new, X, prior=past)
-    u = np.asarray(new.plan.draw(X))
-    change = np.asarray(operator.as_matrix() - past.as_matrix())
+    operator = change_hessian(new, X, prior=past)
+    u, v = np.asarray(new.plan.draw(X)), jnp.arange(1.0, D + 1)
+    before, after = np.asarray(as_matrix(past)), np.asarray(as_matrix(operator))
     gram = (u @ u.T) ** 2
-    missing = np.einsum("ki,ij,kj->k", u, H - np.asarray(past.as_matrix()), u)
+    missing = np.einsum("ki,ij,kj->k", u, H - before, u)
     expected = np.einsum("k,ki,kj->ij", np.linalg.solve(gram, missing), u, u)
-    np.testing.assert_allclose(change, expected, rtol=1e-6, atol=1e-9)
-    assert error(operator.as_matrix()) < error(past.as_matrix())
-    v = jnp.arange(1.0, D + 1)
-    np.testing.assert_allclose(operator.mv(v), operator.as_matrix() @ v, rtol=1e-9)
-    np.testing.assert_allclose(operator.diagonal(), jnp.diagonal(operator.as_matrix()), rtol=1e-9)
-    np.testing.assert_allclose(operator.trace(), jnp.trace(operator.as_matrix()), rtol=1e-9)
+    np.testing.assert_allclose(after - before, expected, rtol=1e-6, atol=1e-9)
+    assert error(after) < error(before)
+    product, diagonal, trace = jax.jit(lambda o: (o.mv(v), o.diagonal(), o.trace()))(operator)
+    np.testing.assert_allclose(product, after @ v, rtol=1e-9)
+    np.testing.assert_allclose(diagonal, np.diagonal(after), rtol=1e-9)
+    np.testing.assert_allclose(trace, np.trace(after), rtol=1e-9)
 
 
 def test_hessian_is_far_below_the_averages_where_queries_are_few():
@@ -87,7 +99,7 @@ def test_hessian_is_far_below_the_averages_where_queries_are_few():
     @jax.jit
     def both():
         queries = zo.query(f, x, jax.random.key(0), num_directions=n, radius=0.1, stencil=PAIRS)
-        averages = hessian(queries, x, baseline=zo.baselines.origin())
+        averages = estimators.hessian(queries, x, baseline=zo.baselines.origin())
         return interpolated_hessian(queries, x).as_matrix(), averages.as_matrix()
 
     ours, theirs = (error(matrix, truth) for matrix in both())
@@ -105,8 +117,8 @@ def test_gradient_is_the_projection_on_the_directions(n):
     u = np.asarray(queries.plan.draw(X))
     expected = np.linalg.pinv(u) @ (u @ G)
     np.testing.assert_allclose(interpolated_gradient(queries, X), expected, rtol=1e-8)
-    prior = jnp.linspace(-1, 1, D)
-    expected = prior + np.linalg.pinv(u) @ (u @ (G - np.asarray(prior)))
+    prior = np.linspace(-1, 1, D)
+    expected = prior + np.linalg.pinv(u) @ (u @ (G - prior))
     np.testing.assert_allclose(interpolated_gradient(queries, X, prior=prior), expected, rtol=1e-8)
 
 
@@ -132,17 +144,23 @@ def test_gradient_from_forward_queries(known):
     np.testing.assert_allclose(found, smallest((a @ b) / (b @ b)), rtol=1e-6)
 
 
-def rounds(levels, k, f=linear, radii=0.1, origin=False, seed=0):
-    """A history of rounds of f plus a level of each round's own."""
+@functools.partial(jax.jit, static_argnames=("k", "f", "origin"))
+def pushed(levels, radii, k, f, origin):
+    def push(history, this):
+        i, level, radius = this
+        key = jax.random.fold_in(jax.random.key(0), i)
+        options = {"num_directions": k, "radius": radius, "origin": origin}
+        return history.push(zo.query(lambda x: f(x) + level, X, key, **options)), None
+
     history = zo.History.init(X, size=len(levels), num_directions=k, origin=origin)
-    for i, level in enumerate(levels):
-        key = jax.random.fold_in(jax.random.key(seed), i)
-        radius = np.broadcast_to(radii, len(levels))[i]
-        g = lambda x, c=level: f(x) + c  # noqa: E731
-        history = history.push(
-            zo.query(g, X, key, num_directions=k, radius=float(radius), origin=origin)
-        )
-    return history.queries()
+    each = jnp.arange(len(levels)), levels, radii
+    return jax.lax.scan(push, history, each)[0].queries()
+
+
+def rounds(levels, k, f=linear, radii=0.1, origin=False):
+    """A history of rounds of f plus a level of each round's own."""
+    radii = np.broadcast_to(radii, len(levels))
+    return pushed(np.array(levels), radii, k, f, origin)
 
 
 @pytest.mark.parametrize("ridge", [0.0, pytest.param(1e-9, marks=pytest.mark.slow)])
@@ -172,11 +190,11 @@ def test_a_round_of_one_direction_tells_nothing_without_its_level():
 @pytest.mark.parametrize("ridge", [0.0, "auto"])
 def test_rounds_that_are_missing_have_no_level(ridge):
     queries = rounds((0.0, 40.0, -7.0), 3)
-    holed = zo.Queries(
-        queries.plan, queries.values.at[1].set(jnp.nan), queries.radius, None, queries.stencil
-    )
-    u = queries.plan.draw(X)[np.array([0, 1, 2, 6, 7, 8])]
-    values = np.asarray(queries.values)[[0, 2]] - [[0.0], [-7.0]]
+    values = np.array(queries.values)
+    holes = np.where(np.arange(3)[:, None] == 1, np.nan, values)
+    holed = zo.Queries(queries.plan, holes, queries.radius, None, queries.stencil)
+    u = np.asarray(queries.plan.draw(X))[[0, 1, 2, 6, 7, 8]]
+    values = values[[0, 2]] - [[0.0], [-7.0]]
     same = zo.Queries.from_values(
         values.ravel(), directions=zo.directions.explicit(u), radius=0.1, origin=3.0
     )
@@ -208,7 +226,7 @@ def test_automatic_ridge_with_levels_finds_the_noise():
         found = [interpolated_gradient(queries, X, ridge=ridge) for ridge in (0.0, "auto")]
         return [jnp.linalg.norm(g - G) / np.linalg.norm(G) for g in found]
 
-    without, automatic = map(np.mean, errors_of(jnp.arange(6), jnp.asarray(noises)))
+    without, automatic = map(np.mean, errors_of(np.arange(6), np.array(noises)))
     assert automatic < 1.1 * without < 0.4
     exact = interpolated_gradient(rounds(np.arange(3.0), 5), X, ridge="auto")
     np.testing.assert_allclose(exact, G, rtol=1e-3)
@@ -263,7 +281,7 @@ def test_size_of_the_bend(origin):
 def test_repeated_directions_stay_finite():
     u = RNG.normal(size=(6, D))
     u[3], u[4] = u[0], u[1] * (1 + 1e-15)
-    values = [[float(quadratic(0.1 * s * jnp.asarray(v))) for s in (1, -1)] for v in u]
+    values = [[quadratic(0.1 * s * v) for s in (1, -1)] for v in u]
     queries = zo.Queries.from_values(
         values, directions=zo.directions.explicit(u), radius=0.1, stencil=PAIRS, origin=3.0
     )
@@ -271,36 +289,40 @@ def test_repeated_directions_stay_finite():
     np.testing.assert_allclose(
         interpolated_gradient(queries, X), np.linalg.pinv(distinct) @ (distinct @ G), rtol=1e-6
     )
-    assert np.all(np.isfinite(interpolated_hessian(queries, X).as_matrix()))
+    assert np.all(np.isfinite(as_matrix(interpolated_hessian(queries, X))))
 
 
 def test_dropped_queries_are_as_if_never_asked():
     queries = ask(6)
-    u = queries.plan.draw(X)
+    u, values = np.asarray(queries.plan.draw(X)), np.array(queries.values)
     kept = np.array([0, 2, 3, 5])
-    bad = queries.values.at[1, 0].set(jnp.nan).at[4, 1].set(jnp.inf)
+    bad = values.copy()
+    bad[1, 0], bad[4, 1] = np.nan, np.inf
     some = zo.Queries(queries.plan, bad, queries.radius, queries.origin, PAIRS)
     fewer = zo.Queries.from_values(
-        queries.values[kept],
+        values[kept],
         directions=zo.directions.explicit(u[kept]),
         radius=0.1,
         stencil=PAIRS,
         origin=queries.origin,
     )
-    for ridge in (0.0, 0.3, "auto"):
-        np.testing.assert_allclose(
-            interpolated_gradient(some, X, ridge=ridge),
-            interpolated_gradient(fewer, X, ridge=ridge),
-            rtol=1e-7,
-        )
-        np.testing.assert_allclose(
-            interpolated_hessian(some, X, ridge=ridge).as_matrix(),
-            interpolated_hessian(fewer, X, ridge=ridge).as_matrix(),
-            rtol=1e-7,
-        )
-    none = zo.Queries(queries.plan, bad * jnp.nan, queries.radius, queries.origin, PAIRS)
-    assert not np.any(interpolated_gradient(none, X))
-    assert not np.any(interpolated_hessian(none, X).as_matrix())
+
+    @jax.jit
+    def estimates(queries):
+        e = estimators
+        return [
+            (
+                e.interpolated_gradient(queries, X, ridge=ridge),
+                e.interpolated_hessian(queries, X, ridge=ridge).as_matrix(),
+            )
+            for ridge in (0.0, 0.3, "auto")
+        ]
+
+    for found, wanted in zip(estimates(some), estimates(fewer), strict=True):
+        np.testing.assert_allclose(found[0], wanted[0], rtol=1e-7)
+        np.testing.assert_allclose(found[1], wanted[1], rtol=1e-7)
+    none = zo.Queries(queries.plan, bad * np.nan, queries.radius, queries.origin, PAIRS)
+    assert not any(np.any(x) for x in jax.tree.leaves(estimates(none)))
 
 
 def test_ridge_is_ridge_regression():
@@ -317,10 +339,9 @@ def test_ridge_is_ridge_regression():
 def test_automatic_ridge_finds_the_noise(noise):
     """With pairs to spare, what does not fit any Hessian tells how noisy the values are."""
     queries = ask(60, noise=noise)
-    estimates = {
-        r: error(interpolated_hessian(queries, X, ridge=r).as_matrix()) for r in (0.0, "auto")
-    }
-    prior = error(float(interpolated_hessian(queries, X).scale) * np.eye(D))
+    operators = {r: interpolated_hessian(queries, X, ridge=r) for r in (0.0, "auto")}
+    estimates = {r: error(as_matrix(operator)) for r, operator in operators.items()}
+    prior = error(float(operators[0.0].scale) * np.eye(D))
     assert estimates["auto"] < min(1.2 * estimates[0.0] + 1e-3, 1.02 * prior)
 
 

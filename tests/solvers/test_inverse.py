@@ -1,5 +1,6 @@
 """``solve`` and ``inverse`` with every solver."""
 
+import dataclasses
 import functools
 
 import jax
@@ -70,8 +71,11 @@ def test_damping_may_be_traced():
 FROZEN = {"f": np.zeros(2), "a": np.zeros(2), "z": np.zeros((2, 2))}  # "f" between them
 
 
-def low_rank(n, seed, scale, signs=(1, -1), frozen=True):
-    """An operator of n directions in six dimensions, and a dense copy."""
+def low_rank(n, seed, scale, signs=(1, -1), frozen=True, stored=True):
+    """An operator of n directions in six dimensions, and a dense copy.
+
+    The directions are stored unless they are to be drawn again, which compiles with every product.
+    """
     rng = np.random.default_rng(seed)
     params = FROZEN if frozen else {k: v for k, v in FROZEN.items() if k != "f"}
     weights = rng.choice(signs, n) * rng.uniform(0.05, 0.4, n)
@@ -80,8 +84,11 @@ def low_rank(n, seed, scale, signs=(1, -1), frozen=True):
         family = masked(family, {"f": False, "a": True, "z": True})
     plan = zo.Plan(jax.random.key(seed), family, num_directions=n)
     layout = plan.layout(params)
+    drawn = plan.materialise(layout)
+    if stored:
+        plan = dataclasses.replace(plan, stored=drawn)
     low = zo.LowRankPlusScaled(plan, jnp.asarray(weights), jnp.asarray(scale), layout)
-    u = np.concatenate([np.reshape(x, (n, -1)) for x in plan.materialise(layout)], 1)
+    u = np.concatenate([np.reshape(x, (n, -1)) for x in drawn], 1)
     dense = u.T @ np.diag(weights) @ u + scale * np.eye(6)
     if frozen:
         place = np.ix_([0, 1, 4, 5, 6, 7], [0, 1, 4, 5, 6, 7])
@@ -109,6 +116,9 @@ def numbers_of(operator, damping, solver=woodbury(), logdet=True):
     inverse = zo.inverse(operator, damping=damping, solver=solver)
     numbers = inverse.as_matrix(), flat(inverse.diagonal()), inverse.trace()
     return (*numbers, inverse.logdet()) if logdet else numbers
+
+
+MANY = 20_000
 
 
 @functools.partial(jax.jit, static_argnames=("num", "solver"))
@@ -160,12 +170,11 @@ def test_samples_have_the_inverse_for_their_covariance(name):
     root = vectors @ np.diag(values**-0.5) @ vectors.T
     nothing = zo.LowRankPlusScaled(low.plan, 0 * low.weights, 0 * low.scale, low.layout)
     key = jax.random.key(7)
-    samples, x = samples_of(low, damping, key, 3)
-    assert [x.shape[0] for x in jax.tree.leaves(samples)] == [3] * (2 + (len(dense) == 8))
-    z = np.asarray(samples_of(nothing, 1.0, key, 3)[1])
+    samples, x = samples_of(low, damping, key, MANY)
+    assert [x.shape[0] for x in jax.tree.leaves(samples)] == [MANY] * (2 + (len(dense) == 8))
+    z = np.asarray(samples_of(nothing, 1.0, key, MANY)[1])
     np.testing.assert_allclose(x, z @ root, rtol=1e-7, atol=1e-8)
-    many = np.asarray(samples_of(nothing, 1.0, key, 20_000)[1])
-    assert np.abs(np.cov(many.T) - np.eye(len(dense))).max() < 5 * np.sqrt(2 / 20_000)
+    assert np.abs(np.cov(z.T) - np.eye(len(dense))).max() < 5 * np.sqrt(2 / MANY)
 
 
 def test_no_samples_where_the_operator_is_not_definite():
@@ -173,7 +182,7 @@ def test_no_samples_where_the_operator_is_not_definite():
     damping = -float(np.linalg.eigvalsh(dense)[0]) / 2
     assert damping > 0
     _, diagonal, _, logdet = numbers_of(low, damping)
-    samples, _ = samples_of(low, damping, jax.random.key(0), 3)
+    samples, _ = samples_of(low, damping, jax.random.key(0), MANY)
     assert np.isnan(logdet) and np.all(np.isnan(samples["a"]))
     exact = np.linalg.inv(dense + damping * np.eye(8))
     np.testing.assert_allclose(diagonal, np.diag(exact), rtol=1e-8)
@@ -181,7 +190,7 @@ def test_no_samples_where_the_operator_is_not_definite():
 
 @pytest.mark.parametrize("name", ["gram_diagonal", pytest.param("cg", marks=pytest.mark.slow)])
 def test_the_other_solvers_inverses_are_operators_too(name):
-    low, dense = low_rank(**CASES["few"])
+    low, dense = low_rank(**CASES["few"], stored=False)
     damping = definite_damping(dense)
     inverse = zo.inverse(low, damping=damping, solver=SOLVERS[name])
     has_logdet = name == "gram_diagonal"

@@ -203,11 +203,11 @@ def diagonal_newton(
 def _slopes_of_pairs(view: View) -> jax.Array:
     """The slopes of a sweep's round, [K]: of each pair, half the difference of its two slopes.
 
-    It is free of curvature. Where a query of the pair was dropped there is no slope.
+    It is free of curvature. Where a query of the pair was dropped, the other one has its own slope.
     """
     whole = jnp.all(usable(view.queries, needs_origin=True).reshape(-1, 2), -1)
     opposite = view.slopes.reshape(-1, 2)[:, ::-1].reshape(-1)
-    return jnp.where(jnp.repeat(whole, 2), (view.slopes - opposite) / 2, 0)
+    return jnp.where(jnp.repeat(whole, 2), (view.slopes - opposite) / 2, view.slopes)
 
 
 @dataclasses.dataclass(frozen=True)

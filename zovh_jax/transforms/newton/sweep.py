@@ -146,9 +146,12 @@ class DiagonalSweeps:
         """The state before the next sweep, with a rest before it; and the next h."""
         mean, noise, shrink, signal = self._statistics(sweep)
         ratios = self._ratios(jax.tree.leaves(sweep.gathered), mean, noise, shrink)
-        following = self._multiplied(jax.tree.leaves(h), ratios)
+        # Where most couples were dropped nothing is learnt, and the next sweep is put off.
+        seen = 2 * sweep.num_couples > self.order
+        following = self._multiplied(jax.tree.leaves(h), ratios, seen)
         news = shrink * signal / self.order > NEWS * jnp.square(mean)
         num_quiet = jnp.where(news, 0, jnp.minimum(sweep.num_quiet + 1, LONGEST))
+        num_quiet = jnp.where(seen, num_quiet, LONGEST)
         rests = jnp.asarray([min(self.length * 4**i, 2**30) for i in range(LONGEST + 1)])
         empty = self.init()._replace(
             num_rounds=sweep.num_rounds, rest=rests[num_quiet].astype(jnp.int32)
@@ -196,10 +199,10 @@ class DiagonalSweeps:
         least = jnp.maximum(FLOOR * self._mean(ratios), jnp.sqrt(shrink * noise / self.order))
         return [jnp.maximum(x, least.astype(x.dtype)) for x in ratios]
 
-    def _multiplied(self, h: Leaves, ratios: Leaves) -> Leaves:
-        """h |ρ|/mean|ρ|, its least element bounded; h itself where that is not finite."""
+    def _multiplied(self, h: Leaves, ratios: Leaves, seen: jax.Array) -> Leaves:
+        """h |ρ|/mean|ρ|, its least element bounded; h itself where that is unknown or not finite."""
         average = self._mean(ratios)
-        good = jnp.isfinite(average) & (average > 0)
+        good = seen & jnp.isfinite(average) & (average > 0)
         products = [x * r / average.astype(x.dtype) for x, r in zip(h, ratios, strict=True)]
         floor = RANGE * self._mean(products)
         return [

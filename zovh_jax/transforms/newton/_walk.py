@@ -45,7 +45,7 @@ class View:
     """A round of queries around θ, and what it says.
 
     Attributes:
-      answered: the round, as it was answered.
+      answered: the round, as it was answered, without outliers.
       queries: the same, with the mean of the finite values for an f(θ) that is not finite.
       counts: the counts after this round.
       trust: the state after the last step was judged, with this round in its trace.
@@ -97,6 +97,7 @@ class Walk:
         """
         asked = dataclasses.replace(self.rounds, radius=trust.radius, directions=directions)
         answered, _, counts = asked.step(counts, params, value_fn, value)
+        answered, trust = self.rules.sift(trust, answered)
         assert answered.origin is not None
         trust, failed = self.rules.judge(trust, answered.origin, _lost(answered))
         queries, squares = _anchored(answered), norms(answered.plan)

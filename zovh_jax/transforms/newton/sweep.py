@@ -200,7 +200,7 @@ class DiagonalSweeps:
         return [jnp.maximum(x, least.astype(x.dtype)) for x in ratios]
 
     def _multiplied(self, h: Leaves, ratios: Leaves, seen: jax.Array) -> Leaves:
-        """h |ρ|/mean|ρ|, its least element bounded; h itself where that is unknown or not finite."""
+        """h |ρ|/mean|ρ|, its least element bounded; h itself where that is not known."""
         average = self._mean(ratios)
         good = seen & jnp.isfinite(average) & (average > 0)
         products = [x * r / average.astype(x.dtype) for x, r in zip(h, ratios, strict=True)]

@@ -35,6 +35,7 @@ from zovh_jax.queries import Queries
 from zovh_jax.stencils import Stencil
 from zovh_jax.transforms._rounds import Rounds
 from zovh_jax.transforms.newton.noise import HARM, Noise, NoiseRules
+from zovh_jax.transforms.newton.outliers import Usual
 
 ROUNDING = 10
 """The rounding error of a value, in units of its last digit."""
@@ -59,6 +60,7 @@ class Trust(NamedTuple):
       num_undone: how many steps were taken back.
       returned: whether the last round took a step back, so that f(θ) is asked at θ_old again.
       rise: by how much f had risen then.
+      usual: what is known about the size of differences, which outliers exceed.
       noise: what is known about the noise of the values.
     """
 
@@ -74,6 +76,7 @@ class Trust(NamedTuple):
     num_undone: jax.Array
     returned: jax.Array
     rise: jax.Array
+    usual: Usual
     noise: Noise
 
     @classmethod
@@ -84,7 +87,15 @@ class Trust(NamedTuple):
         zeros = [jnp.zeros((), mu.dtype) for _ in range(6)]
         undone, limit = jnp.zeros((), jnp.int32), mu * math.sqrt(dimension)
         back, rise = jnp.zeros((), bool), jnp.zeros((), mu.dtype)
-        known: list[Any] = [TraceAverage.init(), *zeros, undone, back, rise, Noise.init(level)]
+        known: list[Any] = [
+            TraceAverage.init(),
+            *zeros,
+            undone,
+            back,
+            rise,
+            Usual.init(),
+            Noise.init(level),
+        ]
         return cls(mu, limit, *known)
 
     @property
@@ -140,6 +151,11 @@ class StepRules:
             epsilon,
         )
 
+    def sift(self, trust: Trust, queries: Queries) -> tuple[Queries, Trust]:
+        """A round of queries with NaN for outliers."""
+        queries, usual = trust.usual.sift(queries, trust.origin, self.dimension)
+        return queries, trust._replace(usual=usual)
+
     def judge(self, trust: Trust, origin: jax.Array, lost: jax.Array) -> tuple[Trust, jax.Array]:
         """What the last step taught, now that f(θ) is known; and whether it must be taken back.
 
@@ -184,6 +200,8 @@ class StepRules:
     def heard(self, trust: Trust, origin: jax.Array, values: jax.Array, reach) -> Trust:
         """The state after two more values, at θ ± r p, where ``reach`` is r."""
         before = jnp.where(trust.squared_length > 0, trust.origin, jnp.nan)
+        believed = trust.usual.believes(values, origin, self.dimension)
+        values = jnp.where(believed, values, jnp.nan)
         return trust._replace(noise=self.noisy.heard(trust.noise, values, origin, before, reach))
 
     def slopes(self, trust: Trust, queries: Queries, norms: jax.Array) -> tuple[jax.Array, Trust]:

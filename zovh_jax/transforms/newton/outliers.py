@@ -1,0 +1,66 @@
+"""Outliers: finite values that cannot be the objective's, as far as the last rounds tell.
+
+A step changes f by some √d times what a query's perturbation does, at most. A value that is a
+hundred times farther from the last f(θ) is dropped, as one that is not finite. Where half of a
+round's values are so far away, they are dropped once: if the next round's are too, the objective
+has changed, and they are believed.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from zovh_jax._tree import scalar_dtype
+from zovh_jax.queries import Queries
+
+BEYOND = 100
+"""How far a value may be from the last f(θ), over √d times the usual."""
+
+
+class Usual(NamedTuple):
+    """What is known about the size of differences.
+
+    Attributes:
+      size: the largest distance of a round's values from its f(θ), and of that from the last one;
+        of the last rounds, each of which counts half as much as the next. 0 before the first.
+      lost: whether most of the last round's values were dropped.
+    """
+
+    size: jax.Array
+    lost: jax.Array
+
+    @classmethod
+    def init(cls) -> "Usual":
+        """Before the first round."""
+        return cls(jnp.zeros((), scalar_dtype()), jnp.zeros((), bool))
+
+    def believes(self, values: jax.Array, level: jax.Array, dimension: int) -> jax.Array:
+        """Whether values may be the objective's; ``level`` is the last f(θ)."""
+        known = (self.size > 0) & jnp.isfinite(level)
+        return ~known | (jnp.abs(values - level) <= BEYOND * math.sqrt(dimension) * self.size)
+
+    def sift(self, queries: Queries, level: jax.Array, dimension: int) -> tuple[Queries, "Usual"]:
+        """A round with NaN for its outliers, and what is known after it."""
+        values, origin = queries.values, queries.origin
+        assert origin is not None
+        finite = jnp.append(jnp.isfinite(values), jnp.isfinite(origin))
+        every = jnp.append(values, origin)
+        odd = finite & ~self.believes(every, level, dimension)
+        most = jnp.any(odd) & (2 * jnp.sum(odd) >= jnp.sum(finite))
+        odd &= ~(most & self.lost)
+        every = jnp.where(odd, jnp.nan, every)
+        values, origin = every[:-1].reshape(values.shape), every[-1]
+        known = (self.size > 0) & jnp.isfinite(level)
+        centre = jnp.where(jnp.isfinite(origin) | ~known, origin, level)
+        distances = jnp.abs(jnp.append(values, jnp.where(known, level, centre)) - centre)
+        largest = jnp.max(jnp.where(jnp.isfinite(distances), distances, 0))
+        usual = Usual(
+            jnp.maximum(largest.astype(self.size.dtype), self.size / 2), most & ~self.lost
+        )
+        return dataclasses.replace(queries, values=values, origin=origin), usual
+
+
+__all__ = ["Usual"]

@@ -77,10 +77,10 @@ def test_minibatches_without_a_learning_rate(make):
     assert np.all(noise.found) and np.all(
         noise.level < 3e-3
     )  # all queries of a round share a batch
-    # K + 1 queries a round, two more in the first 24 noisy ones and in one of three later.
+    # K + 1 queries a round, two more in the first 24 noisy ones and in every other later.
     later = np.asarray(noise.num_rounds) - 24
     assert np.all(later > 200)
-    more = 2 * (24 + -(-later // 3))
+    more = 2 * (24 + -(-later // 2))
     np.testing.assert_array_equal(states.counts.num_queries, 300 * (K + 1) + more)
 
 

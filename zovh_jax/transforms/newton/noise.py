@@ -6,7 +6,7 @@ a simulator, those are values of two functions: what they differ by is not what 
 Noise is found where it does harm, and costs nothing before. After a step was taken back, f(θ) is
 asked where it was asked before: two values that differ by more than rounding are of a noisy
 objective. Then the walk begins anew: what it took for curvature was noise, and it has looked nearer
-and nearer. From then on a round, and later one of three, asks two values more, f(θ + rp) and
+and nearer. From then on a round, and later every other one, asks two values more, f(θ + rp) and
 f(θ − rp).
 
 Mostly p is the way of the last n rounds. They give the slope and the curvature along p of *this*
@@ -43,7 +43,7 @@ import jax.numpy as jnp
 from zovh_jax._tree import scalar_dtype
 from zovh_jax.estimators.trace import TraceEstimate
 
-DENSE, EVERY = 24, 3
+DENSE, EVERY = 24, 2
 """In the first so many noisy rounds each asks two values more, and then one of so many."""
 PERIOD = 8 * EVERY
 """Of so many noisy rounds one looks near, and another one compares with the last round."""
@@ -137,7 +137,7 @@ class Noise(NamedTuple):
 
     @property
     def asks(self) -> jax.Array:
-        """Whether this round asks two values more: later on, one noisy round of `EVERY`."""
+        """Whether this round asks two values more: later on, every other noisy round."""
         return self.found & ((self.num_rounds < DENSE) | (self.num_rounds % EVERY == 0))
 
     def passed(self) -> "Noise":
@@ -253,7 +253,7 @@ class NoiseRules:
 
         Args:
           noise: what is known.
-          trace: of the Hessian, over d: half of what is sure of it is the least κ that is believed.
+          trace: of the Hessian, over d: half of it is the least κ that is believed, if it is sure.
           first: the largest m of a step that has no other before it.
         """
         known = noise.total > 0
@@ -267,7 +267,7 @@ class NoiseRules:
         alpha = jnp.clip(alpha, LEAST * self.share, self.share)
         curvature, doubt = jnp.abs(trace.trace), 2 * trace.standard_error
         # Values that are close together show little of the trace: what is unsure is no bound.
-        sure = jnp.maximum(curvature - doubt, 0)
+        sure = jnp.where(curvature > doubt, curvature, 0)
         kappa = jnp.maximum(noise.curvature, sure / 2)
         kappa = jnp.where(known, kappa, curvature + doubt)
         m = noise.multiple

@@ -38,10 +38,14 @@ OPTIMIZERS = {
     "zoar": lambda: zo.zoar(decaying(0.1), num_directions=8, radius=3e-2, key=KEY),
     "adam": lambda: optax.chain(zo.zo_gradient(8, 1e-2, key=KEY), optax.adam(decaying(0.03))),
     "scalar": lambda: zo.scalar_newton(8, 0.05, key=KEY),
+    "diagonal": lambda: zo.diagonal_newton(8, 0.05, key=KEY),
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n == "diagonal" else []) for n in OPTIMIZERS],
+)
 def test_a_corner_is_found_from_inside(name):
     """To 1e-3, with no query outside, which would count as not finite, and no iterate outside."""
     optimizer = zo.bounded(OPTIMIZERS[name](), LOW, HIGH)

@@ -10,11 +10,11 @@ is consistent, even taking back a step. The state holds z − P(z), zero inside 
 - ``"reflect"``: P mirrors the outside at the face, where f(P(z)) then has a kink that steps jump
   over. A parameter leaves a face more easily, and reaches it more slowly.
 
-Where the minimiser is in a corner, "clip" brings `scalar_newton`, `diagonal_newton`, `zoar` and Adam
-within 1e-3 of it, as the tests show. "reflect" ends farther away, and stops `scalar_newton` on its
-way. `low_rank_newton` may stop at a wrong face with either. Merely
-clipping the parameters after each step stops `scalar_newton` and `low_rank_newton` on their way, as
-the parameters do not move by the steps that these take.
+Where the minimiser is in a corner, "clip" brings `scalar_newton`, `diagonal_newton`, `zoar` and
+Adam within 1e-3 of it, as the tests show. "reflect" ends farther away, and stops `scalar_newton`
+on its way. `low_rank_newton` may stop at a wrong face with either. Merely clipping the parameters
+after each step stops `scalar_newton` and `low_rank_newton` on their way, as the parameters do not
+move by the steps that these take.
 """
 
 import functools

@@ -164,9 +164,22 @@ def test_rests_are_longer_where_sweeps_say_nothing_new():
     sweeps = DiagonalSweeps(layout_of(START), K)
     empty, h, rests = sweeps.init(), jnp.ones(D), []
     for _ in range(4):
-        empty, h = sweeps.finish(empty, h)
+        whole = empty._replace(num_couples=jnp.asarray(float(sweeps.order)))
+        empty, h = sweeps.finish(whole, h)
         rests.append(int(empty.rest) // sweeps.length)
     assert rests == [4, 16, 16, 16]
+
+
+def test_half_a_sweep_teaches_nothing():
+    """Where as many couples were dropped, h stays, and the next sweep is far off."""
+    sweeps, h = DiagonalSweeps(layout_of(START), K), jnp.ones(D)
+    seen = sweeps.init()._replace(total=jnp.asarray(1e3), signal=jnp.asarray(1e6))
+    seen = seen._replace(gathered=jnp.linspace(-1e3, 1e3, D))
+    for num_couples, learns in [(sweeps.order / 2, False), (sweeps.order / 2 + 1, True)]:
+        after, following = sweeps.finish(seen._replace(num_couples=jnp.asarray(num_couples)), h)
+        assert (int(after.rest) // sweeps.length, np.ptp(following) > 0.1) == (
+            (1, True) if learns else (16, False)
+        )
 
 
 def test_refusals():

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from zovh_jax import _checks
 from zovh_jax._mesh import varying_with
 from zovh_jax._tree import Layout, scalar_dtype, scale
 from zovh_jax._types import Leaves, PyTree, ValueFn
@@ -20,7 +21,7 @@ from zovh_jax.directions import Directions, Explicit
 from zovh_jax.evaluators.query import query
 from zovh_jax.plan import Plan
 from zovh_jax.queries import Queries
-from zovh_jax.stencils import central
+from zovh_jax.stencils import Stencil, central
 from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero
 from zovh_jax.transforms.newton.probe import charged
 from zovh_jax.transforms.newton.trust import StepRules, Trust, looked_for
@@ -231,6 +232,19 @@ def choose(choice: jax.Array, branches: Sequence[Callable[[], Any]], like: jax.A
     return jax.lax.switch(choice.astype(jnp.int32), [tied(branch) for branch in branches])
 
 
+def check(radius: float, noise: Any, memory: float, stencil: Stencil) -> None:
+    """Refuses settings out of range, and a stencil without f(θ)."""
+    _checks.positive("radius", radius)
+    _checks.positive("memory", memory)
+    if noise != "auto":
+        _checks.nonnegative("noise", noise)
+    if stencil.paired and not stencil.needs_origin:
+        raise ValueError(
+            f"stencil={stencil!r} does not ask for f(θ), by which steps are judged: use "
+            "zo.stencils.forward() or three_point()."
+        )
+
+
 def beginning(
     rounds: Rounds, params: PyTree, noise: Any
 ) -> tuple[ZerothOrderState, Trust, jax.Array, PyTree]:
@@ -260,4 +274,4 @@ def _anchored(queries: Queries) -> Queries:
     return dataclasses.replace(queries, origin=jnp.where(known, queries.origin, mean))
 
 
-__all__ = ["Move", "View", "Walk", "beginning", "choose"]
+__all__ = ["Move", "View", "Walk", "beginning", "check", "choose"]

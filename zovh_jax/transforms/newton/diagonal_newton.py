@@ -26,10 +26,10 @@ from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.plan import Plan
 from zovh_jax.stencils import forward
 from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero, transformation
-from zovh_jax.transforms.newton._walk import View, Walk, beginning, choose
+from zovh_jax.transforms.newton._walk import View, Walk, beginning, check, choose
 from zovh_jax.transforms.newton.halves import Either, Halves
 from zovh_jax.transforms.newton.sweep import DiagonalSweeps, Sweep
-from zovh_jax.transforms.newton.trust import StepRules, Trust, check
+from zovh_jax.transforms.newton.trust import StepRules, Trust
 
 NOISY_REST = 8
 """How many times as long as others the rests between sweeps are where values are noisy."""

@@ -19,10 +19,10 @@ from zovh_jax.estimators.trace import TraceAverage
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero, transformation
-from zovh_jax.transforms.newton._walk import Walk, beginning, choose
+from zovh_jax.transforms.newton._walk import Walk, beginning, check, choose
 from zovh_jax.transforms.newton.probe import Probe, ProbeRules, charged
 from zovh_jax.transforms.newton.spikes import Spikes, Whitened
-from zovh_jax.transforms.newton.trust import StepRules, Trust, check
+from zovh_jax.transforms.newton.trust import StepRules, Trust
 
 
 class LowRankNewtonState(NamedTuple):

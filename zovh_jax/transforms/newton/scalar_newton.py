@@ -17,8 +17,8 @@ from zovh_jax.directions.families import as_family
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero, transformation
-from zovh_jax.transforms.newton._walk import Walk, beginning, choose
-from zovh_jax.transforms.newton.trust import StepRules, Trust, check
+from zovh_jax.transforms.newton._walk import Walk, beginning, check, choose
+from zovh_jax.transforms.newton.trust import StepRules, Trust
 
 
 class ScalarNewtonState(NamedTuple):

@@ -25,14 +25,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from zovh_jax import _checks
 from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
 from zovh_jax.baselines import past
 from zovh_jax.directions import Directions
 from zovh_jax.estimators.trace import TraceAverage, TraceEstimate
 from zovh_jax.estimators.weights import curvatures
 from zovh_jax.queries import Queries
-from zovh_jax.stencils import Stencil
 from zovh_jax.transforms._rounds import Rounds
 from zovh_jax.transforms.newton.noise import HARM, Noise, NoiseRules
 from zovh_jax.transforms.newton.outliers import Usual
@@ -395,17 +393,4 @@ def looked_for(noise: Any) -> bool:
     return not (isinstance(noise, (int, float)) and noise == 0)
 
 
-def check(radius: float, noise: Any, memory: float, stencil: Stencil) -> None:
-    """Refuses settings out of range, and a stencil without f(θ)."""
-    _checks.positive("radius", radius)
-    _checks.positive("memory", memory)
-    if noise != "auto":
-        _checks.nonnegative("noise", noise)
-    if stencil.paired and not stencil.needs_origin:
-        raise ValueError(
-            f"stencil={stencil!r} does not ask for f(θ), by which steps are judged: use "
-            "zo.stencils.forward() or three_point()."
-        )
-
-
-__all__ = ["StepRules", "Trust", "check", "looked_for"]
+__all__ = ["StepRules", "Trust", "looked_for"]

@@ -5,9 +5,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.shard_alike import shard_alike
 
 from zovh_jax._types import PyTree
+
+try:
+    from jax.experimental.shard_alike import shard_alike
+except ImportError:  # JAX ≥ 0.12 has none: XLA then lays arrays out as it likes
+
+    def shard_alike(x, y):
+        """Both arrays, as they are."""
+        return x, y
 
 
 def explicit_sharding(leaf: Any) -> Any:

@@ -37,29 +37,30 @@ class Usual(NamedTuple):
         """Before the first round."""
         return cls(jnp.zeros((), scalar_dtype()), jnp.zeros((), bool))
 
+    def _known(self, level: jax.Array) -> jax.Array:
+        """Whether there is something to compare with; ``level`` is the last f(θ)."""
+        return (self.size > 0) & jnp.isfinite(level)
+
     def believes(self, values: jax.Array, level: jax.Array, dimension: int) -> jax.Array:
         """Whether values may be the objective's; ``level`` is the last f(θ)."""
-        known = (self.size > 0) & jnp.isfinite(level)
-        return ~known | (jnp.abs(values - level) <= BEYOND * math.sqrt(dimension) * self.size)
+        farthest = BEYOND * math.sqrt(dimension) * self.size
+        return ~self._known(level) | (jnp.abs(values - level) <= farthest)
 
     def sift(self, queries: Queries, level: jax.Array, dimension: int) -> tuple[Queries, "Usual"]:
         """A round with NaN for its outliers, and what is known after it."""
-        values, origin = queries.values, queries.origin
-        assert origin is not None
-        finite = jnp.append(jnp.isfinite(values), jnp.isfinite(origin))
-        every = jnp.append(values, origin)
+        assert queries.origin is not None
+        every = jnp.append(queries.values, queries.origin)
+        finite = jnp.isfinite(every)
         odd = finite & ~self.believes(every, level, dimension)
         most = jnp.any(odd) & (2 * jnp.sum(odd) >= jnp.sum(finite))
-        odd &= ~(most & self.lost)
-        every = jnp.where(odd, jnp.nan, every)
-        values, origin = every[:-1].reshape(values.shape), every[-1]
-        known = (self.size > 0) & jnp.isfinite(level)
-        centre = jnp.where(jnp.isfinite(origin) | ~known, origin, level)
-        distances = jnp.abs(jnp.append(values, jnp.where(known, level, centre)) - centre)
+        lost = most & ~self.lost
+        every = jnp.where(odd & (lost | ~most), jnp.nan, every)
+        values, origin = every[:-1].reshape(queries.values.shape), every[-1]
+        last = jnp.where(self._known(level), level, origin)
+        centre = jnp.where(jnp.isfinite(origin), origin, last)
+        distances = jnp.abs(jnp.append(values, last) - centre)
         largest = jnp.max(jnp.where(jnp.isfinite(distances), distances, 0))
-        usual = Usual(
-            jnp.maximum(largest.astype(self.size.dtype), self.size / 2), most & ~self.lost
-        )
+        usual = Usual(jnp.maximum(largest.astype(self.size.dtype), self.size / 2), lost)
         return dataclasses.replace(queries, values=values, origin=origin), usual
 
 

@@ -53,7 +53,7 @@ def test_powers_of_the_metric(x64, exponent):
     rows = np.random.default_rng(2).standard_normal((4, D))
     values, basis = np.linalg.eigh(metric_of(spikes))
     want = rows @ (basis * values**exponent) @ basis.T
-    np.testing.assert_allclose(ravel(spikes.power(exponent, leaves_of(rows))), want, rtol=1e-11)
+    np.testing.assert_allclose(ravel(spikes.power(exponent, leaves_of(rows))), want, rtol=1e-12)
     np.testing.assert_allclose(np.sort(values)[-2:], [2.5, 4.5])  # h/s, but none below 1
 
 

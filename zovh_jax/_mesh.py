@@ -8,14 +8,6 @@ import numpy as np
 
 from zovh_jax._types import PyTree
 
-try:
-    from jax.experimental.shard_alike import shard_alike
-except ImportError:  # JAX ≥ 0.12 has none: XLA then lays arrays out as it likes
-
-    def shard_alike(x, y):
-        """Both arrays, as they are."""
-        return x, y
-
 
 def explicit_sharding(leaf: Any) -> Any:
     """The sharding that is part of an array's type; None where there is none."""
@@ -50,12 +42,15 @@ def spread(sharding: Any, num_axes: int) -> Any:
 
 def constant(shape: tuple[int, ...], value: float, dtype: Any, sharding: Any) -> jax.Array:
     """An array filled with one number, whose last axes are laid out as a sharding says."""
-    sharding = spread(sharding, len(shape) - len(sharding.spec) if sharding else 0)
-    if sharding is not None and isinstance(sharding.mesh, jax.sharding.Mesh):
+    if sharding is None:
+        return jnp.full(shape, value, dtype)
+    sharding = spread(sharding, len(shape) - len(sharding.spec))
+    if isinstance(sharding.mesh, jax.sharding.Mesh):
         # Outside jit arrays have devices, which a branch of a conditional must keep.
         with jax.ensure_compile_time_eval():
             return jnp.full(shape, value, dtype, device=sharding)
-    return jnp.full(shape, value, dtype, device=sharding)
+    with jax.sharding.use_abstract_mesh(sharding.mesh):  # JAX 0.12 forgets the sharding without it
+        return jnp.full(shape, value, dtype, device=sharding)
 
 
 def alike(tree: PyTree, like: PyTree) -> PyTree:
@@ -68,10 +63,16 @@ def alike(tree: PyTree, like: PyTree) -> PyTree:
 
 
 def _tied(x: jax.Array, like: jax.Array) -> jax.Array:
-    """The array, laid out as another one is; on an Explicit mesh its type says so already."""
+    """The array, laid out as another one is; on an Explicit mesh its type says so already.
+
+    XLA lays operands of an elementwise operation out alike, and does not see through the barrier
+    that the other array is never selected.
+    """
     mesh = jax.typeof(like).sharding.mesh
-    automatic = mesh.empty or mesh.are_all_axes_auto
-    return shard_alike(like, x)[1] if automatic and x.shape == jnp.shape(like) else x
+    if x.shape != jnp.shape(like) or not (mesh.empty or mesh.are_all_axes_auto):
+        return x
+    other = jax.lax.optimization_barrier(jnp.zeros((), bool))
+    return jax.lax.select(other, like.astype(x.dtype), x)
 
 
 def placed_with(state: PyTree, params: PyTree) -> PyTree:

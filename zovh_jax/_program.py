@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zovh_jax._mesh import constant
+
 FEW = 8
 """Up to so many leaves of one shape have programs of their own."""
 
@@ -32,7 +34,7 @@ def draw_once(draw: Callable[[], Any], key: jax.Array) -> Any:
             zero = word & np.uint32(0)
 
             def like(s):
-                return jnp.zeros(s.shape, s.dtype, device=s.sharding) + zero.astype(s.dtype)
+                return constant(s.shape, 0, s.dtype, s.sharding) + zero.astype(s.dtype)
 
             return jax.tree.map(like, jax.eval_shape(draw))
 

@@ -14,9 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from zovh_jax._factors import dense, is_factors
 from zovh_jax._mesh import varying_with
 from zovh_jax._program import FEW, written
-from zovh_jax._rows import gram_of, row_products, row_sum
+from zovh_jax._rows import gram_of, row_products, row_sum, squared_norms
 from zovh_jax._tree import Layout, layout_of, scalar_dtype
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.directions import Directions, Explicit
@@ -76,21 +77,27 @@ class Plan:
     @_compiled
     def materialise(self, layout: Layout) -> Leaves:
         """All n directions as arrays [n, *leaf]: n copies of the parameters in memory."""
+        return dense(self.rows(layout))
+
+    @_compiled
+    def rows(self, layout: Layout) -> list[Any]:
+        """All n directions, as arrays [n, *leaf] or as `Factors` of them, as the family draws."""
         leaves = self._in_memory(layout)
         if leaves is not None and self.shift is None:
             return leaves
-        _, drawn = self.fold(layout, lambda carry, u, x: (carry, u), (), ())
-        return drawn
+        return self._fold(layout, lambda carry, u, x: (carry, u), (), ())[1]
 
     @_compiled
     def combine(self, coefficients: jax.Array, layout: Layout) -> Leaves:
         """Σ_k c_k u_k, for coefficients [n], or [n, num_leaves] to weigh the leaves apart."""
-        return self._weighted_sum(coefficients, layout, lambda u: u)
+        return self._weighted_sum(coefficients, layout, lambda block: block)
 
     @_compiled
     def combine_squares(self, coefficients: jax.Array, layout: Layout) -> Leaves:
         """Σ_k c_k u_k², elementwise."""
-        return self._weighted_sum(coefficients, layout, jnp.square)
+        return self._weighted_sum(
+            coefficients, layout, lambda u: [jnp.square(x) for x in dense(u)]
+        )
 
     def combine_along(
         self, vector: Leaves, coefficients: Callable, xs: Any, layout: Layout
@@ -109,7 +116,7 @@ class Plan:
             c = coefficients(*self._products(block, vector), x)
             return _add_rows(sums, c, block), ()
 
-        return self.fold(layout, step, layout.zeros(), xs)[0]
+        return self._fold(layout, step, layout.zeros(), xs)[0]
 
     @_compiled
     def inner(self, vector: Leaves, layout: Layout) -> tuple[jax.Array, jax.Array]:
@@ -118,7 +125,7 @@ class Plan:
         def step(carry, block, _):
             return carry, self._products(block, vector)
 
-        return self.fold(layout, step, (), ())[1]
+        return self._fold(layout, step, (), ())[1]
 
     @_compiled
     def inner_by_round(self, vectors: Leaves, layout: Layout) -> jax.Array:
@@ -129,7 +136,7 @@ class Plan:
                 row_products(u, v[rounds]) for u, v in zip(block, vectors, strict=True)
             )
 
-        return self.fold(layout, step, (), jnp.arange(self.size) // self.num_directions)[1]
+        return self._fold(layout, step, (), jnp.arange(self.size) // self.num_directions)[1]
 
     @_compiled
     def squared_norms(self, layout: Layout) -> jax.Array:
@@ -138,14 +145,14 @@ class Plan:
             return jnp.full((self.size,), layout.size, scalar_dtype())
 
         def step(carry, block, _):
-            return carry, sum(row_products(u, u) for u in block)
+            return carry, sum(squared_norms(u) for u in block)
 
-        return self.fold(layout, step, (), ())[1]
+        return self._fold(layout, step, (), ())[1]
 
     @_compiled
     def gram(self, layout: Layout) -> jax.Array:
         """u_j · u_k for each leaf: [n, n, num_leaves]. Draws all n directions at once."""
-        return jnp.stack([gram_of(u, u) for u in self.materialise(layout)], -1)
+        return jnp.stack([gram_of(u, u) for u in self.rows(layout)], -1)
 
     def fold(self, layout: Layout, step: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
         """``lax.scan`` over blocks of directions.
@@ -154,6 +161,10 @@ class Plan:
         [b, *leaf]) and the b rows of ``xs`` (a tree of arrays [n, …]) that belong to them, and
         returns b rows. Directions in memory make one block; the others are replayed from keys.
         """
+        return self._fold(layout, lambda carry, u, x: step(carry, dense(u), x), carry, xs)
+
+    def _fold(self, layout: Layout, step: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
+        """`fold` over blocks as the family draws them, perhaps `Factors`."""
         block = self._in_memory(layout)
         if block is not None:
             return step(carry, self._shifted(block, slice(None)), xs)
@@ -182,14 +193,14 @@ class Plan:
     def _in_memory(self, layout: Layout) -> Leaves | None:
         if isinstance(self.directions, Explicit):
             return self.directions.leaves(layout)
-        return None if self.stored is None else jax.tree.leaves(self.stored)
+        return None if self.stored is None else jax.tree.leaves(self.stored, is_leaf=is_factors)
 
-    def _shifted(self, block: Leaves, rounds: Any) -> Leaves:
+    def _shifted(self, block: list[Any], rounds: Any) -> list[Any]:
         """Rows of one round, or of all of them, as seen from the centre that is asked about."""
         if self.shift is None:
             return block
         moved = []
-        for u, shift in zip(block, self.shift, strict=True):
+        for u, shift in zip(dense(block), self.shift, strict=True):
             by_round = shift[rounds]
             num_rounds = by_round.shape[0] if by_round.ndim == u.ndim else 1
             by_round = by_round.reshape(num_rounds, 1, *u.shape[1:])
@@ -198,22 +209,22 @@ class Plan:
         return moved
 
     @staticmethod
-    def _products(block: Leaves, vector: Leaves) -> tuple[jax.Array, jax.Array]:
+    def _products(block: list[Any], vector: Leaves) -> tuple[jax.Array, jax.Array]:
         """u · v and ‖u‖² of a block's rows, [b, num_leaves] each."""
         pairs = list(zip(block, vector, strict=True))
         dots = [row_products(u, v.astype(u.dtype)[None]) for u, v in pairs]
-        return jnp.stack(dots, -1), jnp.stack([row_products(u, u) for u in block], -1)
+        return jnp.stack(dots, -1), jnp.stack([squared_norms(u) for u in block], -1)
 
     def _weighted_sum(self, coefficients, layout, transform) -> Leaves:
         def step(sums, block, c):
-            return _add_rows(sums, c, [transform(u) for u in block]), ()
+            return _add_rows(sums, c, transform(block)), ()
 
         if layout.num_leaves > FEW:
             coefficients = written(coefficients)
-        return self.fold(layout, step, layout.zeros(), coefficients)[0]
+        return self._fold(layout, step, layout.zeros(), coefficients)[0]
 
 
-def _add_rows(sums: Leaves, coefficients: jax.Array, block: Leaves) -> Leaves:
+def _add_rows(sums: Leaves, coefficients: jax.Array, block: list[Any]) -> Leaves:
     """sums + Σ_b c_b block[b], for coefficients [b] or [b, num_leaves]."""
     apart = coefficients.ndim == 2
     columns = [coefficients[:, i] if apart else coefficients for i in range(len(block))]

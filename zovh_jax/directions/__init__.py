@@ -15,6 +15,8 @@ Which family?
   u_i² = 1 hides the Hessian's diagonal.
 - ``hadamard``: signs at the same price, orthogonal in a round and drawn without replacement over
   an optimiser's rounds: the best for gradients and for traces.
+- ``low_rank``: matrices along outer products, for networks: K queries of them cost little more
+  than K plain evaluations. No averaged Hessians.
 - ``explicit``: directions of your own.
 - ``masked``: any family, on some of the leaves only.
 - ``scaled``: any family, times a number s_i for each parameter. E[u uᵀ] is diag(s²), not I, so a
@@ -31,6 +33,7 @@ from zovh_jax.directions.families import (
     Sphere,
 )
 from zovh_jax.directions.hadamard import Hadamard
+from zovh_jax.directions.low_rank import LowRank
 from zovh_jax.directions.wrappers import Masked, Scaled, Wrapper
 
 gaussian = Gaussian
@@ -38,6 +41,7 @@ sphere = Sphere
 rademacher = Rademacher
 orthogonal = Orthogonal
 hadamard = Hadamard
+low_rank = LowRank
 explicit = Explicit
 masked = Masked
 scaled = Scaled
@@ -49,6 +53,7 @@ __all__ = [
     "explicit",
     "gaussian",
     "hadamard",
+    "low_rank",
     "masked",
     "orthogonal",
     "rademacher",

@@ -57,6 +57,8 @@ class Directions:
     """No entry of a direction is larger than this, in absolute value; None where one may be."""
     joint: ClassVar[bool] = False
     """Whether the directions of a round depend on each other, so that none is drawn alone."""
+    factored: ClassVar[bool] = False
+    """Whether `draw` may give `Factors` in place of arrays."""
     given: ClassVar[bool] = False
     """Whether the directions are arrays that the family holds, so that no key is needed."""
 
@@ -64,6 +66,8 @@ class Directions:
         self, key: jax.Array, layout: Layout, num_directions: int, indices: jax.Array
     ) -> Leaves:
         """Directions ``indices`` of a round: arrays [len(indices), *shape], one a perturbed leaf.
+
+        A ``factored`` family gives `Factors` of such arrays where it likes.
 
         Args:
           key: the round's key; the same key and index give the same direction.

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zovh_jax._factors import dense
 from zovh_jax._tree import Layout
 from zovh_jax._types import PyTree
 from zovh_jax.directions.families import Directions, Explicit, as_family
@@ -23,6 +24,10 @@ class Wrapper(Directions):
     @property
     def joint(self) -> bool:  # type: ignore[override]
         return self.directions.joint
+
+    @property
+    def factored(self) -> bool:  # type: ignore[override]
+        return self.directions.factored
 
     def draw(self, key, layout, num_directions, indices):
         return self.directions.draw(key, layout, num_directions, indices)
@@ -135,7 +140,7 @@ class Scaled(Wrapper):
     sees_diagonal = _inherited("sees_diagonal")
 
     def draw(self, key, layout: Layout, num_directions, indices):
-        drawn = self.directions.draw(key, layout, num_directions, indices)
+        drawn = dense(self.directions.draw(key, layout, num_directions, indices))
         scales = layout.leaves(self.scale, "scale")
         return [z * jnp.asarray(s, z.dtype)[None] for z, s in zip(drawn, scales, strict=True)]
 

@@ -39,7 +39,7 @@ class Chunked(Evaluator):
     def evaluate(self, fn, leaves, plan, layout, steps):
         k, b = plan.num_directions, self.block_size(plan.num_directions)
         in_memory = plan.stored is not None or plan.directions.given or plan.directions.joint
-        stored = plan.materialise(layout) if in_memory else None
+        stored = plan.rows(layout) if in_memory else None
 
         def rows(indices, key):
             if stored is None:

@@ -1,13 +1,16 @@
 """What an evaluator is, and what they share: perturbed parameters and a checked objective."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zovh_jax._factors import Factors
 from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
 from zovh_jax._types import Leaves, PyTree, ValueFn
+from zovh_jax.evaluators.factored.perturbed import Perturbed
 from zovh_jax.plan import Plan
 
 LeavesFn = Callable[[Leaves, jax.Array], jax.Array]
@@ -50,9 +53,12 @@ def perturb(x: jax.Array, step: jax.Array, u: jax.Array) -> jax.Array:
     return (x.astype(wide) + step.astype(wide) * u.astype(wide)).astype(x.dtype)
 
 
-def perturbed(leaves: Leaves, step: jax.Array, u: Leaves) -> Leaves:
-    """Every leaf perturbed."""
-    return [perturb(x, step, v) for x, v in zip(leaves, u, strict=True)]
+def perturbed(leaves: Leaves, step: jax.Array, u: list[Any]) -> list[Any]:
+    """Every leaf perturbed; along `Factors` it is `Perturbed`."""
+    return [
+        Perturbed.of(x, step, v, name) if isinstance(v, Factors) else perturb(x, step, v)
+        for name, (x, v) in enumerate(zip(leaves, u, strict=True))
+    ]
 
 
 def leaves_objective(

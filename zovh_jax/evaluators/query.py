@@ -13,6 +13,7 @@ from zovh_jax._types import PyTree, ValueFn
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.directions.families import as_family
 from zovh_jax.evaluators.evaluator import Evaluator, leaves_objective
+from zovh_jax.evaluators.factored import interpreted
 from zovh_jax.evaluators.randomness import OBJECTIVE, Keyed, parameters_of, wants_key
 from zovh_jax.evaluators.vmapped import vmapped
 from zovh_jax.plan import Plan
@@ -111,11 +112,13 @@ def query(
         block_size=evaluate.block_size(num_directions),
     )
     if store_directions and plan.key is not None:
-        plan = dataclasses.replace(plan, stored=layout.tree(plan.materialise(layout)))
+        plan = dataclasses.replace(plan, stored=layout.tree(plan.rows(layout)))
 
     ask_origin = value is None and (origin or stencil.needs_origin)
     examples = reduce == "mean"
     fn = leaves_objective(value_fn, params, layout, examples=examples, common_key=common_key)
+    if directions.factored:
+        fn = interpreted(fn, leaves, jax.ShapeDtypeStruct((), int))
     if ask_origin + evaluate.traces(num_directions) > 1:
         fn = jax.jit(fn)  # called at several places, traced at the first
     # A constant to automatic differentiation, as the values that depend on it are.

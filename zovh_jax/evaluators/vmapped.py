@@ -20,7 +20,7 @@ class Vmapped(Evaluator):
         return 1
 
     def evaluate(self, fn, leaves, plan, layout, steps):
-        block, n = plan.materialise(layout), steps.shape[0]
+        block, n = plan.rows(layout), steps.shape[0]
         rows, columns = jnp.arange(plan.num_directions), jnp.arange(n)
 
         def at(u, k, step, j):

@@ -1,0 +1,167 @@
+"""Runs a jaxpr on values that are arrays or `Perturbed` parameters."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.extend import core
+
+from zovh_jax.evaluators.factored.perturbed import Perturbed, dense
+from zovh_jax.evaluators.factored.rules import RULES
+
+Report = Callable[[Any, Perturbed, str], None]
+"""Hears of a parameter that is formed: the equation, the value, and why."""
+INLINED = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "checkpoint": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "custom_vjp_call_jaxpr": "fun_jaxpr",
+    "custom_lin": "call_jaxpr",
+}
+"""Equations that hold a program to enter; the objective is never differentiated."""
+
+
+def run(jaxpr: core.Jaxpr, consts: Sequence, args: Sequence, report: Report) -> list[Any]:
+    """The outputs of a jaxpr."""
+    env: dict[Any, Any] = {}
+
+    def read(atom):
+        return atom.val if isinstance(atom, core.Literal) else env[atom]
+
+    env |= dict(zip(jaxpr.constvars, consts, strict=True))
+    env |= dict(zip(jaxpr.invars, args, strict=True))
+    for eqn in jaxpr.eqns:
+        outs = _apply(eqn, [read(atom) for atom in eqn.invars], report)
+        env |= dict(zip(eqn.outvars, outs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _apply(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
+    """The outputs of an equation."""
+    if not any(isinstance(x, Perturbed) for x in ins):
+        return _bound(eqn, ins)
+    name = eqn.primitive.name
+    if name in INLINED and INLINED[name] in eqn.params:
+        return run(*_opened(eqn.params[INLINED[name]]), ins, report)
+    if name in CONTROL:
+        return CONTROL[name](eqn, ins, report)
+    outs = RULES[name](eqn.params, *ins) if name in RULES else f"{name} has no rule"
+    if isinstance(outs, str):
+        for x in ins:
+            if isinstance(x, Perturbed):
+                report(eqn, x, outs)
+        return _bound(eqn, [dense(x) for x in ins])
+    return outs if isinstance(outs, list) else [outs]
+
+
+def _bound(eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
+    """The outputs of an equation whose inputs are arrays."""
+    if not core.jaxprs_in_params(eqn.params):
+        outs = eqn.primitive.bind(*ins, **eqn.params)
+        return outs if eqn.primitive.multiple_results else [outs]
+    given = {
+        atom: x for atom, x in zip(eqn.invars, ins, strict=True) if isinstance(atom, core.Var)
+    }
+    jaxpr = core.Jaxpr((), list(given), eqn.outvars, [eqn], eqn.effects)
+    return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))(*given.values())
+
+
+def _opened(jaxpr: Any) -> tuple[core.Jaxpr, Sequence]:
+    """A jaxpr, closed or not, and its constants."""
+    return (jaxpr.jaxpr, jaxpr.consts) if hasattr(jaxpr, "consts") else (jaxpr, ())
+
+
+def _formed(eqn: core.JaxprEqn, values: Sequence, report: Report, why: str) -> list[Any]:
+    """Values as arrays."""
+    for x in values:
+        if isinstance(x, Perturbed):
+            report(eqn, x, why)
+    return [dense(x) for x in values]
+
+
+def _scan(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
+    """A loop over arrays; factored parameters are constants of it, or are sliced with the rest."""
+    params = eqn.params
+    num_consts, num_carry = params["num_consts"], params["num_carry"]
+    body, consts = _opened(params["jaxpr"])
+    closed, carry = ins[:num_consts], ins[num_consts : num_consts + num_carry]
+    carry = _formed(eqn, carry, report, "a loop changes it")
+    sliced = [_Sliced(x) for x in ins[num_consts + num_carry :]]
+
+    def step(carry, rows):
+        xs = [x.row(arrays) for x, arrays in zip(sliced, rows, strict=True)]
+        outs = run(body, consts, [*closed, *carry, *xs], report)
+        outs = _formed(eqn, outs, report, "it leaves a loop")
+        return outs[:num_carry], outs[num_carry:]
+
+    carry, ys = jax.lax.scan(
+        step,
+        carry,
+        [x.arrays for x in sliced],
+        length=params["length"],
+        reverse=params["reverse"],
+        unroll=params["unroll"],
+    )
+    return [*carry, *ys]
+
+
+class _Sliced:
+    """A value that a scan slices: what is sliced of it, and what is the same in each step."""
+
+    def __init__(self, x: Any):
+        self.x = x
+        self.arrays = [x]
+        if isinstance(x, Perturbed):
+            sides = (x.left, x.right)
+            self.arrays = [x.base, *(s.swapaxes(0, 1) for s in sides if s.shape[1] > 1)]
+
+    def row(self, arrays: list[jax.Array]) -> Any:
+        """The value in one step."""
+        base, *sides = arrays
+        if not isinstance(self.x, Perturbed):
+            return base
+        rest = iter(sides)
+        left, right = (
+            next(rest) if side.shape[1] > 1 else side.squeeze(1)
+            for side in (self.x.left, self.x.right)
+        )
+        return Perturbed(base, left, right, self.x.names)
+
+
+def _while(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
+    """A loop; factored parameters are constants of it."""
+    n, m = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+    cond, cond_consts = _opened(eqn.params["cond_jaxpr"])
+    body, body_consts = _opened(eqn.params["body_jaxpr"])
+    of_cond, of_body = ins[:n], ins[n : n + m]
+    carry = _formed(eqn, ins[n + m :], report, "a loop changes it")
+
+    def step(carry):
+        outs = run(body, body_consts, [*of_body, *carry], report)
+        return _formed(eqn, outs, report, "it leaves a loop")
+
+    return jax.lax.while_loop(
+        lambda carry: run(cond, cond_consts, [*of_cond, *carry], report)[0], step, carry
+    )
+
+
+def _cond(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
+    """A branch; factored parameters are constants of the branches."""
+    index, *operands = ins
+
+    def branch(closed):
+        jaxpr, consts = _opened(closed)
+        return lambda: _formed(
+            eqn, run(jaxpr, consts, operands, report), report, "it leaves a branch"
+        )
+
+    return jax.lax.switch(index, [branch(closed) for closed in eqn.params["branches"]])
+
+
+CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
+
+__all__ = ["Report", "run"]

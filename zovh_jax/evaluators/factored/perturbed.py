@@ -1,0 +1,77 @@
+"""A perturbed parameter whose perturbation is kept apart as factors."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zovh_jax._factors import Factors
+from zovh_jax._tree import direction_dtype
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Perturbed:
+    """x + Σ_i left[i] · right[i], of one query.
+
+    Attributes:
+      base: x, an array that all queries share.
+      left, right: [rank, *x.shape], but of length 1 along the axes that they do not depend on; in
+        the precision of directions.
+      names: numbers of the parameters that it comes from.
+    """
+
+    base: jax.Array
+    left: jax.Array
+    right: jax.Array
+    names: tuple[int, ...] = dataclasses.field(default=(), metadata={"static": True})
+
+    @classmethod
+    def of(cls, x: jax.Array, step: jax.Array, u: Factors, name: int) -> "Perturbed":
+        """x + step·u, for one direction u."""
+        return cls(x, step.astype(u.dtype) * u.left, u.right, (name,))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of x."""
+        return self.base.shape
+
+    @property
+    def ndim(self) -> int:
+        """Of x."""
+        return self.base.ndim
+
+    def dense(self) -> jax.Array:
+        """As an array, computed in the factors' precision and rounded once."""
+        wide = direction_dtype(self.base.dtype)
+        delta = jnp.sum(self.left * self.right, 0)
+        return (self.base.astype(wide) + delta.astype(wide)).astype(self.base.dtype)
+
+    def map(self, base: Any, factor: Callable[[jax.Array], jax.Array]) -> "Perturbed":
+        """Another base, and a function of one row [*shape] of each factor."""
+        return Perturbed(base, jax.vmap(factor)(self.left), jax.vmap(factor)(self.right), self.names)
+
+    def plus(self, base: Any, other: "Perturbed") -> "Perturbed":
+        """A base with both perturbations, those of this value and of another one."""
+
+        def rows(a, b):
+            shape = np.maximum(a.shape[1:], b.shape[1:])
+            return jnp.concatenate([jnp.broadcast_to(x, (len(x), *shape)) for x in (a, b)])
+
+        left, right = rows(self.left, other.left), rows(self.right, other.right)
+        return Perturbed(base, left, right, self.names + other.names)
+
+    def swapped(self) -> "Perturbed":
+        """The same, with left and right exchanged."""
+        return Perturbed(self.base, self.right, self.left, self.names)
+
+
+def dense(x: Any) -> Any:
+    """A value as an array."""
+    return x.dense() if isinstance(x, Perturbed) else x
+
+
+__all__ = ["Perturbed", "dense"]

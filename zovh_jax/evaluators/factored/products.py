@@ -1,0 +1,106 @@
+"""Products with a perturbed parameter: that with its base, plus two thin ones with the factors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from zovh_jax.evaluators.factored.perturbed import Perturbed, dense
+
+
+def dot_general(params: dict, lhs: Any, rhs: Any) -> Any:
+    """Contracts with the inputs' factor; what comes of that is multiplied by the outputs' one."""
+    if isinstance(lhs, Perturbed) and isinstance(rhs, Perturbed):
+        if lhs.base.size < rhs.base.size:
+            lhs = dense(lhs)
+        else:
+            rhs = dense(rhs)
+    if isinstance(lhs, Perturbed):
+        # As a product from the right, whose outputs are moved to the front afterwards.
+        (of_lhs, of_rhs), (batch_lhs, batch_rhs) = params["dimension_numbers"]
+        numbers = ((of_rhs, of_lhs), (batch_rhs, batch_lhs))
+        out = dot_general(params | {"dimension_numbers": numbers}, rhs, lhs)
+        if isinstance(out, str):
+            return out
+        num_batch, num_free = len(batch_lhs), lhs.ndim - len(of_lhs) - len(batch_lhs)
+        moved = range(out.ndim - num_free, out.ndim)
+        return jnp.moveaxis(out, moved, range(num_batch, num_batch + num_free))
+    (_, contracted), (_, batch) = params["dimension_numbers"]
+    w = _oriented(rhs, contracted)
+    if w is None:
+        return "both of its factors depend on the axes that are contracted"
+    base = jax.lax.dot_general(lhs, w.base, **params)
+    free = [i for i in range(w.ndim) if i not in (*contracted, *batch)]
+    num_own = lhs.ndim - len(contracted) - len(batch)
+
+    def outer(right):
+        """The outputs' factor, on the axes of the result."""
+        right = jax.lax.transpose(right, (*batch, *free, *contracted))
+        shape = [right.shape[i] for i in range(len(batch) + len(free))]
+        return right.reshape(*shape[: len(batch)], *(1,) * num_own, *shape[len(batch) :])
+
+    delta = sum(
+        _thin(lhs, left, params["dimension_numbers"], w.shape) * outer(right)
+        for left, right in zip(w.left, w.right, strict=True)
+    )
+    return (base.astype(delta.dtype) + delta).astype(base.dtype)
+
+
+def _thin(x: jax.Array, left: jax.Array, numbers: Any, shape: tuple[int, ...]) -> jax.Array:
+    """The product of an array with a factor."""
+    (of_x, contracted), (batch_of_x, batch) = numbers
+    fixed = (*contracted, *batch)
+    wide = left.dtype
+    left = jnp.broadcast_to(left, [shape[i] if i in fixed else n for i, n in enumerate(left.shape)])
+    if any(n > 1 for i, n in enumerate(left.shape) if i not in fixed):
+        return jax.lax.dot_general(
+            x.astype(wide), left, dimension_numbers=numbers, precision="highest"
+        )
+    # Elementwise, so that XLA fuses it with what computes x: all of it is a vector a row of x.
+    own = [i for i in range(x.ndim) if i not in (*of_x, *batch_of_x)]
+    x = jax.lax.transpose(x, (*batch_of_x, *own, *of_x)).astype(wide)
+    left = jax.lax.squeeze(left, [i for i in range(left.ndim) if i not in fixed])
+    rest = sorted(fixed)
+    left = jax.lax.transpose(left, [rest.index(i) for i in (*batch, *contracted)])
+    left = left.reshape(*left.shape[: len(batch)], *(1,) * len(own), *left.shape[len(batch) :])
+    inner = jnp.sum(x * left, tuple(range(x.ndim - len(of_x), x.ndim)))
+    return inner.reshape(*inner.shape, *(1,) * (len(shape) - len(fixed)))
+
+
+def conv_general_dilated(params: dict, lhs: Any, rhs: Any) -> Any:
+    """A convolution with the inputs' factor has one feature; the outputs' one multiplies it."""
+    if isinstance(lhs, Perturbed):
+        return "it is convolved with another array"
+    if params["feature_group_count"] != 1 or params["batch_group_count"] != 1:
+        return "it is a kernel of a convolution in groups"
+    out_axis, *inputs = params["dimension_numbers"].rhs_spec
+    w = _oriented(rhs, inputs)
+    if w is None or w.left.shape[out_axis + 1] > 1:
+        return "both of its factors depend on the inputs of a convolution, or on its outputs"
+    base = jax.lax.conv_general_dilated(lhs, w.base, **params)
+    feature = params["dimension_numbers"].out_spec[1]
+    wide = w.left.dtype
+    shape = [1 if i == out_axis else n for i, n in enumerate(w.shape)]
+    thin = params | {"precision": jax.lax.Precision.HIGHEST, "preferred_element_type": wide}
+
+    def outer(right):
+        return right.reshape([-1 if i == feature else 1 for i in range(base.ndim)])
+
+    delta = sum(
+        jax.lax.conv_general_dilated(lhs.astype(wide), jnp.broadcast_to(left, shape), **thin)
+        * outer(right)
+        for left, right in zip(w.left, w.right, strict=True)
+    )
+    return (base.astype(wide) + delta).astype(base.dtype)
+
+
+def _oriented(w: Perturbed, contracted: Sequence[int]) -> Perturbed | None:
+    """With all contracted axes on the left; None where both factors depend on some of them."""
+    for one in (w, w.swapped()):
+        if all(one.right.shape[i + 1] == 1 for i in contracted):
+            return one
+    return None
+
+
+__all__ = ["conv_general_dilated", "dot_general"]

@@ -1,5 +1,6 @@
 """Shared fixtures."""
 
+import gc
 import importlib.metadata
 import os
 
@@ -19,6 +20,9 @@ os.environ.setdefault("JAX_INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS", "0")
 import jax
 import pytest
 
+# Traces are many objects that stay: looking for garbage among them took a fifteenth of it all.
+gc.set_threshold(50_000, 10, 10)
+
 
 def pytest_collection_modifyitems(items):
     """The longest files first: at the end the other worker would wait for one of them.
@@ -27,6 +31,12 @@ def pytest_collection_modifyitems(items):
     """
     long = ("test_notebooks", "test_devices", "test_attack")
     items.sort(key=lambda item: not any(name in item.nodeid for name in long))
+
+
+def pytest_collection_finish():
+    """Leaves what was imported out of the garbage collector's walks."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Every golden number to 1e-9 in double precision, through the public names."""
 
+import functools
 import pathlib
 
 import jax
@@ -16,7 +17,7 @@ HESSIANS = [
     pytest.param("hess1", marks=pytest.mark.slow),
     pytest.param("hess2", marks=pytest.mark.slow),
 ]
-# Other dimensions and numbers of directions compile every operation again.
+# Other dimensions and numbers of directions are other programs.
 TRAJECTORIES = [
     *(("zovh", "traj1"), ("zoar", "traj0"), ("zoar_radazo", "traj1")),
     *(pytest.param("zovh", name, marks=pytest.mark.slow) for name in ("traj0", "traj2")),
@@ -72,8 +73,8 @@ class Case:
             origin=self.origin,
         )
 
-    def reused(self):
-        rounds = [
+    def rounds(self):
+        return [
             zo.Queries.from_values(
                 values,
                 directions=zo.directions.explicit(jnp.asarray(directions)),
@@ -81,15 +82,19 @@ class Case:
             )
             for values, directions in zip(self.reuse_values, self.reuse_directions, strict=True)
         ]
-        history = zo.History.init(
-            self.theta,
-            size=len(rounds),
-            num_directions=self.reuse_values.shape[1],
-            directions=rounds[0].plan.directions,
-        )
-        for queries in rounds:
-            history = history.push(queries)
-        return history.queries()
+
+
+def reused(rounds, theta):
+    """The queries of several rounds, as a history gives them."""
+    history = zo.History.init(
+        theta,
+        size=len(rounds),
+        num_directions=len(rounds[0].values),
+        directions=rounds[0].plan.directions,
+    )
+    for queries in rounds:
+        history = history.push(queries)
+    return history.queries()
 
 
 def assert_matches(actual, desired):
@@ -97,59 +102,83 @@ def assert_matches(actual, desired):
     np.testing.assert_allclose(np.asarray(actual) / scale, desired / scale, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", HESSIANS)
-@pytest.mark.parametrize(
-    ("golden", "queries", "options"),
-    [
-        ("H_S1", "forward", {"baseline": zo.baselines.none()}),
-        ("H_S2", "forward", {"baseline": zo.baselines.origin()}),
-        ("H_S3", "pairs", {"baseline": zo.baselines.origin()}),
-        ("H_CD", "pairs", {"baseline": zo.baselines.origin(), "identity_term": False}),
-        ("H_ZoVH", "forward", {}),
-        ("H_ZoVH", "forward", {"baseline": zo.baselines.leave_one_out()}),  # identity (E10)
-        ("H_ZoVH_reuse", "reused", {}),
-    ],
-)
-def test_hessian(name, golden, queries, options):
+OF_HESSIANS = [
+    ("H_S1", "forward", {"baseline": zo.baselines.none()}),
+    ("H_S2", "forward", {"baseline": zo.baselines.origin()}),
+    ("H_S3", "pairs", {"baseline": zo.baselines.origin()}),
+    ("H_CD", "pairs", {"baseline": zo.baselines.origin(), "identity_term": False}),
+    ("H_ZoVH", "forward", {}),
+    ("H_ZoVH", "forward", {"baseline": zo.baselines.leave_one_out()}),  # identity (E10)
+    ("H_ZoVH_reuse", "reused", {}),
+]
+OF_INVERSES = [
+    ("inverse_eq14", zo.solvers.woodbury()),
+    ("inverse_eq15", zo.solvers.gram_diagonal(guard=False)),
+]
+OF_DIRECTIONS = [("product_eq16", "forward"), ("product_eq122", "reused")]
+
+
+@functools.cache
+def estimated(name):
+    """Everything that is golden of a case: one program, which compiles faster than its parts.
+
+    Returns:
+      [(golden array's name, estimate)] of Hessians, gradient, inverses and Newton directions.
+    """
     case = Case(name)
-    operator = zo.estimators.hessian(getattr(case, queries)(), case.theta, **options)
-    assert_matches(operator.as_matrix(), getattr(case, golden))
+    damping = case.damping.item()
+    queries = {kind: getattr(case, kind)() for kind in ("forward", "pairs")}
+    rounds = case.rounds()
+
+    @jax.jit
+    def estimate(queries, rounds, theta):
+        queries = {**queries, "reused": reused(rounds, theta)}
+        forward = zo.estimators.hessian(queries["forward"], theta)
+        return (
+            [
+                zo.estimators.hessian(queries[kind], theta, **options).as_matrix()
+                for _, kind, options in OF_HESSIANS
+            ],
+            [zo.estimators.gradient(queries["forward"], theta)],
+            [
+                zo.inverse(forward, damping=damping, solver=solver).as_matrix()
+                for _, solver in OF_INVERSES
+            ],
+            [
+                zo.estimators.newton_direction(
+                    queries[kind],
+                    theta,
+                    damping=damping,
+                    solver=zo.solvers.gram_diagonal(guard=False),
+                )
+                for _, kind in OF_DIRECTIONS
+            ],
+        )
+
+    return estimate(queries, rounds, case.theta)
+
+
+@pytest.mark.parametrize("name", HESSIANS)
+@pytest.mark.parametrize("i", range(len(OF_HESSIANS)), ids=lambda i: OF_HESSIANS[i][0])
+def test_hessian(name, i):
+    assert_matches(estimated(name)[0][i], getattr(Case(name), OF_HESSIANS[i][0]))
 
 
 @pytest.mark.parametrize("name", HESSIANS)
 def test_gradient(name):
-    case = Case(name)
-    assert_matches(zo.estimators.gradient(case.forward(), case.theta), case.gradient_eq6)
+    assert_matches(estimated(name)[1][0], Case(name).gradient_eq6)
 
 
 @pytest.mark.parametrize("name", HESSIANS)
-@pytest.mark.parametrize(
-    ("golden", "solver"),
-    [
-        ("inverse_eq14", zo.solvers.woodbury()),
-        ("inverse_eq15", zo.solvers.gram_diagonal(guard=False)),
-    ],
-)
-def test_inverse(name, golden, solver):
-    case = Case(name)
-    operator = zo.estimators.hessian(case.forward(), case.theta)
-    inverse = zo.inverse(operator, damping=case.damping.item(), solver=solver)
-    assert_matches(inverse.as_matrix(), getattr(case, golden))
+@pytest.mark.parametrize("i", range(len(OF_INVERSES)), ids=lambda i: OF_INVERSES[i][0])
+def test_inverse(name, i):
+    assert_matches(estimated(name)[2][i], getattr(Case(name), OF_INVERSES[i][0]))
 
 
 @pytest.mark.parametrize("name", HESSIANS)
-@pytest.mark.parametrize(
-    ("golden", "queries"), [("product_eq16", "forward"), ("product_eq122", "reused")]
-)
-def test_newton_direction(name, golden, queries):
-    case = Case(name)
-    direction = zo.estimators.newton_direction(
-        getattr(case, queries)(),
-        case.theta,
-        damping=case.damping.item(),
-        solver=zo.solvers.gram_diagonal(guard=False),
-    )
-    assert_matches(direction, getattr(case, golden))
+@pytest.mark.parametrize("i", range(len(OF_DIRECTIONS)), ids=lambda i: OF_DIRECTIONS[i][0])
+def test_newton_direction(name, i):
+    assert_matches(estimated(name)[3][i], getattr(Case(name), OF_DIRECTIONS[i][0]))
 
 
 @pytest.mark.parametrize(("method", "name"), TRAJECTORIES)
@@ -163,7 +192,7 @@ def test_trajectory(name, method):
     }
 
     def optimizer(directions):
-        common["directions"] = zo.directions.explicit(jnp.asarray(directions))
+        common["directions"] = zo.directions.explicit(directions)
         if method != "zovh":
             factory = zo.zoar if method == "zoar" else zo.radazo
             options = common | {"history_size": case.zoar_history_size.item()}
@@ -171,11 +200,15 @@ def test_trajectory(name, method):
         solver = zo.solvers.gram_diagonal(guard=False)
         return zo.zovh(case.learning_rate, damping=case.damping.item(), solver=solver, **common)
 
+    @jax.jit
+    def step(directions, state, x):
+        updates, state = optimizer(directions).update(None, state, x, value_fn=f)
+        return optax.apply_updates(x, updates), state
+
     x = jnp.asarray(case.theta0)
-    state = optimizer(case.directions[0]).init(x)
+    state = optimizer(jnp.asarray(case.directions[0])).init(x)
     for directions, expected in zip(
         case.directions, getattr(case, f"{method}_thetas"), strict=True
     ):
-        updates, state = optimizer(directions).update(None, state, x, value_fn=f)
-        x = optax.apply_updates(x, updates)
+        x, state = step(directions, state, x)
         assert_matches(x, expected)

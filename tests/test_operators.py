@@ -215,7 +215,9 @@ def test_through_jit_and_vmap():
     np.testing.assert_allclose(traces, (np.arange(3) - 1) * np.trace(dense), rtol=1e-11)
 
 
-def test_frozen_leaves_of_any_dtype():
+@pytest.mark.parametrize("summed", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_frozen_leaves_of_any_dtype(summed):
+    """Of a sum of operators, whose parts are asked too."""
     params = {"k": jax.random.key(0), "i": jnp.zeros(2, jnp.int8), "x": jnp.zeros(3)}
     directions = masked(rademacher(), {"k": False, "i": False, "x": True})
     plan = zo.Plan(jax.random.key(1), directions, num_directions=2)
@@ -240,40 +242,46 @@ def test_frozen_leaves_of_any_dtype():
             inverse.logdet(),
         )
 
-    for operator in (low, 2 * low - low):
-        parts, trace, matrix, solved, samples, logdet = everything(operator)
-        np.testing.assert_allclose(parts[0], dense @ np.arange(3.0), rtol=1e-12)
-        np.testing.assert_allclose(parts[1], np.diag(dense), rtol=1e-12)
-        np.testing.assert_allclose(trace, np.trace(dense), rtol=1e-12)
-        assert matrix.shape == (6, 6)
-        for x in solved:
-            expected = np.linalg.solve(dense + 5 * np.eye(3), np.arange(3.0))
-            np.testing.assert_allclose(x["x"], expected, rtol=1e-9)
-            assert x["k"] is None and not np.any(x["i"])
-        assert samples.shape == (4, 3) and np.isfinite(logdet) and parts[2].shape == (3,)
+    operator = 2 * low - low if summed else low
+    parts, trace, matrix, solved, samples, logdet = everything(operator)
+    np.testing.assert_allclose(parts[0], dense @ np.arange(3.0), rtol=1e-12)
+    np.testing.assert_allclose(parts[1], np.diag(dense), rtol=1e-12)
+    np.testing.assert_allclose(trace, np.trace(dense), rtol=1e-12)
+    assert matrix.shape == (6, 6)
+    for x in solved:
+        expected = np.linalg.solve(dense + 5 * np.eye(3), np.arange(3.0))
+        np.testing.assert_allclose(x["x"], expected, rtol=1e-9)
+        assert x["k"] is None and not np.any(x["i"])
+    assert samples.shape == (4, 3) and np.isfinite(logdet) and parts[2].shape == (3,)
 
 
-def test_exact_hessians_of_the_problems():
+@pytest.mark.parametrize(
+    "problem",
+    [
+        zo.problems.rosenbrock(),
+        pytest.param(zo.problems.quadratic(10.0), marks=pytest.mark.slow),
+    ],
+)
+def test_exact_hessians_of_the_problems(problem):
     x = jnp.linspace(-1, 1, 6)
-    for problem in (zo.problems.rosenbrock(), zo.problems.quadratic(10.0, key=jax.random.key(0))):
-        hessian = problem.hessian(x)
-        assert isinstance(hessian, zo.Operator)
-        dense = np.asarray(jax.jit(jax.hessian(problem))(x))
-        check(hessian, dense, x)
-        damping = 100.0 - float(np.linalg.eigvalsh(dense)[0])
+    hessian = problem.hessian(x)
+    assert isinstance(hessian, zo.Operator)
+    dense = np.asarray(jax.jit(jax.hessian(problem))(x))
+    check(hessian, dense, x)
+    damping = 100.0 - float(np.linalg.eigvalsh(dense)[0])
 
-        @jax.jit
-        def back_again(problem=problem, hessian=hessian, damping=damping):
-            queries = zo.query(
-                problem,
-                x,
-                jax.random.key(1),
-                num_directions=4,
-                radius=1e-2,
-                stencil=zo.stencils.three_point(),
-            )
-            estimate = zo.estimators.interpolated_hessian(queries, x, prior=hessian)
-            v = zo.solve(estimate, x, damping=damping, solver=zo.solvers.cg(tol=1e-12))
-            return estimate @ v + damping * v
+    @jax.jit
+    def back_again():
+        queries = zo.query(
+            problem,
+            x,
+            jax.random.key(1),
+            num_directions=4,
+            radius=1e-2,
+            stencil=zo.stencils.three_point(),
+        )
+        estimate = zo.estimators.interpolated_hessian(queries, x, prior=hessian)
+        v = zo.solve(estimate, x, damping=damping, solver=zo.solvers.cg(tol=1e-12))
+        return estimate @ v + damping * v
 
-        np.testing.assert_allclose(back_again(), x, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(back_again(), x, rtol=1e-6, atol=1e-9)

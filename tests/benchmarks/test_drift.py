@@ -37,11 +37,14 @@ def test_contenders():
 def test_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiment, "QUICK", TINY)
     monkeypatch.setattr(experiment, "DIMENSION", 10)
+    few = experiment.contenders(TINY)[2:4]  # without reuse, and with
+    assert [who.history_size for who in few] == [1, 2]
+    monkeypatch.setattr(experiment, "contenders", lambda size: few)
     drift.run(argparse.Namespace(full=False, out=tmp_path))
     result = json.loads((tmp_path / "drift.json").read_text())
     assert (tmp_path / "drift.png").stat().st_size > 10_000
     assert result["dimension"] == 10
-    assert len(result["rows"]) == len(experiment.contenders(TINY))
+    assert [row["rule"] for row in result["rows"]] == [None, "adaptive"]
     assert "history_size" not in result["setting"]
     table = drift.tables(result)["drift"]
     assert len(table.splitlines()) == 2 + len(result["rows"])

@@ -17,6 +17,7 @@ D = 40
 SECOND = (
     *("zo_sgd_sphere", "zo_sgd_near", "zo_sgd_hadamard", "radazo", "zoar_1", "zoar_hadamard"),
     *("zovh_1", "zovh_exact", "hizoo_zovh", "zo_sah_1", "poem", "scalar_newton"),
+    "diagonal_newton",  # another curvature in the walk of the other two
     *("gradient, mean", "gradient, leave one out", "gradient, none"),
 )
 

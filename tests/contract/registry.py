@@ -259,6 +259,7 @@ SECOND = (
     *("spsa2-newton", "subspaces-of-3-ragged", "sah", "gradient", "gradient-masked-stored-reuse"),
     *("gradient-importance-masked-stored", "zoar-adaptive", "scalar", "scale", "newton-cg"),
     *("gradient-explicit-reuse", "spsa", "radazo-chunked-reuse", "fzoo-masked"),
+    "scalar-masked-chunked",  # the walk of the diagonal and the spikes, with less beside it
 )
 compiled_case = pytest.mark.parametrize(
     "case",

@@ -90,7 +90,7 @@ def after(params, updates):
 
 OTHERS = ["zo_sgd", "zoar", "zovh", "scalar_newton", "radazo", "zo_signsgd", "rspg", "mezo", "spsa"]
 """Those with a state like that of another one here."""
-TRACED = ["zo_adamm", "spsa2", "scale_by_inverse_hessian"]
+TRACED = ["zo_adamm", "spsa2", "scale_by_inverse_hessian", "diagonal_newton"]
 """Those whose steps freeze leaves as another one's here do."""
 
 

@@ -117,8 +117,13 @@ def test_history_of_explicit_directions_keeps_them():
 
 @pytest.mark.parametrize(
     ("options", "legacy"),
-    [({}, True), (REUSE, False), (REUSE | STORED, False)],
-    ids=["legacy", "reuse", "stored"],
+    [
+        (REUSE, True),
+        pytest.param({}, True, marks=pytest.mark.slow),
+        pytest.param(REUSE, False, marks=pytest.mark.slow),
+        (REUSE | STORED, False),
+    ],
+    ids=["legacy-reuse", "legacy", "reuse", "stored"],
 )
 def test_donating_state_and_params_is_safe(options, legacy):
     """The state shares no buffer with params or the caller's key, which stay usable."""

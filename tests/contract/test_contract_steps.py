@@ -28,6 +28,8 @@ import zovh_jax as zo
 
 KNOWN = ("sgd", "hizoo", "subspaces-coupled-chunked", "spikes-three-masked-ragged")
 """One of each way to ask for f(θ)."""
+LONGEST = "spikes-three-masked-ragged"
+"""Takes extras as "diagonal-masked-chunked" does."""
 NOTING = ("poem-masked-chunked", "zovh-chunked-reuse")
 """Those that keep a value for the diagnostics, and save no query."""
 
@@ -107,10 +109,10 @@ def without_addresses(jaxpr):
 def test_a_step_in_the_abstract(case):
     """As `checked_abstractly`; extras, None and other updates change nothing of the program.
 
-    Of second settings there is one trace.
+    Of second settings there is one trace, and of the longest program.
     """
     expected = checked_abstractly(case)
-    if case.id in SECOND:
+    if case.id in (*SECOND, LONGEST):
         return
     updates = None if case.ignores_updates else ones_like(make_params())
     extra = {"batch": jnp.ones(3), "loss_scale": 2.0, "grad": None}

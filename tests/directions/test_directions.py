@@ -194,7 +194,8 @@ ELEMENTS = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("gaussian", marks=pytest.mark.slow), "fast gaussian", "rademacher"]
+    "name",
+    [pytest.param(n, marks=[] if n == "rademacher" else [pytest.mark.slow]) for n in ELEMENTS],
 )
 def test_a_number_depends_on_its_place_alone(name):
     """Alone, among twins, in blocks, frozen leaves skipped; small leaves have the first places."""

@@ -119,6 +119,12 @@ class Layout:
         """Constant arrays in the dtype of directions, perhaps with leading axes."""
         return [constant((*rows, *shape), value, dtype, s) for shape, dtype, s in self.wide()]
 
+    def with_leaves(self, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[Any]) -> "Layout":
+        """A layout of other leaves, which are split over no mesh; not of a tree."""
+        return dataclasses.replace(
+            self, shapes=tuple(shapes), dtypes=tuple(dtypes), shardings=(None,) * len(shapes)
+        )
+
     def zeros(self) -> Leaves:
         """Zeros in the dtype of directions, to accumulate into."""
         return self.filled()

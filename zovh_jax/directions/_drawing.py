@@ -42,7 +42,7 @@ def draw_leaves(
       layout: of the leaves.
       key: any key that the rows depend on.
     """
-    wide, starts = layout.wide(), _starts(layout)
+    wide, starts = layout.wide(), starts_of(layout)
     blocks = _blocks(layout, starts)
     in_blocks = {i for block in blocks for i in block}
     stacks = _stacks([i for i in range(layout.num_leaves) if i not in in_blocks], layout)
@@ -105,7 +105,7 @@ def _words(numbers: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(high, np.uint32), np.array(low, np.uint32)
 
 
-def _starts(layout: Layout) -> list[int]:
+def starts_of(layout: Layout) -> list[int]:
     """The number of each leaf's first parameter.
 
     They are numbered from the smallest leaf to the largest, so that neighbours fit into blocks; no

@@ -10,15 +10,19 @@ import numpy as np
 
 from zovh_jax import _random
 from zovh_jax._mesh import explicit_sharding
+from zovh_jax._tree import Layout
+from zovh_jax._types import PyTree
 from zovh_jax.directions._drawing import draw_leaves
+from zovh_jax.directions._kronecker import Blocks, drawn_factors
 from zovh_jax.directions.families import Directions, without_replacement
+from zovh_jax.directions.splits import Split
 
 MAX_PALEY = 256
 """Largest Paley factor: with it D/d is at most 1.067 above d = 1000 and 1.11 above 100."""
 
 
 @jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class Hadamard(Directions):
     """Orthogonal random signs, without replacement from round to round. For gradients and traces.
 
@@ -39,14 +43,32 @@ class Hadamard(Directions):
 
     Each entry costs a few integer operations, and nothing is stored. As with ``rademacher``,
     u_i² = 1 hides the Hessian's diagonal.
+
+    With ``factored`` matrices have directions of rank one, s ∘ r cᵀ with rows r and c of two Hadamard
+    matrices and signs s = s_r s_cᵀ, so that an objective is evaluated without forming the perturbed
+    matrix (see `low_rank`). All of the above holds, but D is larger: both sides of a matrix are
+    rounded up to powers of two.
+
+    Args:
+      factored: whether matrices have directions of rank one.
+      split: which axes of a parameter are inputs and which outputs, as in `low_rank`; stacks count
+        as inputs.
     """
 
+    factored: bool  # type: ignore[misc]
+    split: Split
     isotropic: ClassVar[bool] = True
     constant_norm: ClassVar[bool] = True
     largest: ClassVar[float] = 1.0
 
+    def __init__(self, factored: bool = False, split: PyTree | None = None):
+        if split is not None and not factored:
+            raise ValueError(f"split={split!r} is of no use without factored=True.")
+        object.__setattr__(self, "factored", bool(factored))
+        object.__setattr__(self, "split", Split.of(split))
+
     def draw(self, key, layout, num_directions, indices):
-        log_size, paley = _matrix(layout.size)
+        log_size, paley = self._matrix(layout)
         order = len(paley) << log_size
         words = _mixed(jax.random.key_data(key))
         k0, k1 = _random.words_of(_wrap(words.at[-1].set(0), key))
@@ -55,24 +77,42 @@ class Hadamard(Directions):
         # parameter alike, which forward differences take for curvature.
         row_signs = _random.mixed(numbers ^ k0)
         factors = jnp.asarray(paley)[numbers >> log_size].astype(jnp.uint32) ^ row_signs[:, None]
-        rows = (numbers, factors, *(jnp.broadcast_to(k, numbers.shape) for k in (k0, k1)))
+        signs = [jnp.broadcast_to(k, numbers.shape) for k in (k0, k1)]
+        if self.factored:
+            return drawn_factors(self._blocks(layout), log_size, numbers, factors, signs, layout, key)
+        rows = (numbers, factors, *signs)
         return draw_leaves(_Entries(log_size), rows, layout, key)
 
     def round_key(self, key, count, layout, num_directions):
-        num_rounds = -(-order_of(layout.size) // num_directions)
+        num_rounds = -(-self.period(layout) // num_directions)
         epoch, i = jnp.divmod(jnp.asarray(count, jnp.uint32), np.uint32(num_rounds))
         words = jax.random.key_data(jax.random.fold_in(key, epoch))
         return _wrap(_mixed(words.at[-1].set(i * np.uint32(num_directions))), key)
 
     def shrinkage(self, n, layout):
-        return without_replacement(n, layout.size, order_of(layout.size))
+        return without_replacement(n, layout.size, self.period(layout))
+
+    def period(self, layout: Layout) -> int:
+        """D, the number of rows of an epoch."""
+        log_size, paley = self._matrix(layout)
+        return len(paley) << log_size
 
     def check_rounds(self, layout, num_directions):
-        if layout.size > 2**31:
+        size = self._blocks(layout).size if self.factored else layout.size
+        if size > 2**31:
             raise ValueError(
-                f"hadamard directions have at most 2**31 parameters, got {layout.size}: use "
-                "zo.directions.rademacher()."
+                f"hadamard directions have at most 2**31 columns, got {size}: use "
+                "zo.directions.rademacher()" + (" or low_rank()." if self.factored else ".")
             )
+
+    def _matrix(self, layout: Layout) -> tuple[int, np.ndarray]:
+        if not self.factored:
+            return _matrix(layout.size)
+        blocks = self._blocks(layout)
+        return _matrix(blocks.size, blocks.log_largest)
+
+    def _blocks(self, layout: Layout) -> Blocks:
+        return Blocks(layout.shapes, tuple(self.split.of_leaves(layout)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,15 +155,17 @@ def _mixed(words: jax.Array) -> jax.Array:
 
 
 @functools.cache
-def _matrix(size: int) -> tuple[int, np.ndarray]:
+def _matrix(size: int, least: int = 0) -> tuple[int, np.ndarray]:
     """(a, P) of the smallest Hadamard matrix P ⊗ S of order m·2^a ≥ size; P is 1 where negative.
+
+    The power of two is at least 2^least.
 
     S is Sylvester's, of order 2^a: negative where row & column has an odd number of bits. P is
     Paley's (1933), of order q + 1, from the squares modulo a prime q ≡ 3 mod 4.
     """
     primes = [q for q in range(3, MAX_PALEY, 4) if all(q % i for i in range(3, int(q**0.5) + 1, 2))]
     order, m = min(
-        (m << max(-(-size // m) - 1, 0).bit_length(), m) for m in (1, *(q + 1 for q in primes))
+        (m << max(least, max(-(-size // m) - 1, 0).bit_length()), m) for m in (1, *(q + 1 for q in primes))
     )
     paley = np.zeros((m, m), np.uint8)
     if m > 1:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from zovh_jax import _checks, _random
 from zovh_jax._factors import Factors
-from zovh_jax._tree import Layout, scalar_dtype
+from zovh_jax._tree import scalar_dtype
 from zovh_jax._types import PyTree
 from zovh_jax.directions._drawing import draw_independent
 from zovh_jax.directions.families import Directions
@@ -67,7 +67,9 @@ class LowRank(Directions):
             [shape] if word == FULL else [(self.rank, *side) for side in sides(shape, word)]
             for shape, word in zip(layout.shapes, words, strict=True)
         ]
-        drawn = iter(draw_independent(_random.fast_normal, key, _of_parts(layout, parts), indices))
+        dtypes = [t for t, leaf in zip(layout.dtypes, parts, strict=True) for _ in leaf]
+        like = layout.with_leaves([shape for leaf in parts for shape in leaf], dtypes)
+        drawn = iter(draw_independent(_random.fast_normal, key, like, indices))
         scale = 1 / math.sqrt(self.rank)
         return [
             next(drawn) if word == FULL else Factors(next(drawn) * scale, next(drawn))
@@ -86,16 +88,6 @@ class LowRank(Directions):
 
     def check_rounds(self, layout, num_directions):
         self.split.of_leaves(layout)
-
-
-def _of_parts(layout: Layout, parts: list[list[tuple[int, ...]]]) -> Layout:
-    """The layout whose leaves are the factors."""
-    shapes = [shape for leaf in parts for shape in leaf]
-    dtypes = [t for t, leaf in zip(layout.dtypes, parts, strict=True) for _ in leaf]
-    shardings = [None for _ in shapes]
-    return dataclasses.replace(
-        layout, shapes=tuple(shapes), dtypes=tuple(dtypes), shardings=tuple(shardings)
-    )
 
 
 __all__ = ["LowRank"]

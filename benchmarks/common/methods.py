@@ -191,8 +191,8 @@ def newton(
 ) -> Method:
     """A method without a learning rate, of so many rounds a step; K is the setting's or its own.
 
-    Where objectives are exact it is told so by a ``noise`` of 0: in runs under ``jax.vmap`` both
-    branches of a choice are evaluated, and so the queries asked that only noise makes necessary.
+    Where objectives are exact it is told so by a ``noise`` of 0, and asks no query that only noise
+    makes necessary.
     """
     more = 0 if noise == 0 else 2
 

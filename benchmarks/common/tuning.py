@@ -1,7 +1,9 @@
 """Runs of a method for a number of queries, and the search for its learning rate.
 
 A run takes steps until the next one might exceed the queries allowed, whatever a step costs, and
-notes the value at the parameters on the way; noting is free, as it tells the method nothing.
+notes the value at the parameters on the way; noting is free, as it tells the method nothing. Runs
+are made one after another by one compiled program: under `jax.vmap` both branches of a choice would
+be evaluated, and with them queries that no run asks.
 
 Learning rates are tried on a grid of half decades that grows until the best is inside it, then at
 the quarter decades on both sides of the best. The score is the mean over the tuning seeds of what
@@ -26,8 +28,8 @@ from benchmarks.common.steps import stepping
 
 SEEDS = (0, 1, 2)
 """Seeds of the reported runs."""
-LANES = 3
-"""Runs that are compiled together."""
+AHEAD = 3
+"""Rates that are tried beyond the best one while that is at the edge of the grid."""
 
 
 def tuning_seeds(count: int = 1) -> list[int]:
@@ -109,8 +111,10 @@ class Runs:
     tested: np.ndarray | None = None
 
 
-def runner(method: Method, setting: Setting, task: Task) -> Callable[..., Runs]:
-    """A function of (seeds, rates, level) that makes a run for each pair, `LANES` at a time.
+def one_run(
+    method: Method, setting: Setting, task: Task
+) -> Callable[[Any, Any, Any], tuple[jax.Array, ...]]:
+    """A function of (seed, rate, level): the values noted, the queries spent, the test if any.
 
     ``level`` is passed on to the task: of noise, of speed.
     """
@@ -142,33 +146,22 @@ def runner(method: Method, setting: Setting, task: Task) -> Callable[..., Runs]:
         found = jnp.append(first, values), zo.num_queries(carry[1])
         return (*found, task.test(method.output(*carry))) if task.test else found
 
-    lanes = jax.jit(jax.vmap(run, in_axes=(0, 0, None)))
+    return run
+
+
+def runner(method: Method, setting: Setting, task: Task) -> Callable[..., Runs]:
+    """A function of (seeds, rates, level) that makes a run for each pair, one after another."""
+    run = jax.jit(one_run(method, setting, task))
 
     def runs(seeds: Sequence[int], rates: Sequence[float], level: float = 0.0) -> Runs:
-        values, spent, *tested = in_blocks(lanes, seeds, rates, level)
+        pairs = zip(np.asarray(seeds, np.uint32), np.asarray(rates, np.float32), strict=True)
+        outcomes = [run(seed, rate, np.float32(level)) for seed, rate in pairs]
+        values, spent, *tested = (np.stack(found) for found in zip(*outcomes, strict=True))
         good = values[:, -1] <= task.worst(values[:, 0], level)
         diverged = ~(good & np.isfinite(values[:, -1]))
         return Runs(values.astype(float), spent, diverged, *(x.astype(float) for x in tested))
 
     return runs
-
-
-def in_blocks(
-    lanes: Callable, seeds: Sequence[int], rates: Sequence[float], level: float
-) -> list[np.ndarray]:
-    """What ``lanes`` returns for these seeds and rates, of which it takes `LANES` at a time."""
-    pairs = list(zip(seeds, rates, strict=True))
-    pairs += pairs[-1:] * (-len(pairs) % LANES)
-    seed, rate = np.asarray(pairs).T
-    blocks = [
-        lanes(
-            jnp.asarray(seed[i : i + LANES], jnp.uint32),
-            jnp.asarray(rate[i : i + LANES], jnp.float32),
-            jnp.asarray(level, jnp.float32),
-        )
-        for i in range(0, len(pairs), LANES)
-    ]
-    return [np.concatenate(found)[: len(seeds)] for found in zip(*blocks, strict=True)]
 
 
 def tune(
@@ -197,8 +190,7 @@ def tune(
         }
 
     grid = Grid(attempt, "score")
-    # Three rates at a time, as so many runs are compiled together.
-    grid.grow(2 * centre, spacing=2, ahead=LANES)
+    grid.grow(2 * centre, spacing=2, ahead=AHEAD)
     best = grid.best
     grid.add([best - 1, best + 1])
     return {

@@ -16,7 +16,7 @@ DIR/stochastic.json:
     budget      queries of a run; one of a policy is a batch of episodes
     setting     num_directions, radius, damping, history_size, of the tuned methods
     first_radius  of the methods without a learning rate
-    tuning_seeds, tuning_budget  of the runs that rates were judged by
+    tuning_seeds  of the runs that rates were judged by
     rows        for each problem, batch size and method:
       problem, batch ("batch 16", or "all" examples), dimension, method, label
       kind      "first order" or "tuned" (both have a rate, the second are no first-order methods),

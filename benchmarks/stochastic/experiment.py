@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from benchmarks.common import report, tuning
 from benchmarks.common.evolution import RIVALS
-from benchmarks.common.methods import Method, Setting
+from benchmarks.common.methods import Setting
 from benchmarks.common.tuning import SEEDS
 from benchmarks.stochastic.contenders import CONTENDERS, KINDS, kind_of
 from benchmarks.stochastic.inventory import inventory
@@ -39,7 +39,6 @@ class Part:
       setting: of the tuned methods, and of the others but for the radius.
       first_radius: of the methods without a learning rate, which change it as they go.
       num_tuning_seeds: how many runs a learning rate is judged by.
-      tuning_budget: queries of such a run, the same as of the others unless said.
       bounded: whether a run may end anywhere, as the returns of a game are never far off; else one
         that ends above twice its start has diverged.
       checkpoints: how many values of a run are noted.
@@ -51,7 +50,6 @@ class Part:
     setting: Setting = SUPERVISED
     first_radius: float = 0.1
     num_tuning_seeds: int = 3
-    tuning_budget: int | None = None
     bounded: bool = False
     checkpoints: int = 10
 
@@ -102,7 +100,6 @@ FULL = {
         NETWORK,
         20_000,
         num_tuning_seeds=1,
-        tuning_budget=4_000,
     ),
     "inventory": Part(
         ((inventory, (1, 16)), (apart, (1, 16))), NETWORK[:-1], 2_400, STOCK, num_tuning_seeds=1
@@ -136,7 +133,7 @@ def on_part(part: Part, bar: Any) -> dict[str, Any]:
         task = task_of(problem, part)
         for name in part.methods:
             bar.set_description(f"{problem.name}: {CONTENDERS[name].label}")
-            measured = trials(CONTENDERS[name], task, part, part.setting_of(name))
+            trial = tuning.Trial(CONTENDERS[name], part.setting_of(name), task)
             for size in sizes:
                 row = {
                     "problem": problem.name,
@@ -145,33 +142,16 @@ def on_part(part: Part, bar: Any) -> dict[str, Any]:
                     "method": name,
                     "kind": kind_of(name),
                 }
-                rows.append(row | measured(size))
+                measured = trial.measure(SEEDS, level=size, num_tuning_seeds=part.num_tuning_seeds)
+                rows.append(row | measured)
                 bar.update()
     return {
         "budget": part.budget,
         "setting": dataclasses.asdict(part.setting),
         "first_radius": part.first_radius,
         "tuning_seeds": tuning.tuning_seeds(part.num_tuning_seeds),
-        "tuning_budget": part.tuning_budget or part.budget,
         "rows": rows,
     }
-
-
-def trials(
-    method: Method, task: tuning.Task, part: Part, setting: Setting
-) -> Callable[[int], dict[str, Any]]:
-    """A function from a batch size to what a method does there, compiled once."""
-    trial, seeds = tuning.Trial(method, setting, task), part.num_tuning_seeds
-    if not (part.tuning_budget and method.tuned):
-        return lambda size: trial.measure(SEEDS, level=size, num_tuning_seeds=seeds)
-    short = tuning.Trial(method, setting, dataclasses.replace(task, budget=part.tuning_budget))
-
-    def measured(size):
-        found = tuning.tune(short.task, short.run, short.centre, size, seeds)
-        rate = found["learning_rate"]
-        return trial.measure(SEEDS, level=size, learning_rate=rate) | found
-
-    return measured
 
 
 def task_of(problem: Problem, part: Part) -> tuning.Task:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common.plots import columns_of, floats, plt, rows_of
-from benchmarks.stochastic.tables import best_tuned, label_of, ratio, settings_of, split, start_of
+from benchmarks.stochastic.tables import compared, label_of, ratio, settings_of, split, start_of
 
 STYLES = {
     "poem": ("#ddaa33", "v"),
@@ -34,7 +34,7 @@ def figure_of(result: dict[str, Any]) -> Any:
         ("test accuracy", setting): list(found.values())
         for setting, found in settings_of(parts.get("cnn", [])).items()
     } | {("return", setting): list(found.values()) for setting, found in settings_of(games).items()}
-    height = max(6.0, 2.2 + 0.36 * len(settings_of(losses)))
+    height = max(6.0, 2.2 + 0.36 * len(compared(losses)))
     height = max(height, sum(1.0 + 0.23 * len(rows) for rows in panels.values()))
     widths = [9.0] * bool(losses) + [6.5] * bool(panels)
     figure = plt.figure(figsize=(sum(widths), height), dpi=100, layout="constrained")
@@ -50,10 +50,9 @@ def figure_of(result: dict[str, Any]) -> Any:
 
 def draw_ratios(ax: Any, rows: list[dict[str, Any]]) -> None:
     """Draws final values over the best tuned method's, a line for each setting."""
-    settings = settings_of(rows)
+    settings = compared(rows)
     where: dict[str, list[tuple[float, float]]] = {}
-    for height, found in enumerate(settings.values()):
-        best = best_tuned(found)
+    for height, (found, best) in enumerate(settings.values()):
         for name, row in found.items():
             times = ratio(row, best)
             x = LARGEST if times is None else min(max(times, LEAST), LARGEST)

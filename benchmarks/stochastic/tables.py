@@ -97,15 +97,31 @@ def final(row: dict[str, Any]) -> float:
     return math.inf if value is None else value
 
 
-def best_tuned(of_setting: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The row of the tuned first-order method that ends lowest."""
-    return min((row for row in of_setting.values() if row["kind"] == "first order"), key=final)
+def lost(row: dict[str, Any]) -> bool:
+    """Whether most of a row's runs diverged, or ended on no number."""
+    return final(row) == math.inf or 2 * row["diverged"] > len(row["final"]["each"])
+
+
+def compared(rows: Rows) -> dict[str, tuple[dict[str, dict[str, Any]], dict[str, Any]]]:
+    """For each setting its rows, by method, and the one that ratios are against.
+
+    It is that of the tuned first-order method that ends lowest of those that are not lost. Settings
+    where all of them are lost are left out.
+    """
+    rivals = {
+        setting: [row for row in found.values() if row["kind"] == "first order" and not lost(row)]
+        for setting, found in settings_of(rows).items()
+    }
+    return {
+        setting: (found, min(rivals[setting], key=final))
+        for setting, found in settings_of(rows).items()
+        if rivals[setting]
+    }
 
 
 def ratio(row: dict[str, Any], best: dict[str, Any]) -> float | None:
     """A row's final value over another's; None, which is what JSON has for infinity, if lost."""
-    value = final(row) / final(best) if final(row) < math.inf else math.inf
-    return None if value == math.inf else value
+    return None if lost(row) else final(row) / final(best)
 
 
 def ratios(rows: Rows) -> str:
@@ -116,8 +132,7 @@ def ratios(rows: Rows) -> str:
         if row["kind"] == "no learning rate" or row["method"] in RIVALS["FZOO"]
     }
     lines = []
-    for setting, found in settings_of(rows).items():
-        best = best_tuned(found)
+    for setting, (found, best) in compared(rows).items():
         cells = [report.number(ratio(found[m], best)) if m in found else "" for m in labels]
         lines.append([setting, best["label"], report.number(best["final"]["median"]), *cells])
     return report.table(["setting", "best tuned", "its final value", *labels.values()], lines)
@@ -130,17 +145,17 @@ def summary(parts: dict[str, Rows]) -> str:
     groups = {"least squares": parts.get("least_squares", [])}
     groups["all"] = [row for rows in parts.values() for row in rows]
     for group, rows in groups.items():
-        found = list(settings_of(rows).values())
+        found = list(compared(rows).values())
         for method, label in {
             row["method"]: row["label"] for row in rows if row["kind"] == "no learning rate"
         }.items():
-            here = [of_setting for of_setting in found if method in of_setting]
-            of_best = [ratio(s[method], best_tuned(s)) for s in here]
+            here = [(of_setting, best) for of_setting, best in found if method in of_setting]
+            of_best = [ratio(s[method], best) for s, best in here]
             counts = [sum(r is not None and r <= near for r in of_best) for near in NEAR]
             counts.append(sum(r is not None and r < 1 for r in of_best))
             cells = [share(count, len(here)) for count in counts]
             cells += [
-                "" if method in rivals else ahead(method, rivals, here)
+                "" if method in rivals else ahead(method, rivals, [s for s, _ in here])
                 for rivals in RIVALS.values()
             ]
             lines.append([label, f"{group}: {len(here)}", *cells])

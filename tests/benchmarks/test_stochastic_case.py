@@ -130,13 +130,29 @@ def test_adam_on_true_gradients_is_optaxs():
     assert zo.num_queries(state) == method.queries(SETTING) == 5
 
 
-def row(problem, method, final, kind=None):
-    values = {"median": final, "least": final, "most": final}
+def row(problem, method, final, diverged=0):
+    values = {"median": final, "least": final, "most": final, "each": [final] * 3}
     label = CONTENDERS[method].label
     return {
         "problem": problem, "batch": "all", "method": method, "label": label,
-        "kind": kind_of(method), "final": values, "diverged": 0 if final else 3,
+        "kind": kind_of(method), "final": values, "diverged": diverged if final else 3,
     }  # fmt: skip
+
+
+def cells(table):
+    return [[c.strip() for c in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+
+
+def test_a_lost_rival_is_no_rival():
+    rows = [
+        row("a", "zo_sgd", 1e-9, diverged=2), row("a", "mezo", None), row("a", "fzoo", 2.0),
+        row("a", "poem", 1e-9, diverged=2), row("a", "scalar_newton", 3.0, diverged=1),
+        row("b", "zo_sgd", None), row("b", "fzoo", 1e9, diverged=3), row("b", "poem", 1.0),
+    ]  # fmt: skip
+    assert cells(ratios(rows)) == [["a, all", "FZOO", "2", "1", "∞", "1.5"]]
+    found = {line[0]: line[1:] for line in cells(summary({"mnist": rows}))}
+    assert found["scalar Newton"][:4] == ["all: 1", "0 (0%)", "0 (0%)", "0 (0%)"]
+    assert found["POEM, last iterate"][:4] == ["all: 1", "0 (0%)", "0 (0%)", "0 (0%)"]
 
 
 def test_ratios_and_their_summary():
@@ -147,9 +163,6 @@ def test_ratios_and_their_summary():
             "scalar_newton": newton, "poem": poem, "poem_average": None,
         }  # fmt: skip
         rows += [row(problem, method, final) for method, final in finals.items()]
-
-    def cells(table):
-        return [[c.strip() for c in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
 
     assert cells(ratios(rows)) == [
         ["a, all", "FZOO", "1", "1", "1.05", "1.2", "∞"],

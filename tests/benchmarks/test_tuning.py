@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,8 @@ import pytest
 
 import zovh_jax as zo
 from benchmarks.common import grid, tuning
-from benchmarks.common.methods import METHODS, Setting
-from benchmarks.common.tuning import LANES, Runs, Task, Trial, each, runner, spread, tune
+from benchmarks.common.methods import METHODS, Method, Setting
+from benchmarks.common.tuning import Runs, Task, Trial, each, one_run, runner, spread, tune
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 D = 5
@@ -56,13 +57,45 @@ def test_the_budget_is_never_exceeded():
     assert outcome.spent.tolist() == [18, 18]  # three a step
 
 
-def test_pairs_keep_their_order_whatever_the_lanes():
-    run = runner(METHODS["zoar_1"], Setting(), task())
-    seeds, rates = [0, 1, 2, 0], [1e-1, 1e-2, 1e-3, 1e-3]
-    assert len(seeds) % LANES
-    together = run(seeds, rates)
-    for i, pair in enumerate(zip(seeds, rates, strict=True)):
-        np.testing.assert_array_equal(run([pair[0]], [pair[1]]).values[0], together.values[i])
+class Twice(NamedTuple):
+    """State of `looks_twice`."""
+
+    num_queries: jax.Array
+
+
+def looks_twice(rate, key, setting):
+    """An optimiser that asks a second query where the first value is above 1."""
+
+    def update(updates, state, params, *, value_fn):
+        value = value_fn(params)
+        ask, more = value > 1, lambda: value_fn(params / 2)
+        value = jax.lax.cond(ask, more, lambda: value)
+        return -rate * value * params, Twice(state.num_queries + 1 + ask)
+
+    return optax.GradientTransformationExtraArgs(lambda params: Twice(jnp.int32(0)), update)
+
+
+def test_runs_are_those_of_vmap_without_the_queries_that_no_run_asks():
+    method, asked = Method("twice", looks_twice, lambda setting: 2), []
+
+    def query(x, key, spent, level):
+        jax.debug.callback(lambda x: asked.append(1), x)
+        return bowl(x)
+
+    counted, seeds, rates = task(query=query), [0, 1, 2, 3], [0.3, 0.1, 0.03, 0.01]
+    outcome = runner(method, Setting(), counted)(seeds, rates)
+    jax.effects_barrier()
+    assert len(asked) == outcome.spent.sum()
+    assert outcome.spent.min() < outcome.spent.max()
+
+    asked.clear()
+    pairs = jnp.asarray(seeds, jnp.uint32), jnp.asarray(rates)
+    together = jax.jit(jax.vmap(one_run(method, Setting(), counted), (0, 0, None)))
+    values, spent = together(*pairs, 0.0)
+    jax.effects_barrier()
+    np.testing.assert_allclose(outcome.values, values, rtol=1e-5)
+    np.testing.assert_array_equal(outcome.spent, spent)
+    assert len(asked) > spent.sum()
 
 
 def test_steps_see_the_level_the_queries_spent_and_new_keys():

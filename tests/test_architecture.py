@@ -18,6 +18,7 @@ LAYERS = [
     "_deprecation",
     "_types",
     "_mesh",
+    "_factors",
     "_tree",
     "_rows",
     "_checks",

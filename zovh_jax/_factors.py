@@ -100,7 +100,9 @@ class Factors:
 
         def side(x):
             ones = tuple(i for i in range(2, x.ndim) if x.shape[i] == 1)
-            letters = "".join(string.ascii_letters[i - 2] for i in range(2, x.ndim) if i not in ones)
+            letters = "".join(
+                string.ascii_letters[i - 2] for i in range(2, x.ndim) if i not in ones
+            )
             return jax.lax.squeeze(x, ones), letters
 
         return side(self.left), side(self.right)

@@ -14,6 +14,7 @@ from zovh_jax._factors import FEW_ROWS, Factors
 from zovh_jax._mesh import is_split
 from zovh_jax._tree import scalar_dtype
 
+
 @jax.jit
 def row_sum(coefficients: jax.Array, rows: Any) -> jax.Array:
     """Σ_b c_b rows[b], on the rows' own shape, so that it stays split over devices as they are."""

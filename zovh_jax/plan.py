@@ -95,9 +95,7 @@ class Plan:
     @_compiled
     def combine_squares(self, coefficients: jax.Array, layout: Layout) -> Leaves:
         """Σ_k c_k u_k², elementwise."""
-        return self._weighted_sum(
-            coefficients, layout, lambda u: [jnp.square(x) for x in dense(u)]
-        )
+        return self._weighted_sum(coefficients, layout, lambda u: [jnp.square(x) for x in dense(u)])
 
     def combine_along(
         self, vector: Leaves, coefficients: Callable, xs: Any, layout: Layout

@@ -79,7 +79,9 @@ class Hadamard(Directions):
         factors = jnp.asarray(paley)[numbers >> log_size].astype(jnp.uint32) ^ row_signs[:, None]
         signs = [jnp.broadcast_to(k, numbers.shape) for k in (k0, k1)]
         if self.factored:
-            return drawn_factors(self._blocks(layout), log_size, numbers, factors, signs, layout, key)
+            return drawn_factors(
+                self._blocks(layout), log_size, numbers, factors, signs, layout, key
+            )
         rows = (numbers, factors, *signs)
         return draw_leaves(_Entries(log_size), rows, layout, key)
 
@@ -165,7 +167,8 @@ def _matrix(size: int, least: int = 0) -> tuple[int, np.ndarray]:
     """
     primes = [q for q in range(3, MAX_PALEY, 4) if all(q % i for i in range(3, int(q**0.5) + 1, 2))]
     order, m = min(
-        (m << max(least, max(-(-size // m) - 1, 0).bit_length()), m) for m in (1, *(q + 1 for q in primes))
+        (m << max(least, max(-(-size // m) - 1, 0).bit_length()), m)
+        for m in (1, *(q + 1 for q in primes))
     )
     paley = np.zeros((m, m), np.uint8)
     if m > 1:

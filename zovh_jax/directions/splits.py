@@ -83,9 +83,7 @@ def default_split(shape: tuple[int, ...]) -> str:
     outputs], or of attention's [model, heads, size] and [heads, size, model], inputs and outputs
     are as the model uses them. A parameter that has no cut with two sides is `FULL`.
     """
-    cuts = [
-        (min(math.prod(shape[:i]), math.prod(shape[i:])), i) for i in range(1, len(shape))
-    ]
+    cuts = [(min(math.prod(shape[:i]), math.prod(shape[i:])), i) for i in range(1, len(shape))]
     smaller, cut = max(cuts, default=(0, 0))
     return FULL if smaller < 2 else "i" * cut + "o" * (len(shape) - cut)
 

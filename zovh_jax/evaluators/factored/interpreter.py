@@ -63,9 +63,7 @@ def _bound(eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
     if not core.jaxprs_in_params(eqn.params):
         outs = eqn.primitive.bind(*ins, **eqn.params)
         return outs if eqn.primitive.multiple_results else [outs]
-    given = {
-        atom: x for atom, x in zip(eqn.invars, ins, strict=True) if isinstance(atom, core.Var)
-    }
+    given = {atom: x for atom, x in zip(eqn.invars, ins, strict=True) if isinstance(atom, core.Var)}
     jaxpr = core.Jaxpr((), list(given), eqn.outvars, [eqn], eqn.effects)
     return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))(*given.values())
 

@@ -52,7 +52,9 @@ class Perturbed:
 
     def map(self, base: Any, factor: Callable[[jax.Array], jax.Array]) -> "Perturbed":
         """Another base, and a function of one row [*shape] of each factor."""
-        return Perturbed(base, jax.vmap(factor)(self.left), jax.vmap(factor)(self.right), self.names)
+        return Perturbed(
+            base, jax.vmap(factor)(self.left), jax.vmap(factor)(self.right), self.names
+        )
 
     def plus(self, base: Any, other: "Perturbed") -> "Perturbed":
         """A base with both perturbations, those of this value and of another one."""

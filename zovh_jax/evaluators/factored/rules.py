@@ -8,12 +8,11 @@ import dataclasses
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zovh_jax.evaluators.factored.products import conv_general_dilated, dot_general
 from zovh_jax.evaluators.factored.perturbed import Perturbed
+from zovh_jax.evaluators.factored.products import conv_general_dilated, dot_general
 from zovh_jax.evaluators.factored.shapes import (
     broadcast_in_dim,
     concatenate,

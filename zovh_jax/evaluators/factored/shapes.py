@@ -136,9 +136,7 @@ def dynamic_slice(params: dict, x: Any, *starts: Any) -> Any:
     sizes = params["slice_sizes"]
 
     def cut(row):
-        at = [
-            start * 0 if n == 1 else start for n, start in zip(row.shape, starts, strict=True)
-        ]
+        at = [start * 0 if n == 1 else start for n, start in zip(row.shape, starts, strict=True)]
         of = [1 if n == 1 else size for n, size in zip(row.shape, sizes, strict=True)]
         return jax.lax.dynamic_slice(row, at, of)
 
@@ -211,9 +209,7 @@ def _padded(x: Perturbed, base: jax.Array, config: Sequence[tuple[int, int, int]
         ]
         rows = [jnp.broadcast_to(row, shape) for row in side]
         zero = jnp.zeros((), side.dtype)
-        own = [
-            ends if here else (0, 0, 0) for ends, here in zip(config, has, strict=True)
-        ]
+        own = [ends if here else (0, 0, 0) for ends, here in zip(config, has, strict=True)]
         return jnp.stack([jax.lax.pad(row, zero, own) for row in rows])
 
     right = [n > 1 for n in x.right.shape[1:]]

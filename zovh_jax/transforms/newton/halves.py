@@ -10,6 +10,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from zovh_jax._factors import dense
 from zovh_jax.directions import Directions, Wrapper
 from zovh_jax.directions.families import Rademacher
 from zovh_jax.directions.hadamard import Hadamard
@@ -79,8 +80,8 @@ class Either(Wrapper):
     def draw(self, key, layout, num_directions, indices):
         return jax.lax.cond(
             self.flag,
-            lambda: self.other.draw(key, layout, num_directions, indices),
-            lambda: self.directions.draw(key, layout, num_directions, indices),
+            lambda: dense(self.other.draw(key, layout, num_directions, indices)),
+            lambda: dense(self.directions.draw(key, layout, num_directions, indices)),
         )
 
     def round_key(self, key, count, layout, num_directions):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from zovh_jax._factors import dense
 from zovh_jax._tree import Layout, scalar_dtype
 from zovh_jax._types import Leaves, PyTree, ValueFn
 from zovh_jax.directions.hadamard import order_of
@@ -172,7 +173,7 @@ class ProbeRules:
         """One direction z."""
         if not self.layout.num_leaves:  # optax calls init with an empty tree
             return []
-        drawn = self.rounds.directions.draw(key, self.layout, 1, jnp.arange(1))
+        drawn = dense(self.rounds.directions.draw(key, self.layout, 1, jnp.arange(1)))
         return [z[0] for z in drawn]
 
 

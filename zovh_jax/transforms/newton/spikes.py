@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from zovh_jax._factors import dense
 from zovh_jax._rows import gram_of
 from zovh_jax._tree import Layout, scalar_dtype
 from zovh_jax._types import Leaves
@@ -75,7 +76,7 @@ class Whitened(Wrapper):
     spikes: Spikes
 
     def draw(self, key, layout, num_directions, indices):
-        drawn = self.directions.draw(key, layout, num_directions, indices)
+        drawn = dense(self.directions.draw(key, layout, num_directions, indices))
         return self.spikes.power(-0.5, drawn)
 
 

@@ -67,17 +67,15 @@ class Factors:
             pairs = [(left[i, j], self.right[i, j]) for i, j in np.ndindex(left.shape[:2])]
             return functools.reduce(jnp.add, [a * b for a, b in pairs])
         (a, left), (b, right) = self._sides()
-        shape = self.shape[1:]
-        every = string.ascii_letters[: len(shape)]
-        kept = "".join(x for x in every if x in left + right)
-        return _einsum(f"z,zy{left},zy{right}->{kept}", c, a, b).reshape(shape)
+        kept = "".join(sorted({*left, *right}))
+        return _einsum(f"z,zy{left},zy{right}->{kept}", c, a, b).reshape(self.shape[1:])
 
     def inner(self, others: jax.Array) -> jax.Array:
         """u_b · others[b], [b]; one row of others serves all."""
         (a, left), (b, right) = self._sides()
         every = string.ascii_letters[: others.ndim - 1]
-        row, others = ("", others[0]) if others.shape[0] == 1 else ("z", others)
-        part = _einsum(f"zy{left},{row}{every}->zy{right}", a, others)
+        row = "z" if len(others) > 1 else ""
+        part = _einsum(f"zy{left},{row}{every}->zy{right}", a, others if row else others[0])
         return _einsum(f"zy{right},zy{right}->z", part, b)
 
     def gram(self, others: "Factors") -> jax.Array:
@@ -100,9 +98,8 @@ class Factors:
 
         def side(x):
             ones = tuple(i for i in range(2, x.ndim) if x.shape[i] == 1)
-            letters = "".join(
-                string.ascii_letters[i - 2] for i in range(2, x.ndim) if i not in ones
-            )
+            axes = [i for i in range(2, x.ndim) if i not in ones]
+            letters = "".join(string.ascii_letters[i - 2] for i in axes)
             return jax.lax.squeeze(x, ones), letters
 
         return side(self.left), side(self.right)

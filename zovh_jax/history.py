@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from zovh_jax import _checks
 from zovh_jax._mesh import on_mesh_of
-from zovh_jax._tree import layout_of, scalar_dtype
+from zovh_jax._tree import Layout, layout_of, scalar_dtype
 from zovh_jax._types import PyTree
 from zovh_jax.directions import Directions, Explicit, gaussian
 from zovh_jax.directions.families import as_family
@@ -107,7 +107,7 @@ class History:
         else:
             keys = jax.random.split(jax.random.key(0) if key is None else _checks.key(key), size)
             if store_directions:
-                stored = layout.tree(layout.filled(rows=(size * num_directions,)))
+                stored = layout.tree(_unfilled(directions, layout, keys[:1], num_directions, size))
         plan = Plan(
             keys,
             directions,
@@ -227,6 +227,21 @@ class History:
         shift = [displacement(c, x) for c, x in zip(centers, here, strict=True)]
         plan = dataclasses.replace(self.rounds.plan, shift=shift)
         return dataclasses.replace(self.rounds, plan=plan)
+
+
+def _unfilled(
+    directions: Directions, layout: Layout, keys: jax.Array, num_directions: int, size: int
+) -> list[Any]:
+    """Zeros in place of directions, as arrays or as factors like those that a family draws."""
+    if not directions.factored:
+        return layout.filled(rows=(size * num_directions,))
+
+    def rows(keys):
+        return directions.draw(keys[0], layout, num_directions, jnp.arange(num_directions))
+
+    return jax.tree.map(
+        lambda s: jnp.zeros((size * s.shape[0], *s.shape[1:]), s.dtype), jax.eval_shape(rows, keys)
+    )
 
 
 def _rows(queries: Queries, stack: bool = False) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ from zovh_jax.directions import (
     scaled,
     sphere,
 )
-from zovh_jax.directions._drawing import _starts
+from zovh_jax.directions._drawing import starts_of
 from zovh_jax.directions.families import _orthogonalise
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
@@ -230,7 +230,7 @@ def test_a_number_depends_on_its_place_alone(name):
 def test_numbers_above_32_bits():
     """No leaf lies across a multiple of 2³²: all of it has one stream."""
     leaf = jax.ShapeDtypeStruct((2**20, 3), jnp.float32)
-    starts = np.array(_starts(layout_of([leaf] * 3000)))
+    starts = np.array(starts_of(layout_of([leaf] * 3000)))
     ends = starts + leaf.size - 1
     assert np.all(starts >> 32 == ends >> 32) and starts[-1] >> 32 == 2
     assert np.all(starts[1:] > ends[:-1])

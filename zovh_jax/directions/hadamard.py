@@ -44,10 +44,10 @@ class Hadamard(Directions):
     Each entry costs a few integer operations, and nothing is stored. As with ``rademacher``,
     u_i² = 1 hides the Hessian's diagonal.
 
-    With ``factored`` matrices have directions of rank one, s ∘ r cᵀ with rows r and c of two Hadamard
-    matrices and signs s = s_r s_cᵀ, so that an objective is evaluated without forming the perturbed
-    matrix (see `low_rank`). All of the above holds, but D is larger: both sides of a matrix are
-    rounded up to powers of two.
+    With ``factored`` matrices have directions of rank one, s ∘ r cᵀ with rows r and c of two
+    Hadamard matrices and signs s = s_r s_cᵀ, so that an objective is evaluated without forming the
+    perturbed matrix (see `low_rank`). What is said of an epoch holds, but D is larger, up to four
+    times d, as both sides of a matrix are rounded up to powers of two.
 
     Args:
       factored: whether matrices have directions of rank one.

@@ -1,4 +1,4 @@
-"""How the axes of a parameter are split into inputs, outputs and stacks, for factored directions."""
+"""How a parameter's axes are split into inputs, outputs and stacks, for factored directions."""
 
 import dataclasses
 import math

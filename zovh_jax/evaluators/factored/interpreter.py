@@ -17,6 +17,7 @@ INLINED = {
     "closed_call": "call_jaxpr",
     "core_call": "call_jaxpr",
     "checkpoint": "jaxpr",
+    "remat2": "jaxpr",
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
     "custom_vjp_call_jaxpr": "fun_jaxpr",
@@ -60,12 +61,8 @@ def _apply(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
 
 def _bound(eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
     """The outputs of an equation whose inputs are arrays."""
-    if not core.jaxprs_in_params(eqn.params):
-        outs = eqn.primitive.bind(*ins, **eqn.params)
-        return outs if eqn.primitive.multiple_results else [outs]
-    given = {atom: x for atom, x in zip(eqn.invars, ins, strict=True) if isinstance(atom, core.Var)}
-    jaxpr = core.Jaxpr((), list(given), eqn.outvars, [eqn], eqn.effects)
-    return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, ()))(*given.values())
+    outs = eqn.primitive.bind(*ins, **eqn.primitive.get_bind_params(eqn.params))
+    return outs if eqn.primitive.multiple_results else [outs]
 
 
 def _opened(jaxpr: Any) -> tuple[core.Jaxpr, Sequence]:

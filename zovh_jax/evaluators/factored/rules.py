@@ -1,7 +1,7 @@
-"""Rules for operations on `Perturbed` parameters: by primitive, (its parameters, *inputs) → outputs.
+"""Rules for operations on `Perturbed` parameters, by primitive.
 
-An input is an array or a `Perturbed`, at least one is `Perturbed`. A rule returns what comes out,
-arrays or `Perturbed`, or, in words, why the parameter must be formed.
+A rule gets the primitive's parameters and its inputs, arrays or `Perturbed`, at least one of them
+`Perturbed`. It returns what comes out, or, in words, why the parameter must be formed.
 """
 
 import dataclasses
@@ -58,7 +58,7 @@ def div(params: dict, x: Any, y: Any) -> Any:
 
 
 def add(params: dict, x: Any, y: Any) -> Any:
-    """A sum with an array, or with another perturbed parameter, whose factors are added to these."""
+    """A sum with an array, or with another perturbed parameter, whose factors join these."""
     if not isinstance(x, Perturbed):
         x, y = y, x
     if isinstance(y, Perturbed):

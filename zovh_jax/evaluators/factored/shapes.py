@@ -199,7 +199,7 @@ def pad(params: dict, x: Any, value: Any) -> Any:
 
 
 def _padded(x: Perturbed, base: jax.Array, config: Sequence[tuple[int, int, int]]) -> Perturbed:
-    """The factors are zero where there was nothing; an axis that none has becomes the left one's."""
+    """Factors are zero where nothing was; an axis that none has becomes the left one's."""
     changed = [any(ends) for ends in config]
 
     def of(side, has):

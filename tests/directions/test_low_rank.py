@@ -1,0 +1,167 @@
+"""Low-rank directions and factored Hadamard ones: laws, splits, replay, reductions on factors."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import zovh_jax as zo
+from zovh_jax._tree import layout_of
+from zovh_jax.directions.splits import default_split
+
+KEY = jax.random.key(1)
+TREE = {"a": jnp.zeros((6, 5)), "b": jnp.zeros(7), "c": jnp.zeros((2, 3, 4)), "s": jnp.zeros(())}
+FAMILIES = [zo.directions.low_rank(), zo.directions.low_rank(3)]
+STACKED = zo.directions.low_rank(2, split={"a": "oi", "b": "full", "c": "sio", "s": "full"})
+SIGNS = zo.directions.hadamard(factored=True)
+
+
+def matrix(plan):
+    """All directions, [n, d]."""
+    rows = plan.draw(TREE)
+    return jnp.concatenate([u.reshape(plan.size, -1) for u in jax.tree.leaves(rows)], 1)
+
+
+def plan(directions, n, **settings):
+    return zo.Plan(KEY, directions, num_directions=n, block_size=n, **settings)
+
+
+@pytest.mark.parametrize("directions", [*FAMILIES, STACKED], ids=["one", "three", "stacked"])
+def test_moments(directions):
+    """E[u uᵀ] = I, within five standard errors; products of four numbers have a standard one."""
+    n = 20_000
+    u = np.asarray(matrix(plan(directions, n)), np.float64)
+    second = u.T @ u / n
+    error = np.sqrt(np.maximum((u**2).T @ (u**2) / n - second**2, 0) / n)
+    assert error.max() < 0.06
+    assert np.all(np.abs(second - np.eye(len(second))) < 5.5 * error)
+    assert np.all(np.abs(u) < directions.largest)
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_shrinkage_is_that_of_the_law(rank):
+    """E[(g·u)² ‖u‖²] of a matrix, against the closed form in the shrinkage; g is even."""
+    n, x = 100_000, jnp.zeros((4, 3))
+    family = zo.directions.low_rank(rank)
+    u = zo.Plan(KEY, family, num_directions=n, block_size=n).draw(x).reshape(n, -1)
+    g = jnp.ones(12) / 12**0.5
+    samples = np.asarray(jnp.square(u @ g) * jnp.sum(jnp.square(u), 1))
+    # With one direction the shrinkage is ‖g‖²/E‖ĝ‖².
+    want = 1 / float(family.shrinkage(1, layout_of(x)))
+    error = samples.std() / math.sqrt(n)
+    assert error < 0.06 * want
+    assert abs(samples.mean() - want) < 5 * error
+
+
+def test_replay_is_the_same_in_any_blocks():
+    u = matrix(plan(STACKED, 6))
+    np.testing.assert_array_equal(matrix(zo.Plan(KEY, STACKED, num_directions=6, block_size=2)), u)
+
+
+@pytest.mark.parametrize(
+    "directions", [FAMILIES[0], STACKED, SIGNS], ids=["io", "stacked", "signs"]
+)
+def test_reductions_on_factors_are_those_on_arrays(directions):
+    n, layout = 12, layout_of(TREE)
+    p = plan(directions, n)
+    c = jnp.linspace(-1.0, 2.0, n)
+    v = [jax.random.normal(jax.random.fold_in(KEY, i), s) for i, s in enumerate(layout.shapes)]
+
+    @jax.jit
+    def of_factors():
+        few = zo.Plan(KEY, directions, num_directions=n, block_size=3)
+        sums = [p.combine(c, layout), few.combine(c, layout), p.combine_squares(c, layout)]
+        return sums, p.inner(v, layout), p.squared_norms(layout), p.gram(layout)
+
+    sums, (dots, norms), squares, gram = of_factors()
+    rows = p.materialise(layout)
+    for i, u in enumerate(rows):
+        u = u.reshape(n, -1)
+        for got, want in zip(sums, (c @ u, c @ u, c @ u**2), strict=True):
+            np.testing.assert_allclose(got[i].reshape(-1), want, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(dots[:, i], u @ v[i].reshape(-1), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(norms[:, i], jnp.sum(u**2, 1), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(gram[..., i], u @ u.T, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(squares, norms.sum(1), rtol=1e-4)
+
+
+def test_signs_are_complete_over_an_epoch():
+    """Orthogonal columns, whatever the rounds; a matrix has rank one in each."""
+    layout = layout_of(TREE)
+    size = SIGNS.period(layout)
+    assert size == 128  # 62 parameters; blocks of 64, 32, 8 and 1
+
+    @jax.jit
+    def epoch():
+        def round_of(t):
+            return matrix(zo.Plan(SIGNS.round_key(KEY, t, layout, 4), SIGNS, num_directions=4))
+
+        return jax.lax.map(round_of, jnp.arange(size // 4)).reshape(size, -1)
+
+    u = epoch()
+    np.testing.assert_array_equal(jnp.abs(u), 1)
+    np.testing.assert_array_equal(u.T @ u, size * np.eye(layout.size))
+    first = u[:, :30].reshape(-1, 6, 5)
+    np.testing.assert_array_equal(first * first[:, :1, :1], first[:, :, :1] * first[:, :1])
+    assert len(np.unique(np.asarray(u), axis=0)) == size
+
+
+def test_an_epoch_of_slopes_is_the_gradient():
+    g = jnp.arange(62.0)
+    layout = layout_of(TREE)
+    u = matrix(zo.Plan(SIGNS.round_key(KEY, 0, layout, 128), SIGNS, num_directions=128))
+    np.testing.assert_allclose(u.T @ (u @ g) / 128, g, rtol=1e-5, atol=1e-4)
+    assert float(SIGNS.shrinkage(128, layout)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("shape", "word"),
+    [
+        ((3, 3, 16, 32), "iiio"),
+        ((64, 8, 8), "ioo"),
+        ((8, 8, 64), "iio"),
+        ((5, 7), "io"),
+        ((4, 4, 4), "iio"),
+        ((7,), "full"),
+        ((), "full"),
+        ((1, 9), "full"),
+    ],
+)
+def test_default_splits(shape, word):
+    assert default_split(shape) == word
+
+
+@pytest.mark.parametrize(
+    ("split", "what"),
+    [
+        ("xy", "'xy'"),
+        ("ii", "'ii'"),
+        ({"a": "io"}, "structure of params"),
+        ({"a": "iio", "b": "full", "c": "iio", "s": "full"}, "3 letters"),
+    ],
+)
+def test_bad_splits(split, what):
+    with pytest.raises(ValueError, match=what):
+        zo.directions.low_rank(split=split).check_rounds(layout_of(TREE), 2)
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="factored=True"):
+        zo.directions.hadamard(split="io")
+    with pytest.raises(ValueError, match="rank"):
+        zo.directions.low_rank(0)
+    with pytest.raises(ValueError, match="directions"):
+        zo.zovh(0.1, damping=1.0, num_directions=4, radius=0.1, key=KEY, directions=FAMILIES[0])
+
+
+def test_masked_and_scaled():
+    mask = {"a": True, "b": False, "c": False, "s": True}
+    rows = plan(zo.directions.masked(zo.directions.low_rank(), mask), 3).draw(TREE)
+    assert jnp.linalg.matrix_rank(rows["a"][0]) == 1
+    assert not jnp.any(rows["c"])
+    scale = jax.tree.map(lambda x: jnp.full(x.shape, 2.0), TREE)
+    scaled = plan(zo.directions.scaled(zo.directions.low_rank(), scale), 3).draw(TREE)
+    plain = plan(zo.directions.low_rank(), 3).draw(TREE)
+    np.testing.assert_allclose(scaled["a"], 2 * plain["a"], rtol=1e-6)

@@ -63,9 +63,9 @@ class Factors:
         """
         c = coefficients.astype(self.dtype)
         if self.left.shape[0] * self.left.shape[1] <= FEW_ROWS:
-            left = c.reshape(-1, *(1,) * self.ndim) * self.left
-            pairs = [(left[i, j], self.right[i, j]) for i, j in np.ndindex(left.shape[:2])]
-            return functools.reduce(jnp.add, [a * b for a, b in pairs])
+            scaled = c.reshape(-1, *(1,) * self.ndim) * self.left
+            terms = [scaled[at] * self.right[at] for at in np.ndindex(scaled.shape[:2])]
+            return functools.reduce(jnp.add, terms)
         (a, left), (b, right) = self._sides()
         kept = "".join(sorted({*left, *right}))
         return _einsum(f"z,zy{left},zy{right}->{kept}", c, a, b).reshape(self.shape[1:])

@@ -15,14 +15,16 @@ Which family?
   u_i² = 1 hides the Hessian's diagonal.
 - ``hadamard``: signs at the same price, orthogonal in a round and drawn without replacement over
   an optimiser's rounds: the best for gradients and for traces.
-- ``low_rank``: matrices along outer products, for networks: K queries of them cost little more
-  than K plain evaluations. No averaged Hessians.
+- ``low_rank``, and ``hadamard(factored=True)``: matrices along outer products, for networks: their
+  perturbed weights are never formed. The first one does not do for averaged Hessians, nor for
+  optimisers without a learning rate.
 - ``explicit``: directions of your own.
 - ``masked``: any family, on some of the leaves only.
 - ``scaled``: any family, times a number s_i for each parameter. E[u uᵀ] is diag(s²), not I, so a
   gradient comes out multiplied by s²; no Hessians.
 """
 
+from zovh_jax._factors import Factors
 from zovh_jax._tree import Layout
 from zovh_jax.directions.families import (
     Directions,
@@ -48,6 +50,7 @@ scaled = Scaled
 
 __all__ = [
     "Directions",
+    "Factors",
     "Layout",
     "Wrapper",
     "explicit",

@@ -21,9 +21,11 @@ from zovh_jax.directions.splits import FULL, Split, extents, sides
 class LowRank(Directions):
     """Matrices along Σ_i a_i b_iᵀ/√rank with standard normal a_i and b_i, all else as `gaussian`.
 
-    A matrix of m inputs and n outputs takes rank·(m + n) random numbers in place of mn, and an
-    objective is evaluated without ever forming the perturbed matrix, at nearly the price of as many
-    plain evaluations; see `zo.explain`. E[u uᵀ] = I. Of a gradient estimate from n directions the
+    A matrix of m inputs and n outputs takes rank·(m + n) random numbers in place of mn. Queries do
+    not form the perturbed matrix: its products with other arrays are the shared product with θ and
+    two thin ones. Operations that have no rule for it form it, so values are right in any program.
+
+    E[u uᵀ] = I. Of a gradient estimate from n directions the
     mean square is ‖g‖² (1 + (d + e − 1)/n), where a parameter's e is 2 as of a full Gaussian, or
     (2(m + n) + 2 + 2·rank)/rank for a matrix: at 384 × 384 and rank 1 that is 1 % of d.
 

@@ -33,12 +33,6 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: not any(name in item.nodeid for name in long))
 
 
-def pytest_collection_finish():
-    """Leaves what was imported out of the garbage collector's walks."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture
 def x64():
     """Double precision inside a test, for closed forms and golden numbers."""

@@ -1,6 +1,5 @@
 """Shared fixtures."""
 
-import gc
 import importlib.metadata
 import os
 
@@ -19,9 +18,6 @@ os.environ.setdefault("JAX_INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS", "0")
 
 import jax
 import pytest
-
-# Traces are many objects that stay: looking for garbage among them took a fifteenth of it all.
-gc.set_threshold(50_000, 10, 10)
 
 
 def pytest_collection_modifyitems(items):

@@ -24,8 +24,8 @@ def matrix(plan):
     return jnp.concatenate([u.reshape(plan.size, -1) for u in jax.tree.leaves(rows)], 1)
 
 
-def plan(directions, n, **settings):
-    return zo.Plan(KEY, directions, num_directions=n, block_size=n, **settings)
+def plan(directions, n, key=KEY, **settings):
+    return zo.Plan(key, directions, num_directions=n, **{"block_size": n} | settings)
 
 
 @pytest.mark.parametrize("directions", [*FAMILIES, STACKED], ids=["one", "three", "stacked"])
@@ -65,18 +65,17 @@ def test_replay_is_the_same_in_any_blocks():
 )
 def test_reductions_on_factors_are_those_on_arrays(directions):
     n, layout = 12, layout_of(TREE)
-    p = plan(directions, n)
     c = jnp.linspace(-1.0, 2.0, n)
     v = [jax.random.normal(jax.random.fold_in(KEY, i), s) for i, s in enumerate(layout.shapes)]
 
     @jax.jit
-    def of_factors():
-        few = zo.Plan(KEY, directions, num_directions=n, block_size=3)
+    def of_factors(key):
+        p, few = plan(directions, n, key), plan(directions, n, key, block_size=3)
         sums = [p.combine(c, layout), few.combine(c, layout), p.combine_squares(c, layout)]
         return sums, p.inner(v, layout), p.squared_norms(layout), p.gram(layout)
 
-    sums, (dots, norms), squares, gram = of_factors()
-    rows = p.materialise(layout)
+    sums, (dots, norms), squares, gram = of_factors(KEY)
+    rows = plan(directions, n).materialise(layout)
     for i, u in enumerate(rows):
         u = u.reshape(n, -1)
         for got, want in zip(sums, (c @ u, c @ u, c @ u**2), strict=True):

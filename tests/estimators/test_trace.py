@@ -14,7 +14,7 @@ SIGNS = {"directions": zo.directions.rademacher()}
 
 
 def quadratic(x):
-    return 0.5 * jnp.sum(jnp.asarray(EIGENVALUES) * jnp.square(x)) + jnp.sum(x)
+    return 0.5 * jnp.sum(jnp.asarray(EIGENVALUES, x.dtype) * jnp.square(x)) + jnp.sum(x)
 
 
 def ask(seed, num_directions=400, origin=True, **options):

@@ -95,11 +95,11 @@ def test_values_are_those_of_perturbed_parameters(directions, evaluate, stencil)
     )
 
     @jax.jit
-    def both(params):
-        queries = ask(network, params, KEY, evaluate=evaluate)
+    def both(params, key):
+        queries = ask(network, params, key, evaluate=evaluate)
         return queries.values.reshape(3, -1), explicit_values(network, queries, params)
 
-    got, want = both(NETWORK)
+    got, want = both(NETWORK, KEY)
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
@@ -184,13 +184,13 @@ def test_random_programs(seed):
         return total
 
     @jax.jit
-    def both(w):
+    def both(w, key):
         queries = zo.query(
-            f, w, KEY, num_directions=2, radius=0.1, directions=zo.directions.low_rank(2)
+            f, w, key, num_directions=2, radius=0.1, directions=zo.directions.low_rank(2)
         )
         return queries.values, explicit_values(f, queries, w)[:, 0]
 
-    np.testing.assert_allclose(*both(w), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(*both(w, KEY), rtol=1e-4, atol=1e-5)
 
 
 def test_indices_out_of_bounds_fill():

@@ -175,6 +175,22 @@ def layout_of(
     return Layout(treedef, tuple(on), tuple(shapes), tuple(dtypes), tuple(shardings), tuple(frozen))
 
 
+def leaves_of_prefix(tree: PyTree, treedef: Any, name: str) -> list[Any]:
+    """A leaf for each of a tree of this structure, from a tree like it or a prefix of it.
+
+    Raises:
+      ValueError: if it is neither.
+    """
+    like = jax.tree.unflatten(treedef, range(treedef.num_leaves))
+    try:
+        return jax.tree.leaves(jax.tree.broadcast(tree, like))
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must have the structure of params, {treedef}, or be a prefix of it; got "
+            f"{jax.tree.structure(tree)}."
+        ) from error
+
+
 def _canonical(dtype: Any) -> jnp.dtype:
     return jnp.dtype(jax.dtypes.canonicalize_dtype(dtype))
 

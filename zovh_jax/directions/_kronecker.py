@@ -19,7 +19,7 @@ from zovh_jax import _random
 from zovh_jax._factors import Factors
 from zovh_jax._tree import Layout
 from zovh_jax.directions._drawing import draw_leaves, starts_of
-from zovh_jax.directions.splits import FULL, sides
+from zovh_jax.directions.splits import FULL, extent, sides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +38,13 @@ class Blocks:
     def logs(self) -> list[tuple[int, int]]:
         """Of each parameter, the logarithms of its padded inputs and outputs; (size, 0) if full."""
 
-        def log(shape, word, kinds):
-            n = math.prod(n for n, x in zip(shape, word, strict=True) if x in kinds)
+        def log(n):
             return max(n - 1, 0).bit_length()
 
         return [
-            (max(math.prod(shape) - 1, 0).bit_length(), 0)
+            (log(math.prod(shape)), 0)
             if word == FULL
-            else (log(shape, word, "is"), log(shape, word, "o"))
+            else (log(extent(shape, word, "is")), log(extent(shape, word, "o")))
             for shape, word in zip(self.shapes, self.words, strict=True)
         ]
 

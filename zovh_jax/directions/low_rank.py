@@ -13,7 +13,7 @@ from zovh_jax._tree import scalar_dtype
 from zovh_jax._types import PyTree
 from zovh_jax.directions._drawing import draw_independent
 from zovh_jax.directions.families import Directions
-from zovh_jax.directions.splits import FULL, Split, extents, sides
+from zovh_jax.directions.splits import FULL, Split, extent, sides
 
 
 @jax.tree_util.register_static
@@ -25,9 +25,9 @@ class LowRank(Directions):
     not form the perturbed matrix: its products with other arrays are the shared product with θ and
     two thin ones. Operations that have no rule for it form it, so values are right in any program.
 
-    E[u uᵀ] = I. Of a gradient estimate from n directions the
-    mean square is ‖g‖² (1 + (d + e − 1)/n), where a parameter's e is 2 as of a full Gaussian, or
-    (2(m + n) + 2 + 2·rank)/rank for a matrix: at 384 × 384 and rank 1 that is 1 % of d.
+    E[u uᵀ] = I. A gradient estimate from k directions has the mean square ‖g‖² (1 + (d + e − 1)/k).
+    For full Gaussians e is 2. For an m×n matrix it is (2(m + n) + 2 + 2·rank)/rank: at 384 × 384
+    and rank 1 that is 1 % of d.
 
     Averages for Hessians do not hold for this law; interpolation does. Directions of large norm
     are likelier than Gaussian ones: ‖a‖²‖b‖² of a small matrix varies much.
@@ -83,9 +83,11 @@ class LowRank(Directions):
         d, n = layout.size, jnp.asarray(n, scalar_dtype())
         excess = 0.0
         for shape, word in zip(layout.shapes, self.split.of_leaves(layout), strict=True):
-            inputs, outputs = extents(shape, word)[1:] if word != FULL else (0, 0)
-            of_matrix = (2 * (inputs + outputs) + 2 + 2 * self.rank) / self.rank
-            excess += math.prod(shape) / d * (2 if word == FULL else of_matrix)
+            own = 2.0
+            if word != FULL:
+                both = extent(shape, word, "i") + extent(shape, word, "o")
+                own = (2 * both + 2 + 2 * self.rank) / self.rank
+            excess += math.prod(shape) / d * own
         return n / (n + d + excess - 1)
 
     def check_rounds(self, layout, num_directions):

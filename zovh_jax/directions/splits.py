@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from zovh_jax._tree import Layout
+from zovh_jax._tree import Layout, leaves_of_prefix
 from zovh_jax._types import PyTree
 
 FULL = "full"
@@ -58,14 +58,7 @@ class Split:
         """
         if self.treedef is None:
             return [default_split(shape) for shape in layout.shapes]
-        like = jax.tree.unflatten(layout.treedef, range(layout.treedef.num_leaves))
-        try:
-            every = jax.tree.leaves(jax.tree.broadcast(self.tree(), like))
-        except ValueError as error:
-            raise ValueError(
-                f"split must have the structure of params, {layout.treedef}, or be a prefix of "
-                f"it; got {self.treedef}."
-            ) from error
+        every = leaves_of_prefix(self.tree(), layout.treedef, "split")
         words = [word for word, on in zip(every, layout.active, strict=True) if on]
         for word, shape in zip(words, layout.shapes, strict=True):
             if word != FULL and len(word) != len(shape):
@@ -95,12 +88,9 @@ def sides(shape: tuple[int, ...], word: str) -> tuple[tuple[int, ...], tuple[int
     return left, right
 
 
-def extents(shape: tuple[int, ...], word: str) -> tuple[int, int, int]:
-    """How many matrices there are, and their numbers of inputs and of outputs."""
-    stack, inputs, outputs = (
-        math.prod(n for n, x in zip(shape, word, strict=True) if x == kind) for kind in "sio"
-    )
-    return stack, inputs, outputs
+def extent(shape: tuple[int, ...], word: str, kinds: str) -> int:
+    """The number of entries along the axes of these kinds."""
+    return math.prod(n for n, x in zip(shape, word, strict=True) if x in kinds)
 
 
-__all__ = ["FULL", "Split", "default_split", "extents", "sides"]
+__all__ = ["FULL", "Split", "default_split", "extent", "sides"]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zovh_jax._factors import dense
-from zovh_jax._tree import Layout
+from zovh_jax._tree import Layout, leaves_of_prefix
 from zovh_jax._types import PyTree
 from zovh_jax.directions.families import Directions, Explicit, as_family
 
@@ -99,14 +99,7 @@ class Masked(Wrapper):
     def active(self, treedef):
         if not treedef.num_leaves:
             return ()
-        like = jax.tree.unflatten(treedef, range(treedef.num_leaves))
-        try:
-            full = jax.tree.leaves(jax.tree.broadcast(self.mask_tree, like))
-        except ValueError as error:
-            raise ValueError(
-                f"mask must have the structure of params, {treedef}, or be a prefix of it; got "
-                f"{self.mask_treedef}."
-            ) from error
+        full = leaves_of_prefix(self.mask_tree, treedef, "mask")
         inner = self.directions.active(treedef)
         return tuple(on and below for on, below in zip(full, inner, strict=True))
 

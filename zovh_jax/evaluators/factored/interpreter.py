@@ -52,10 +52,7 @@ def _apply(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
         return CONTROL[name](eqn, ins, report)
     outs = RULES[name](eqn.params, *ins) if name in RULES else f"{name} has no rule"
     if isinstance(outs, str):
-        for x in ins:
-            if isinstance(x, Perturbed):
-                report(eqn, x, outs)
-        return _bound(eqn, [dense(x) for x in ins])
+        return _bound(eqn, _formed(eqn, ins, report, outs))
     return outs if isinstance(outs, list) else [outs]
 
 

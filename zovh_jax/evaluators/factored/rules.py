@@ -6,6 +6,8 @@ A rule gets the primitive's parameters and its inputs, arrays or `Perturbed`, at
 
 import dataclasses
 import math
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -45,16 +47,21 @@ def mul(params: dict, x: Any, y: Any) -> Any:
     x, y = (x, y) if isinstance(x, Perturbed) else (y, x)
     if isinstance(y, Perturbed) or np.size(y) != 1:
         return "it is multiplied by more than a scalar"
-    base = (x.base * y).astype(x.base.dtype)
-    return dataclasses.replace(x, base=base, left=x.left * jnp.reshape(y, ()).astype(x.left.dtype))
+    return _scaled(x, y, operator.mul)
 
 
 def div(params: dict, x: Any, y: Any) -> Any:
     """A quotient by a scalar."""
     if isinstance(y, Perturbed) or np.size(y) != 1:
         return "it divides, or is divided by more than a scalar"
-    base = (x.base / y).astype(x.base.dtype)
-    return dataclasses.replace(x, base=base, left=x.left / jnp.reshape(y, ()).astype(x.left.dtype))
+    return _scaled(x, y, operator.truediv)
+
+
+def _scaled(x: Perturbed, y: Any, by: Callable) -> Perturbed:
+    """The base and one factor, by a scalar."""
+    base = by(x.base, y).astype(x.base.dtype)
+    left = by(x.left, jnp.reshape(y, ()).astype(x.left.dtype))
+    return dataclasses.replace(x, base=base, left=left)
 
 
 def add(params: dict, x: Any, y: Any) -> Any:

@@ -154,8 +154,6 @@ def gather(params: dict, x: Any, indices: Any) -> Any:
     take = functools.partial(
         jax.lax.gather,
         dimension_numbers=numbers,
-        indices_are_sorted=params["indices_are_sorted"],
-        unique_indices=params["unique_indices"],
         mode=params["mode"],
     )
 
@@ -170,7 +168,15 @@ def gather(params: dict, x: Any, indices: Any) -> Any:
         at = jnp.where(known, indices, 0)
         return take(row, at, slice_sizes=tuple(sizes), fill_value=0)
 
-    base = take(x.base, indices, slice_sizes=slice_sizes, fill_value=params["fill_value"])
+    # What is promised of the indices need not hold for those of a factor.
+    base = take(
+        x.base,
+        indices,
+        slice_sizes=slice_sizes,
+        fill_value=params["fill_value"],
+        indices_are_sorted=params["indices_are_sorted"],
+        unique_indices=params["unique_indices"],
+    )
     return x.map(base, taken)
 
 

@@ -139,7 +139,7 @@ def zovh(label: str, history: bool, **options) -> Method:
 
 
 def along_one(
-    factory: Callable, label: str, queries: int, scale: Scale = "gradient", **options
+    factory: Callable, label: str, queries: int, scale: Scale = "gradient", **options: Any
 ) -> Method:
     """A method that takes one direction a step."""
 
@@ -188,6 +188,7 @@ def newton(
     num_directions: int | None = None,
     rounds: int = 1,
     noise: Any = 0.0,
+    **options: Any,
 ) -> Method:
     """A method without a learning rate, of so many rounds a step; K is the setting's or its own.
 
@@ -201,7 +202,7 @@ def newton(
 
     def make(rate, key, setting):
         del rate
-        return factory(count(setting), setting.radius, key=key, noise=noise)
+        return factory(count(setting), setting.radius, key=key, noise=noise, **options)
 
     return Method(label, make, lambda s: rounds * (count(s) + 1) + more, "newton", tuned=False)
 

@@ -12,6 +12,7 @@ Reported runs have other seeds.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 import zovh_jax as zo
 from benchmarks.common import report
@@ -61,7 +63,8 @@ class Task:
       checkpoints: how many times a run notes the value, the start not counted.
       score: of the noted values, [checkpoints + 1]; smaller is better.
       worst: from the first value and the level: a run that ends above this has diverged.
-      test: what a run's answer is worth besides, or None; tuning does not look at it.
+      test: what the answer is worth besides, or None, noted with the value; tuning does not look at
+        it.
     """
 
     query: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -102,7 +105,8 @@ class Runs:
       values: what was noted, [runs, checkpoints + 1].
       spent: queries spent at the end, [runs].
       diverged: which runs ended above the worst that the task allows, or on no number, [runs].
-      tested: what the answers are worth by the task's test, [runs]; None where there is none.
+      tested: what answers were worth by the task's test, [runs, checkpoints + 1]; None where there
+        is none.
     """
 
     values: np.ndarray
@@ -114,7 +118,7 @@ class Runs:
 def one_run(
     method: Method, setting: Setting, task: Task
 ) -> Callable[[Any, Any, Any], tuple[jax.Array, ...]]:
-    """A function of (seed, rate, level): the values noted, the queries spent, the test if any.
+    """A function of (seed, rate, level): what was noted, the queries spent, the test if any.
 
     ``level`` is passed on to the task: of noise, of speed.
     """
@@ -135,23 +139,39 @@ def one_run(
             key = jax.random.fold_in(noise_key, spent)
             return stepping(optimizer, lambda x: task.query(x, key, spent, level))(carry)
 
+        def noted(answer, spent):
+            value = task.measure(answer, spent, level)
+            return (value, task.test(answer)) if task.test else (value,)
+
         def until(carry, allowed):
             carry = jax.lax.while_loop(lambda c: affordable(c, allowed), step, carry)
-            answer = method.output(*carry)
-            return carry, task.measure(answer, zo.num_queries(carry[1]), level)
+            return carry, noted(method.output(*carry), zo.num_queries(carry[1]))
 
-        first = task.measure(params, jnp.zeros((), jnp.int32), level)
+        first = noted(params, jnp.zeros((), jnp.int32))
         carry = params, optimizer.init(params)
-        carry, values = jax.lax.scan(until, carry, jnp.asarray(task.queries[1:]))
-        found = jnp.append(first, values), zo.num_queries(carry[1])
-        return (*found, task.test(method.output(*carry))) if task.test else found
+        carry, later = jax.lax.scan(until, carry, jnp.asarray(task.queries[1:]))
+        values, *tested = map(jnp.append, first, later)
+        return values, zo.num_queries(carry[1]), *tested
 
     return run
 
 
+def with_constants_passed(function: Callable, *like: Any) -> Callable:
+    """The function compiled, with the arrays that it closes over, such as data, as arguments.
+
+    XLA would copy them into the program and fold what depends on them alone.
+    """
+    traced = jax.make_jaxpr(function)(*like)
+    compiled = jax.jit(
+        lambda consts, *args: jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, consts))(*args)
+    )
+    return functools.partial(compiled, traced.consts)
+
+
 def runner(method: Method, setting: Setting, task: Task) -> Callable[..., Runs]:
     """A function of (seeds, rates, level) that makes a run for each pair, one after another."""
-    run = jax.jit(one_run(method, setting, task))
+    like = np.uint32(0), np.float32(1), np.float32(0)
+    run = with_constants_passed(one_run(method, setting, task), *like)
 
     def runs(seeds: Sequence[int], rates: Sequence[float], level: float = 0.0) -> Runs:
         pairs = zip(np.asarray(seeds, np.uint32), np.asarray(rates, np.float32), strict=True)
@@ -230,7 +250,8 @@ class Trial:
           if given, null if there is none); of the runs ``queries_spent`` at most, ``diverged``, how
           many; ``score`` and ``final``, {median, least, most, each} over the seeds (null for a run
           that is not a number); ``test``, likewise, if the task has one; ``curve``,
-          {queries, median, least, most}.
+          {queries, median, least, most}; ``tests``, likewise, of the test, with the runs' own curves
+          as ``each``.
         """
         entry: dict[str, Any] = {"learning_rate": learning_rate}
         if learning_rate is None and self.tuned:
@@ -244,13 +265,18 @@ class Trial:
             "final": each(outcome.values[:, -1]),
         }
         if outcome.tested is not None:
-            entry["test"] = each(outcome.tested)
+            entry["test"] = each(outcome.tested[:, -1])
         if curve:
-            bands = spread(outcome.values.T)
-            entry["curve"] = {"queries": self.task.queries.tolist()} | {
-                name: [finite(v) for v in values] for name, values in bands.items()
-            }
+            entry["curve"] = self.band(outcome.values)
+            if outcome.tested is not None:
+                own = [[finite(v) for v in values] for values in outcome.tested]
+                entry["tests"] = self.band(outcome.tested) | {"each": own}
         return self.facts | entry
+
+    def band(self, values: np.ndarray) -> dict[str, Any]:
+        """The spread over runs at each checkpoint."""
+        bands = {name: [finite(v) for v in each] for name, each in spread(values.T).items()}
+        return {"queries": self.task.queries.tolist()} | bands
 
 
 def spread(values: np.ndarray) -> dict[str, np.ndarray]:

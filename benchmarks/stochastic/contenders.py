@@ -5,53 +5,14 @@ without a learning rate find out about the noise by themselves.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
-
-import jax
-import jax.numpy as jnp
-import optax
+from typing import Any
 
 import zovh_jax as zo
+from benchmarks.common.adam import on_gradients, zo_adam
 from benchmarks.common.evolution import RIVALS
-from benchmarks.common.methods import METHODS, Method, Setting, forward, newton, zoar
+from benchmarks.common.methods import METHODS, Method, forward, newton, zoar
 
 LEVELS = {"reuse": zo.reuse.levels()}
-
-
-def zo_adam(rate: Any, key: jax.Array, setting: Setting) -> Any:
-    """Adam on estimated gradients, as optax has it."""
-    return optax.chain(zo.zo_gradient(**setting.options(key)), optax.adam(rate))
-
-
-class GradientState(NamedTuple):
-    """State of `on_gradients`.
-
-    Attributes:
-      inner: Adam's.
-      num_queries: what the gradients so far are charged as.
-    """
-
-    inner: optax.OptState
-    num_queries: jax.Array
-
-
-def on_gradients(rate: Any, key: jax.Array, setting: Setting) -> Any:
-    """Adam on the true gradients of the objectives, each charged as K + 1 queries.
-
-    So it takes as many steps as a method of forward differences.
-    """
-    del key
-    adam = optax.adam(rate)
-
-    def init(params):
-        return GradientState(adam.init(params), jnp.zeros((), jnp.int32))
-
-    def update(updates, state, params, *, value_fn, **extra):
-        del updates, extra
-        step, inner = adam.update(jax.grad(value_fn)(params), state.inner, params)
-        return step, GradientState(inner, state.num_queries + setting.num_directions + 1)
-
-    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def rateless(factory: Any, label: str, rounds: int = 1) -> Method:

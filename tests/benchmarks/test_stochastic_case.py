@@ -16,7 +16,7 @@ from benchmarks import stochastic
 from benchmarks.common.methods import Setting
 from benchmarks.stochastic import experiment
 from benchmarks.stochastic.contenders import CONTENDERS, kind_of
-from benchmarks.stochastic.problem import ALL, of_runs
+from benchmarks.common.problem import ALL, of_runs
 from benchmarks.stochastic.supervised import least_squares
 from benchmarks.stochastic.tables import ratios, summary
 

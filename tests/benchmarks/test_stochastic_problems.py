@@ -9,7 +9,7 @@ import pytest
 from benchmarks.stochastic import inventory as warehouse
 from benchmarks.stochastic.inventory import inventory
 from benchmarks.stochastic.policies import cartpole, pendulum
-from benchmarks.stochastic.problem import ALL, independent
+from benchmarks.common.problem import ALL, independent
 from benchmarks.stochastic.supervised import (
     RIDGE,
     breast_cancer,

@@ -1,0 +1,147 @@
+"""The parts of the case: what is trained, by which methods, on how many forwards; and the runs."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from tqdm import tqdm
+
+from benchmarks.common import report, tuning
+from benchmarks.common.methods import Setting
+from benchmarks.finetune import reviews
+from benchmarks.finetune.contenders import CONTENDERS, KINDS, kind_of
+from benchmarks.finetune.trained import TRAINED, Trained
+
+LENGTH = 32
+"""Tokens of a sentence; three in ten are longer and cut."""
+SEEDS = (0, 1, 2, 3, 4)
+"""Of the reported runs."""
+ALL = 0
+"""The size of a batch of all sentences."""
+NO_RATE = tuple(KINDS["no learning rate"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Runs of some methods on the same parameters.
+
+    Attributes:
+      trained: which, a name of `TRAINED`.
+      batch: sentences a forward; all training sentences where it is `ALL`.
+      methods: names of contenders.
+      budget: forwards of a run, each of a batch.
+      radius: of the tuned methods.
+      first_radius: of the methods without a learning rate.
+      curvature: where the grid of learning rates starts, as of a Hessian with such eigenvalues.
+      seeds: of the reported runs.
+      checkpoints: how often a run is tested.
+    """
+
+    trained: str
+    batch: int
+    methods: tuple[str, ...]
+    budget: int
+    radius: float = 1e-3
+    first_radius: float = 1e-3
+    curvature: float = 0.1
+    seeds: tuple[int, ...] = SEEDS
+    checkpoints: int = 10
+
+    def setting_of(self, name: str) -> Setting:
+        """The setting of a method."""
+        radius = self.radius if CONTENDERS[name].tuned else self.first_radius
+        return Setting(num_directions=8, radius=radius)
+
+
+HEAD = ("mezo", "zoar_1", "zoar", "zovh", "radazo", "fzoo", *NO_RATE[:-1], "diagonal_newton", "adam")
+FEW = ("mezo", "zoar_low_rank", "scalar_newton", "adam")
+FULL = {
+    "head, all sentences": Part("head", ALL, HEAD, 2_000, 1e-2, 1e-2),
+    "head, batches of 256": Part("head", 256, HEAD, 10_000, 1e-2, 1e-2),
+    "everything": Part("everything", 16, tuple(CONTENDERS), 5_000),
+    "adapters": Part("adapters", 16, FEW, 5_000),
+    "biases": Part("biases", 16, FEW, 5_000),
+    "scales": Part("scales", 16, FEW, 5_000),
+}
+QUICK = {
+    "head, all sentences": Part(
+        "head", ALL, ("zoar", "scalar_newton", "adam"), 1_000, 1e-2, 1e-2, seeds=(0, 1, 2)
+    ),
+}
+
+
+def measure(parts: dict[str, Part]) -> dict[str, Any]:
+    """The content of the JSON file."""
+    data = reviews.load(LENGTH)
+    with tqdm(total=sum(len(part.methods) for part in parts.values())) as bar:
+        measured = {name: on_part(part, data, bar) for name, part in parts.items()}
+    return {
+        "environment": report.environment(),
+        "length": LENGTH,
+        "sentences": {
+            name: len(getattr(data, name).labels) for name in ("training", "validation", "held_out")
+        },
+        "parts": measured,
+    }
+
+
+def on_part(part: Part, data: reviews.Data, bar: Any) -> dict[str, Any]:
+    """The settings of a part, and a row for each method."""
+    trained = TRAINED[part.trained](data)
+    task = task_of(trained, data, part)
+    rows = []
+    for name in part.methods:
+        bar.set_description(f"{part.trained}: {CONTENDERS[name].label}")
+        trial = tuning.Trial(CONTENDERS[name], part.setting_of(name), task)
+        row = {"method": name, "kind": kind_of(name)}
+        rows.append(row | trial.measure(part.seeds))
+        bar.update()
+    return {
+        "trained": part.trained,
+        "batch": part.batch or len(data.training.labels),
+        "dimension": task.dimension,
+        "budget": part.budget,
+        "radius": part.radius,
+        "first_radius": part.first_radius,
+        "num_directions": 8,
+        "seeds": list(part.seeds),
+        "tuning_seeds": tuning.tuning_seeds(),
+        "rows": rows,
+    }
+
+
+def task_of(trained: Trained, data: reviews.Data, part: Part) -> tuning.Task:
+    """The cross-entropy of batches that are new in every step, and the same in all its queries.
+
+    The validation sentences' is what is noted and tuned for; what is tested is the accuracy on the
+    held-out ones.
+    """
+    training, validation, held_out = trained.inputs
+    labels = jnp.asarray(data.training.labels)
+
+    def loss(params, inputs, labels):
+        logits = trained.logits(params, inputs)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    def query(params, key, spent, level):
+        if part.batch == ALL:
+            return loss(params, training, labels)
+        rows = jax.random.randint(key, (part.batch,), 0, len(labels))
+        return loss(params, training[rows], labels[rows])
+
+    def accuracy(params):
+        return jnp.mean(jnp.argmax(trained.logits(params, held_out), 1) == data.held_out.labels)
+
+    return tuning.Task(
+        query=query,
+        measure=lambda params, spent, level: loss(params, validation, data.validation.labels),
+        start=lambda key: trained.params,
+        dimension=sum(leaf.size for leaf in jax.tree.leaves(trained.params)),
+        curvature=part.curvature,
+        budget=part.budget,
+        checkpoints=part.checkpoints,
+        worst=lambda first, level: 2 * first,
+        test=accuracy,
+    )

@@ -31,6 +31,7 @@ LAYERS = [
     "queries",
     "shaping",
     "evaluators",
+    "explain",
     "history",
     "reuse",
     "baselines",

@@ -43,6 +43,7 @@ from zovh_jax import (
 from zovh_jax._deprecation import deprecated
 from zovh_jax.diagnostics import Diagnostics, diagnostics
 from zovh_jax.evaluators.query import query
+from zovh_jax.explain import Explanation, explain
 from zovh_jax.functional import grad, hvp, value_and_grad
 from zovh_jax.history import History
 from zovh_jax.hyperparams import static_args
@@ -100,6 +101,7 @@ if not typing.TYPE_CHECKING:  # a type checker should not take every name for on
 
 __all__ = [
     "Diagnostics",
+    "Explanation",
     "History",
     "LowRankPlusScaled",
     "Operator",
@@ -112,6 +114,7 @@ __all__ = [
     "directions",
     "estimators",
     "evaluators",
+    "explain",
     "fzoo",
     "grad",
     "hizoo",

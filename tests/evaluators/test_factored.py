@@ -10,7 +10,7 @@ import pytest
 import zovh_jax as zo
 from zovh_jax._tree import layout_of
 from zovh_jax.evaluators.evaluator import perturbed
-from zovh_jax.evaluators.factored import interpreted
+from zovh_jax.evaluators.factored import Perturbed, interpreted
 
 KEY = jax.random.key(0)
 TOKENS = jnp.arange(12).reshape(2, 6) % 20
@@ -107,10 +107,15 @@ def formed(f, params, **settings):
     """Which parameters a program forms, and why."""
     found = []
     leaves, treedef = jax.tree.flatten(params)
+
+    def report(eqn, values, why):
+        if why:
+            found.extend((x.names, x.shape, why) for x in values if isinstance(x, Perturbed))
+
     fn = interpreted(
         lambda leaves: f(treedef.unflatten(leaves)),
         leaves,
-        report=lambda eqn, x, why: found.append((x.names, x.shape, why)),
+        report=report,
     )
 
     def run(leaves):
@@ -142,6 +147,13 @@ def test_what_no_rule_covers_is_formed(f, why):
     queries = zo.query(f, w, KEY, num_directions=2, radius=0.1, directions=zo.directions.low_rank())
     want = explicit_values(f, queries, w)[:, 0]
     np.testing.assert_allclose(queries.values, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("f", [jnp.sum, lambda w: w[1, 2]])
+def test_a_value_that_is_linear_in_a_parameter(f):
+    w = jnp.float32(weights(4, 6))
+    q = zo.query(f, w, KEY, num_directions=2, radius=0.1, directions=zo.directions.low_rank())
+    np.testing.assert_allclose(q.values, explicit_values(f, q, w)[:, 0], rtol=1e-5, atol=1e-5)
 
 
 def steps_of_a_random_program(rng):

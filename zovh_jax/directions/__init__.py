@@ -16,8 +16,8 @@ Which family?
 - ``hadamard``: signs at the same price, orthogonal in a round and drawn without replacement over
   an optimiser's rounds: the best for gradients and for traces.
 - ``low_rank``, and ``hadamard(factored=True)``: matrices along outer products, for networks: their
-  perturbed weights are never formed. The first one does not do for averaged Hessians, nor for
-  optimisers without a learning rate.
+  perturbed weights are not formed, except where `zo.explain` says so. The first one does not do
+  for averaged Hessians, nor for optimisers without a learning rate.
 - ``explicit``: directions of your own.
 - ``masked``: any family, on some of the leaves only.
 - ``scaled``: any family, times a number s_i for each parameter. E[u uᵀ] is diag(s²), not I, so a

@@ -23,7 +23,8 @@ class LowRank(Directions):
 
     A matrix of m inputs and n outputs takes rank·(m + n) random numbers in place of mn. Queries do
     not form the perturbed matrix: its products with other arrays are the shared product with θ and
-    two thin ones. Operations that have no rule for it form it, so values are right in any program.
+    two thin ones. Operations that have no rule for it form it, so values are right in any program;
+    `zo.explain` says which, and what to pass as ``split``.
 
     E[u uᵀ] = I. A gradient estimate from k directions has the mean square ‖g‖² (1 + (d + e − 1)/k).
     For full Gaussians e is 2. For an m×n matrix it is (2(m + n) + 2 + 2·rank)/rank: at 384 × 384

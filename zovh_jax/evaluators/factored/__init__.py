@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from zovh_jax.evaluators.factored.interpreter import Report, run
-from zovh_jax.evaluators.factored.perturbed import Perturbed
+from zovh_jax.evaluators.factored.perturbed import Perturbed, dense
 
 
 def interpreted(fn: Callable, *like: Any, report: Report = lambda *_: None) -> Callable:
@@ -21,13 +21,13 @@ def interpreted(fn: Callable, *like: Any, report: Report = lambda *_: None) -> C
     Args:
       fn: a function of trees of arrays; returns one array.
       like: its arguments, or their shapes.
-      report: hears of each perturbed parameter that is formed.
+      report: hears where perturbed parameters go, and where they are formed.
     """
     closed = jax.make_jaxpr(fn)(*like)
 
     def call(*args):
         leaves = jax.tree.leaves(args, is_leaf=lambda x: isinstance(x, Perturbed))
-        return run(closed.jaxpr, closed.consts, leaves, report)[0]
+        return dense(run(closed.jaxpr, closed.consts, leaves, report)[0])
 
     return call
 

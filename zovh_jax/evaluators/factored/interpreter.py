@@ -1,5 +1,6 @@
 """Runs a jaxpr on values that are arrays or `Perturbed` parameters."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,8 +10,11 @@ from jax.extend import core
 from zovh_jax.evaluators.factored.perturbed import Perturbed, dense
 from zovh_jax.evaluators.factored.rules import RULES
 
-Report = Callable[[Any, Perturbed, str], None]
-"""Hears of a parameter that is formed: the equation, the value, and why."""
+Report = Callable[[Any, Sequence, str | None], None]
+"""Hears of each equation that perturbed parameters enter: the equation, its inputs, None.
+
+Of each that forms some, too: the equation, values with those parameters among them, and why.
+"""
 INLINED = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
@@ -45,12 +49,19 @@ def _apply(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
     """The outputs of an equation."""
     if not any(isinstance(x, Perturbed) for x in ins):
         return _bound(eqn, ins)
+    report(eqn, ins, None)
     name = eqn.primitive.name
     if name in INLINED and INLINED[name] in eqn.params:
         return run(*_opened(eqn.params[INLINED[name]]), ins, report)
     if name in CONTROL:
         return CONTROL[name](eqn, ins, report)
-    outs = RULES[name](eqn.params, *ins) if name in RULES else f"{name} has no rule"
+    if name == "dot_general" and all(isinstance(x, Perturbed) for x in ins):
+        # An activation is there for each query anyway.
+        i = min((1, 0), key=lambda i: (not ins[i].part, ins[i].base.size))
+        ins[i : i + 1] = _formed(
+            eqn, ins[i : i + 1], report, "it is multiplied by another parameter"
+        )
+    outs = RULES[name](eqn.params, *ins) if name in RULES else f"{name} has no rule for factors"
     if isinstance(outs, str):
         return _bound(eqn, _formed(eqn, ins, report, outs))
     return outs if isinstance(outs, list) else [outs]
@@ -69,9 +80,8 @@ def _opened(jaxpr: Any) -> tuple[core.Jaxpr, Sequence]:
 
 def _formed(eqn: core.JaxprEqn, values: Sequence, report: Report, why: str) -> list[Any]:
     """Values as arrays."""
-    for x in values:
-        if isinstance(x, Perturbed):
-            report(eqn, x, why)
+    if any(isinstance(x, Perturbed) for x in values):
+        report(eqn, values, why)
     return [dense(x) for x in values]
 
 
@@ -121,7 +131,7 @@ class _Sliced:
             next(rest) if side.shape[1] > 1 else side.squeeze(1)
             for side in (self.x.left, self.x.right)
         )
-        return Perturbed(base, left, right, self.x.names)
+        return dataclasses.replace(self.x, base=base, left=left, right=right)
 
 
 def _while(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
@@ -156,4 +166,4 @@ def _cond(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
 
 CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
 
-__all__ = ["Report", "run"]
+__all__ = ["CONTROL", "INLINED", "Report", "run"]

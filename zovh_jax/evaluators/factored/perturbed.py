@@ -22,12 +22,15 @@ class Perturbed:
       left, right: [rank, *x.shape], but of length 1 along the axes that they do not depend on; in
         the precision of directions.
       names: numbers of the parameters that it comes from.
+      part: whether it is part of an activation: entries that were looked up, a sum over entries, or
+        one with other rows. To form it is no more than to compute that activation.
     """
 
     base: jax.Array
     left: jax.Array
     right: jax.Array
     names: tuple[int, ...] = dataclasses.field(default=(), metadata={"static": True})
+    part: bool = dataclasses.field(default=False, metadata={"static": True})
 
     @classmethod
     def of(cls, x: jax.Array, step: jax.Array, u: Factors, name: int) -> "Perturbed":
@@ -52,9 +55,8 @@ class Perturbed:
 
     def map(self, base: Any, factor: Callable[[jax.Array], jax.Array]) -> "Perturbed":
         """Another base, and a function of one row [*shape] of each factor."""
-        return Perturbed(
-            base, jax.vmap(factor)(self.left), jax.vmap(factor)(self.right), self.names
-        )
+        left, right = jax.vmap(factor)(self.left), jax.vmap(factor)(self.right)
+        return dataclasses.replace(self, base=base, left=left, right=right)
 
     def plus(self, base: Any, other: "Perturbed") -> "Perturbed":
         """A base with both perturbations, those of this value and of another one."""
@@ -64,11 +66,12 @@ class Perturbed:
             return jnp.concatenate([jnp.broadcast_to(x, (len(x), *shape)) for x in (a, b)])
 
         left, right = rows(self.left, other.left), rows(self.right, other.right)
-        return Perturbed(base, left, right, self.names + other.names)
+        names, part = self.names + other.names, self.part or other.part
+        return Perturbed(base, left, right, names, part)
 
     def swapped(self) -> "Perturbed":
         """The same, with left and right exchanged."""
-        return Perturbed(self.base, self.right, self.left, self.names)
+        return dataclasses.replace(self, left=self.right, right=self.left)
 
 
 def dense(x: Any) -> Any:

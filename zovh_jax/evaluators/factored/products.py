@@ -6,16 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zovh_jax.evaluators.factored.perturbed import Perturbed, dense
+from zovh_jax.evaluators.factored.perturbed import Perturbed
 
 
 def dot_general(params: dict, lhs: Any, rhs: Any) -> Any:
-    """Contracts with the inputs' factor; what comes of that is multiplied by the outputs' one."""
-    if isinstance(lhs, Perturbed) and isinstance(rhs, Perturbed):
-        if lhs.base.size < rhs.base.size:
-            lhs = dense(lhs)
-        else:
-            rhs = dense(rhs)
+    """Contracts with the inputs' factor; what comes of that is multiplied by the outputs' one.
+
+    One of the two is an array.
+    """
     if isinstance(lhs, Perturbed):
         # As a product from the right, whose outputs are moved to the front afterwards.
         (of_lhs, of_rhs), (batch_lhs, batch_rhs) = params["dimension_numbers"]
@@ -77,7 +75,7 @@ def conv_general_dilated(params: dict, lhs: Any, rhs: Any) -> Any:
     out_axis, *inputs = params["dimension_numbers"].rhs_spec
     w = _oriented(rhs, inputs)
     if w is None or w.left.shape[out_axis + 1] > 1:
-        return "both of its factors depend on the inputs of a convolution, or on its outputs"
+        return "its split is not the convolution's: window and inputs one side, outputs the other"
     base = jax.lax.conv_general_dilated(lhs, w.base, **params)
     feature = params["dimension_numbers"].out_spec[1]
     wide = w.left.dtype

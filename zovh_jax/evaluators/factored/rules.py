@@ -70,7 +70,10 @@ def add(params: dict, x: Any, y: Any) -> Any:
         x, y = y, x
     if isinstance(y, Perturbed):
         return x.plus(x.base + y.base, y)
-    return dataclasses.replace(x, base=x.base + y)
+    base = x.base + y
+    ends = zip(base.shape, x.left.shape[1:], x.right.shape[1:], strict=True)
+    repeated = any(n > max(sides) for n, *sides in ends)
+    return dataclasses.replace(x, base=base, part=x.part or repeated)
 
 
 def sub(params: dict, x: Any, y: Any) -> Any:
@@ -86,7 +89,7 @@ def reduce_sum(params: dict, x: Perturbed) -> Any:
     ends = zip(x.shape, x.left.shape[1:], x.right.shape[1:], strict=True)
     counts = [n for i, (n, *sides) in enumerate(ends) if i in axes and max(sides) == 1]
     total = x.map(jnp.sum(x.base, axes), lambda row: jnp.sum(row, axes))
-    return dataclasses.replace(total, left=total.left * math.prod(counts))
+    return dataclasses.replace(total, left=total.left * math.prod(counts), part=True)
 
 
 def same(params: dict, x: Perturbed) -> Any:

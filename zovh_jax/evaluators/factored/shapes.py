@@ -177,7 +177,7 @@ def gather(params: dict, x: Any, indices: Any) -> Any:
         indices_are_sorted=params["indices_are_sorted"],
         unique_indices=params["unique_indices"],
     )
-    return x.map(base, taken)
+    return dataclasses.replace(x.map(base, taken), part=True)
 
 
 def concatenate(params: dict, *xs: Any) -> Any:

@@ -162,9 +162,7 @@ def with_constants_passed(function: Callable, *like: Any) -> Callable:
     XLA would copy them into the program and fold what depends on them alone.
     """
     traced = jax.make_jaxpr(function)(*like)
-    compiled = jax.jit(
-        lambda consts, *args: jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, consts))(*args)
-    )
+    compiled = jax.jit(lambda consts, *args: jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, consts))(*args))
     return functools.partial(compiled, traced.consts)
 
 

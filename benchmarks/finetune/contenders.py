@@ -64,4 +64,3 @@ CONTENDERS = {name: method for methods in KINDS.values() for name, method in met
 def kind_of(name: str) -> str:
     """The kind of a method."""
     return next(kind for kind, methods in KINDS.items() if name in methods)
-

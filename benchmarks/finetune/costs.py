@@ -69,7 +69,11 @@ Program = tuple[Callable[..., Any], tuple[Any, ...], bool]
 
 def forward(trained: Trained, params: Any, count: int) -> Program:
     """The loss of so many sentences."""
-    return lambda params, tokens: loss(trained, params, tokens), (params, rows(trained, count)), False
+    return (
+        lambda params, tokens: loss(trained, params, tokens),
+        (params, rows(trained, count)),
+        False,
+    )
 
 
 def step(

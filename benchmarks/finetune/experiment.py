@@ -55,7 +55,17 @@ class Part:
         return Setting(num_directions=8, radius=radius)
 
 
-HEAD = ("mezo", "zoar_1", "zoar", "zovh", "radazo", "fzoo", *NO_RATE[:-1], "diagonal_newton", "adam")
+HEAD = (
+    "mezo",
+    "zoar_1",
+    "zoar",
+    "zovh",
+    "radazo",
+    "fzoo",
+    *NO_RATE[:-1],
+    "diagonal_newton",
+    "adam",
+)
 FEW = ("mezo", "zoar_low_rank", "scalar_newton", "adam")
 FULL = {
     "head, all sentences": Part("head", ALL, HEAD, 2_000, 1e-2, 1e-2),

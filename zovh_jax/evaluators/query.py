@@ -118,7 +118,7 @@ def query(
     examples = reduce == "mean"
     fn = leaves_objective(value_fn, params, layout, examples=examples, common_key=common_key)
     if directions.factored:
-        fn = interpreted(fn, leaves, jax.ShapeDtypeStruct((), int))
+        fn = interpreted(fn, leaves, jax.ShapeDtypeStruct((), jnp.result_type(int)))
     if ask_origin + evaluate.traces(num_directions) > 1:
         fn = jax.jit(fn)  # called at several places, traced at the first
     # A constant to automatic differentiation, as the values that depend on it are.

@@ -88,8 +88,9 @@ def _formed(eqn: core.JaxprEqn, values: Sequence, report: Report, why: str) -> l
 def _scan(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
     """A loop over arrays; factored parameters are constants of it, or are sliced with the rest."""
     params = eqn.params
-    num_consts, num_carry = params["num_consts"], params["num_carry"]
     body, consts = _opened(params["jaxpr"])
+    num_carry = sum(not more for more in _gains_axis(eqn.outvars, body.outvars))
+    num_consts = len(ins) - sum(sliced_by_scan(eqn)) - num_carry
     closed, carry = ins[:num_consts], ins[num_consts : num_consts + num_carry]
     carry = _formed(eqn, carry, report, "a loop changes it")
     sliced = [_Sliced(x) for x in ins[num_consts + num_carry :]]
@@ -109,6 +110,19 @@ def _scan(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
         unroll=params["unroll"],
     )
     return [*carry, *ys]
+
+
+def sliced_by_scan(eqn: core.JaxprEqn) -> list[bool]:
+    """Which of its inputs a scan slices."""
+    return _gains_axis(eqn.invars, _opened(eqn.params["jaxpr"])[0].invars)
+
+
+def _gains_axis(outside: Sequence, inside: Sequence) -> list[bool]:
+    """Which variables of a scan have an axis more outside than in its body.
+
+    Versions of JAX differ in how a scan says so.
+    """
+    return [a.aval.ndim > b.aval.ndim for a, b in zip(outside, inside, strict=True)]
 
 
 class _Sliced:
@@ -166,4 +180,4 @@ def _cond(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
 
 CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
 
-__all__ = ["CONTROL", "INLINED", "Report", "run"]
+__all__ = ["CONTROL", "INLINED", "Report", "run", "sliced_by_scan"]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from jax.extend import core
 
 from zovh_jax.directions.splits import FULL, default_split
+from zovh_jax.evaluators.factored.interpreter import sliced_by_scan
 
 TAKEN = "t"
 """The role of an axis along which entries are looked up, or that a product pairs with another's.
@@ -29,7 +30,7 @@ def role(eqn: core.JaxprEqn, at: int, shape: Sequence[int], axis: int) -> str | 
             return "o" if axis == params["dimension_numbers"].rhs_spec[0] else "i"
         case "reduce_sum" if axis in params["axes"]:
             return "i"
-        case "scan" if axis == 0 and at >= params["num_consts"] + params["num_carry"]:
+        case "scan" if axis == 0 and sliced_by_scan(eqn)[at]:
             return "s"
         case "slice":
             size = params["limit_indices"][axis] - params["start_indices"][axis]

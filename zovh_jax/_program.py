@@ -72,6 +72,15 @@ def hidden(tree: Any, key: jax.Array) -> Any:
     )[1]
 
 
+def opaque(key: jax.Array) -> jax.Array:
+    """The key, of which the compiler knows nothing.
+
+    XLA would draw all that follows from a constant key while it compiles, which takes minutes.
+    """
+    data = jax.lax.optimization_barrier(jax.random.key_data(key))
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
+
+
 def _word(key: jax.Array) -> jax.Array:
     return jax.random.key_data(key).reshape(-1)[0]
 

@@ -137,3 +137,29 @@ def test_the_objective_is_traced_once(evaluate):
     ask = jax.jit(lambda key: zo.query(counted, PARAMS, key, evaluate=evaluate, **options))
     ask.trace(jax.random.key(0))
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("name", ["gaussian", "rademacher", "hadamard", "low_rank"])
+@pytest.mark.parametrize("evaluate", [vmapped(), chunked(2)])
+def test_a_constant_key_is_none_to_the_compiler(name, evaluate):
+    """Else draws are unlike each other, and some are drawn while they are compiled."""
+    params = {f"{i:02d}": jnp.ones((20, 30)) for i in range(12)}
+
+    def values(params, key):
+        return zo.query(
+            lambda p: sum(jnp.sum(jnp.square(jnp.ones(20) @ x)) for x in p.values()),
+            params,
+            key,
+            num_directions=4,
+            radius=RADIUS,
+            directions=getattr(zo.directions, name)(),
+            evaluate=evaluate,
+        ).values
+
+    key = jax.random.key(0)
+    constant, argument = (
+        jax.jit(function).lower(*args).compile().as_text()
+        for function, args in ((lambda p: values(p, key), (params,)), (values, (params, key)))
+    )
+    assert constant.count(" conditional(") == argument.count(" conditional(") > 0
+    assert constant.count("\n") < 1.2 * argument.count("\n")

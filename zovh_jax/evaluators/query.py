@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks
-from zovh_jax._program import written
+from zovh_jax._program import opaque, written
 from zovh_jax._tree import layout_of, scalar_dtype
 from zovh_jax._types import PyTree, ValueFn
 from zovh_jax.directions import Directions, gaussian
@@ -87,8 +87,10 @@ def query(
     _checks.positive("radius", radius)
     if reduce not in (None, "mean"):
         raise ValueError(f'reduce must be None or "mean", got {reduce!r}.')
+    if key is not None or not directions.given:
+        key = opaque(_checks.key(key))
     if not isinstance(value_fn, Keyed) and key is not None and wants_key(parameters_of(value_fn)):
-        value_fn = Keyed(value_fn, jax.random.fold_in(_checks.key(key), OBJECTIVE))
+        value_fn = Keyed(value_fn, jax.random.fold_in(key, OBJECTIVE))
     if not common_key and not isinstance(value_fn, Keyed):
         raise TypeError(
             "common_key=False gives each query a PRNG key of its own, and value_fn has no "
@@ -106,7 +108,7 @@ def query(
         for x, t in zip(layout.leaves(params, "params"), layout.dtypes, strict=True)
     ]
     plan = Plan(
-        None if directions.given else _checks.key(key),
+        None if directions.given else key,
         directions,
         num_directions=num_directions,
         block_size=evaluate.block_size(num_directions),

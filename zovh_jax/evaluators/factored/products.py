@@ -1,12 +1,16 @@
 """Products with a perturbed parameter: that with its base, plus two thin ones with the factors."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from zovh_jax.evaluators.factored.perturbed import Perturbed
+
+FEW = 32
+"""Up to so many queries are multiplied by the factors of all."""
 
 
 def dot_general(params: dict, lhs: Any, rhs: Any) -> Any:
@@ -47,23 +51,33 @@ def dot_general(params: dict, lhs: Any, rhs: Any) -> Any:
 
 def _thin(x: jax.Array, left: jax.Array, numbers: Any, shape: tuple[int, ...]) -> jax.Array:
     """The product of an array with a factor."""
-    (of_x, contracted), (batch_of_x, batch) = numbers
+    (_, contracted), (_, batch) = numbers
     fixed = (*contracted, *batch)
     wide = left.dtype
     left = jnp.broadcast_to(left, [shape[i] if i in fixed else n for i, n in enumerate(left.shape)])
-    if any(n > 1 for i, n in enumerate(left.shape) if i not in fixed):
-        return jax.lax.dot_general(
-            x.astype(wide), left, dimension_numbers=numbers, precision="highest"
-        )
-    # Elementwise, so that XLA fuses it with what computes x: all of it is a vector a row of x.
-    own = [i for i in range(x.ndim) if i not in (*of_x, *batch_of_x)]
-    x = jax.lax.transpose(x, (*batch_of_x, *own, *of_x)).astype(wide)
-    left = jax.lax.squeeze(left, [i for i in range(left.ndim) if i not in fixed])
-    rest = sorted(fixed)
-    left = jax.lax.transpose(left, [rest.index(i) for i in (*batch, *contracted)])
-    left = left.reshape(*left.shape[: len(batch)], *(1,) * len(own), *left.shape[len(batch) :])
-    inner = jnp.sum(x * left, tuple(range(x.ndim - len(of_x), x.ndim)))
-    return inner.reshape(*inner.shape, *(1,) * (len(shape) - len(fixed)))
+    product = functools.partial(jax.lax.dot_general, dimension_numbers=numbers, precision="highest")
+    return _for_few(product)(x.astype(wide), left)
+
+
+def _for_few(product: Callable) -> Callable:
+    """A product of two arrays of a query; those of few queries are one product when batched.
+
+    It multiplies the x of each by the factors of all, of which each query takes its own: a few
+    columns beside the hundreds of the base. In a batch of products with vectors XLA compiles each
+    on its own, and copies x for it.
+    """
+    own = jax.custom_batching.custom_vmap(product)
+
+    @own.def_vmap
+    def _batched(size, batched, x, left):
+        if size > FEW or not all(batched):
+            axes = [0 if on else None for on in batched]
+            return jax.vmap(product, axes)(x, left), True
+        every = jax.vmap(jax.vmap(product, (None, 0)), (0, None))(x, left)
+        take = functools.partial(jax.lax.dynamic_index_in_dim, keepdims=False)
+        return jax.vmap(take)(every, jnp.arange(size)), True
+
+    return own
 
 
 def conv_general_dilated(params: dict, lhs: Any, rhs: Any) -> Any:

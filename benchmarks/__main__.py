@@ -22,6 +22,7 @@ CASES = {
     "hessian-error": "how far Hessian estimates are from the Hessian",
     "newton": "optimisers without a learning rate against the best tuned ones",
     "stochastic": "minibatches, simulators and games, with a learning rate and without",
+    "finetune": "a language model fine-tuned by values alone",
     "speed": "time and memory of a step",
 }
 

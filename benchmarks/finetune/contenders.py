@@ -6,30 +6,18 @@ Hadamard ones are kept as factors, so that all queries share the products with t
 
 from typing import Any
 
-import jax
-
 import zovh_jax as zo
-from benchmarks.common.adam import on_gradients, zo_adam
-from benchmarks.common.methods import METHODS, Method, Setting, along_one, forward, newton, zoar
+from benchmarks.common.adam import on_gradients
+from benchmarks.common.methods import METHODS, Method, forward, newton, zoar
 
-LOW_RANK = {"directions": zo.directions.low_rank()}
-SIGNS = {"directions": zo.directions.hadamard(factored=True)}
+LOW_RANK: dict[str, Any] = {"directions": zo.directions.low_rank()}
+SIGNS: dict[str, Any] = {"directions": zo.directions.hadamard(factored=True)}
 LEVELS = {"reuse": zo.reuse.levels()}
-
-
-def adam_along(label: str, **options: Any) -> Method:
-    """Adam on gradients estimated along these directions."""
-
-    def make(rate: Any, key: jax.Array, setting: Setting) -> Any:
-        return zo_adam(rate, key, setting, **options)
-
-    return Method(label, make, forward(False), "coordinate")
 
 
 KINDS: dict[str, dict[str, Method]] = {
     "full": {
         "mezo": METHODS["mezo"],
-        "hizoo": METHODS["hizoo"],
         "zoar_1": METHODS["zoar_1"],
         "zoar": zoar("ZoAR", history=True, **LEVELS),
         "zovh": METHODS["zovh"],
@@ -37,10 +25,8 @@ KINDS: dict[str, dict[str, Method]] = {
         "fzoo": METHODS["fzoo"],
     },
     "factored": {
-        "mezo_low_rank": along_one(zo.mezo, "MeZO, low rank", 2, **LOW_RANK),
         "zoar_low_rank": zoar("ZoAR, N = 1, low rank", history=False, **LOW_RANK),
         "zoar_signs": zoar("ZoAR, N = 1, factored signs", history=False, **SIGNS),
-        "adam_signs": adam_along("Adam, factored signs", **SIGNS),
     },
     "no learning rate": {
         "poem": METHODS["poem"],

@@ -1,8 +1,8 @@
 """What a step on all parameters costs beside a plain forward of as many sentences."""
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,124 +13,132 @@ import zovh_jax as zo
 from benchmarks.common.steps import stepping
 from benchmarks.finetune.trained import Trained
 
+FORWARD = "plain forward"
+MEZO = "MeZO"
 FAMILIES: dict[str, zo.directions.Directions] = {
-    "low rank": zo.directions.low_rank(),
-    "factored signs": zo.directions.hadamard(factored=True),
-    "Gaussian, fast": zo.directions.gaussian(fast=True),
+    "ZoAR, low rank": zo.directions.low_rank(),
+    "ZoAR, factored signs": zo.directions.hadamard(factored=True),
+    "ZoAR, Gaussian": zo.directions.gaussian(fast=True),
 }
-FEW = 1e9
-"""Families of full directions are measured where the perturbed copies have at most so many bytes
-each, all K together twenty times as much."""
+"""Steps of ZoAR without reuse, by directions."""
+FULL = zo.directions.gaussian(fast=True)
 CALLS = 5
 """Calls that follow each other without waiting, so that starting them costs nothing."""
 
 
+class Program(NamedTuple):
+    """A program to be timed.
+
+    Attributes:
+      function, arguments: what is called.
+      sentences: how many it evaluates.
+      carried: whether what it returns is the next call's first argument.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    sentences: int
+    carried: bool = True
+
+
 def measure(
-    trained: Trained, sizes: tuple[tuple[int, int], ...], dtypes: tuple[str, ...], turns: int
+    trained: Trained, sizes: tuple[tuple[int, int], ...], turns: int
 ) -> list[dict[str, Any]]:
-    """A row for each size (K, sentences a query), precision and family.
+    """A row for each size (K, sentences a query) and program.
 
     Returns:
-      rows of ``num_directions``, ``batch``, ``dtype``, ``family`` ("" for the plain forward),
-      ``seconds`` (the median over turns), ``compile_seconds`` (of the processor),
-      ``temporaries`` in bytes, and the ``throughput`` over the plain forward's.
+      rows of ``num_directions``, ``batch``, ``program``, ``sentences`` a step, ``seconds`` (the
+      median over turns), ``compile_seconds`` (of the processor), ``temporaries`` in bytes, and
+      ``throughput``: sentences a second, over the plain forward's of K·batch sentences.
     """
     rows = []
-    for dtype in dtypes:
-        params = jax.tree.map(lambda x, dtype=dtype: x.astype(dtype), trained.params)
-        for num_directions, batch in sizes:
-            programs = {"": forward(trained, params, num_directions * batch)}
-            for family, directions in FAMILIES.items():
-                if directions.factored or num_directions * size_of(params) <= 20 * FEW:
-                    programs[family] = step(trained, params, num_directions, batch, directions)
-            found = in_turns(programs, turns)
-            for family, row in found.items():
-                where = {"num_directions": num_directions, "batch": batch, "dtype": dtype}
-                share = found[""]["seconds"] / row["seconds"]
-                rows.append(where | {"family": family} | row | {"throughput": share})
+    for num_directions, batch in sizes:
+        programs = {FORWARD: forward(trained, num_directions * batch)}
+        for label, directions in FAMILIES.items():
+            optimizer = zo.zoar(
+                1e-7,
+                num_directions=num_directions,
+                radius=1e-3,
+                history_size=1,
+                key=jax.random.key(0),
+                directions=directions,
+            )
+            programs[label] = step(trained, optimizer, batch, num_directions * batch)
+        one = zo.mezo(1e-7, radius=1e-3, key=jax.random.key(0), directions=FULL)
+        programs[MEZO] = step(trained, one, batch, 2 * batch)
+        found = in_turns(programs, turns)
+        plain = found[FORWARD]
+        for name, row in found.items():
+            share = (row["sentences"] / row["seconds"]) * (plain["seconds"] / plain["sentences"])
+            where = {"num_directions": num_directions, "batch": batch, "program": name}
+            rows.append(where | row | {"throughput": share})
     return rows
-
-
-def size_of(params: Any) -> int:
-    """Bytes of all parameters."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(params))
 
 
 def loss(trained: Trained, params: Any, tokens: jax.Array) -> jax.Array:
     """The cross-entropy, as if every label were 0."""
-    logits = trained.logits(params, tokens).astype(jnp.float32)
     labels = jnp.zeros(len(tokens), jnp.int32)
+    logits = trained.logits(params, tokens)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-Program = tuple[Callable[..., Any], tuple[Any, ...], bool]
-"""A function, its arguments, and whether what it returns is the next call's first argument."""
-
-
-def forward(trained: Trained, params: Any, count: int) -> Program:
+def forward(trained: Trained, count: int) -> Program:
     """The loss of so many sentences."""
-    return (
-        lambda params, tokens: loss(trained, params, tokens),
-        (params, rows(trained, count)),
-        False,
-    )
+    arguments = trained.params, sentences(trained, count)
+    return Program(lambda params, tokens: loss(trained, params, tokens), arguments, count, False)
 
 
 def step(
     trained: Trained,
-    params: Any,
-    num_directions: int,
+    optimizer: optax.GradientTransformationExtraArgs,
     batch: int,
-    directions: zo.directions.Directions,
+    count: int,
 ) -> Program:
-    """A step of ZoAR without reuse: K queries, and the update."""
-    optimizer = zo.zoar(
-        1e-7,
-        num_directions=num_directions,
-        radius=1e-3,
-        history_size=1,
-        key=jax.random.key(0),
-        directions=directions,
-    )
+    """A step of an optimiser, of so many sentences in all: the queries, and the update."""
 
     def one(carry, tokens):
         return stepping(optimizer, lambda params: loss(trained, params, tokens))(carry)
 
-    carry = jax.tree.map(jnp.copy, (params, optimizer.init(params)))
-    return one, (carry, rows(trained, batch)), True
+    carry = jax.tree.map(jnp.copy, (trained.params, optimizer.init(trained.params)))
+    return Program(one, (carry, sentences(trained, batch)), count)
 
 
-def rows(trained: Trained, count: int) -> jax.Array:
-    """Sentences, repeated where there are not enough."""
-    tokens = trained.inputs[0]
+def sentences(trained: Trained, count: int) -> jax.Array:
+    """Tokens of so many sentences, repeated where there are not enough."""
+    tokens = trained.inputs.training
     return tokens[jnp.arange(count) % len(tokens)]
 
 
 def in_turns(programs: dict[str, Program], turns: int) -> dict[str, dict[str, Any]]:
     """Costs of each program, timed one after the other in every turn."""
-    found, calls = {}, {}
-    for name, (function, arguments, carried) in programs.items():
+    found: dict[str, dict[str, Any]] = {}
+    calls = {}
+    for name, program in programs.items():
         start = time.process_time()
-        jitted = jax.jit(function, donate_argnums=(0,) if carried else ())
-        compiled = jitted.lower(*arguments).compile()
+        donated = (0,) if program.carried else ()
+        jitted = jax.jit(program.function, donate_argnums=donated)
+        compiled = jitted.lower(*program.arguments).compile()
+        seconds = time.process_time() - start
+        memory: Any = compiled.memory_analysis()
         found[name] = {
-            "compile_seconds": time.process_time() - start,
-            "temporaries": compiled.memory_analysis().temp_size_in_bytes,
+            "sentences": program.sentences,
+            "compile_seconds": seconds,
+            "temporaries": memory.temp_size_in_bytes,
         }
-        calls[name] = timed(compiled, arguments, carried)
+        calls[name] = timed(compiled, program)
     times = [{name: next(calls[name]) for name in programs} for _ in range(turns + 1)]
     for name, row in found.items():
         row["seconds"] = float(np.median([turn[name] for turn in times[1:]]))
     return found
 
 
-def timed(compiled: Any, arguments: tuple[Any, ...], carried: bool) -> Any:
+def timed(compiled: Any, program: Program) -> Iterator[float]:
     """Seconds of a call, again and again."""
-    first, *rest = arguments
+    first, *rest = program.arguments
     while True:
         start = time.perf_counter()
         for _ in range(CALLS):
             out = compiled(first, *rest)
-            first = out if carried else first
+            first = out if program.carried else first
         jax.block_until_ready(out)
         yield (time.perf_counter() - start) / CALLS

@@ -1,18 +1,21 @@
 """The parts of the case: what is trained, by which methods, on how many forwards; and the runs."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from benchmarks.common import report, tuning
 from benchmarks.common.methods import Setting
-from benchmarks.finetune import reviews
-from benchmarks.finetune.contenders import CONTENDERS, KINDS, kind_of
-from benchmarks.finetune.trained import TRAINED, Trained
+from benchmarks.finetune import costs, reviews
+from benchmarks.finetune.contenders import CONTENDERS, kind_of
+from benchmarks.finetune.trained import TRAINED, Trained, everything, head
 
 LENGTH = 32
 """Tokens of a sentence; three in ten are longer and cut."""
@@ -20,7 +23,6 @@ SEEDS = (0, 1, 2, 3, 4)
 """Of the reported runs."""
 ALL = 0
 """The size of a batch of all sentences."""
-NO_RATE = tuple(KINDS["no learning rate"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,21 +58,17 @@ class Part:
 
 
 HEAD = (
-    "mezo",
-    "zoar_1",
-    "zoar",
-    "zovh",
-    "radazo",
-    "fzoo",
-    *NO_RATE[:-1],
-    "diagonal_newton",
+    *("mezo", "zoar_1", "zoar", "zovh", "radazo", "fzoo"),
+    *("poem", "scalar_newton", "low_rank_newton", "diagonal_newton"),
     "adam",
 )
-FEW = ("mezo", "zoar_low_rank", "scalar_newton", "adam")
+FEW = ("mezo", "zoar_low_rank", "zoar_signs", "scalar_newton")
+COSTS = "costs"
+"""The part that times steps."""
 FULL = {
     "head, all sentences": Part("head", ALL, HEAD, 2_000, 1e-2, 1e-2),
     "head, batches of 256": Part("head", 256, HEAD, 10_000, 1e-2, 1e-2),
-    "everything": Part("everything", 16, tuple(CONTENDERS), 5_000),
+    "everything": Part("everything", 16, FEW, 5_000),
     "adapters": Part("adapters", 16, FEW, 5_000),
     "biases": Part("biases", 16, FEW, 5_000),
     "scales": Part("scales", 16, FEW, 5_000),
@@ -80,21 +78,59 @@ QUICK = {
         "head", ALL, ("zoar", "scalar_newton", "adam"), 1_000, 1e-2, 1e-2, seeds=(0, 1, 2)
     ),
 }
+SIZES = ((8, 4), (8, 16), (8, 64))
+"""K and the sentences a query of the costs."""
+LARGE = ((32, 16), (128, 32))
+"""Likewise on an accelerator."""
 
 
-def measure(parts: dict[str, Part]) -> dict[str, Any]:
-    """The content of the JSON file."""
+def measure(full: bool, only: Sequence[str] | None, earlier: dict[str, Any]) -> dict[str, Any]:
+    """The content of the JSON file.
+
+    Args:
+      full: all parts, or a quick choice.
+      only: some of them.
+      earlier: what an earlier run has measured; kept where it is not measured again.
+    """
+    every: dict[str, Part] = FULL if full else QUICK
+    wanted = only or (*every, COSTS)
+    parts = {name: part for name, part in every.items() if name in wanted}
+    if not parts and COSTS not in wanted:
+        raise ValueError(f"only must name parts of {', '.join([*every, COSTS])}; got {only}.")
     data = reviews.load(LENGTH)
     with tqdm(total=sum(len(part.methods) for part in parts.values())) as bar:
         measured = {name: on_part(part, data, bar) for name, part in parts.items()}
-    return {
-        "environment": report.environment(),
+    result = {
         "length": LENGTH,
-        "sentences": {
-            name: len(getattr(data, name).labels) for name in ("training", "validation", "held_out")
-        },
-        "parts": measured,
+        "sentences": {name: len(each.labels) for name, each in data.sets().items()},
+        "probe": earlier.get("probe") or probe(data),
+        "parts": earlier.get("parts", {}) | measured,
+        "costs": earlier.get("costs", {}),
     }
+    if COSTS in wanted:
+        environment = report.environment()
+        rows = costs.measure(everything(data), sizes(full), turns=7 if full else 3)
+        row = {"environment": environment, "length": LENGTH, "rows": rows}
+        result["costs"] = result["costs"] | {environment["device"]: row}
+    return result
+
+
+def sizes(full: bool) -> tuple[tuple[int, int], ...]:
+    """Those of the costs, on this machine."""
+    if jax.default_backend() != "cpu":
+        return LARGE
+    return SIZES if full else SIZES[:1]
+
+
+def probe(data: reviews.Data) -> float:
+    """The accuracy of logistic regression on sentences' vectors."""
+    training, validation, held_out = map(np.asarray, head(data).inputs)
+    tried = [
+        LogisticRegression(C=10.0**i, max_iter=5_000).fit(training, data.training.labels)
+        for i in range(-4, 1)
+    ]
+    best = max(tried, key=lambda model: model.score(validation, data.validation.labels))
+    return float(best.score(held_out, data.held_out.labels))
 
 
 def on_part(part: Part, data: reviews.Data, bar: Any) -> dict[str, Any]:
@@ -109,6 +145,7 @@ def on_part(part: Part, data: reviews.Data, bar: Any) -> dict[str, Any]:
         rows.append(row | trial.measure(part.seeds))
         bar.update()
     return {
+        "environment": report.environment(),
         "trained": part.trained,
         "batch": part.batch or len(data.training.labels),
         "dimension": task.dimension,

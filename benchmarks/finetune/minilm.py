@@ -5,13 +5,13 @@ parameters.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import safetensors.numpy
 from flax import nnx
 
@@ -63,7 +63,7 @@ class Layer(nnx.Module):
             layer(x).reshape(*rows, self.heads, width // self.heads)
             for layer in (self.query, self.key, self.value)
         )
-        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(width / self.heads)
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(width / self.heads)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", nnx.softmax(scores + bias), value)
         return self.output(mixed.reshape(x.shape))
 
@@ -122,6 +122,8 @@ NAMES = {
     "output.LayerNorm": "norm",
 }
 """Parts of the model, by their names in the file."""
+KINDS = {"Embed": "embedding", "LayerNorm": "scale", "Linear": "kernel", "LoRALinear": "kernel"}
+"""What the file calls the weight of a part."""
 
 
 def load(model: MiniLM, weights: bytes) -> None:
@@ -134,21 +136,15 @@ def load(model: MiniLM, weights: bytes) -> None:
         if match is None or match[2] not in NAMES:
             continue
         part = getattr(model if match[1] is None else model.layers[int(match[1])], NAMES[match[2]])
-        if isinstance(part, nnx.Embed):
-            variable, value = part.embedding, array
-        elif match[3] == "bias":
-            variable, value = part.bias, array
-        elif isinstance(part, nnx.LayerNorm):
-            variable, value = part.scale, array
-        else:
-            variable, value = part.kernel, array.T
+        kind = "bias" if match[3] == "bias" else KINDS[type(part).__name__]
+        variable, value = getattr(part, kind), array.T if kind == "kernel" else array
         if variable.shape != value.shape:
             raise ValueError(f"{name} has the shape {value.shape}, the model's {variable.shape}.")
         variable[...] = jnp.asarray(value)
 
 
 def pretrained(weights: bytes, adapted: Linear = nnx.Linear, seed: int = 0) -> MiniLM:
-    """The model with its published weights; what adapters have of their own is drawn by the seed."""
+    """The model with its published weights; those that adapters add are drawn by the seed."""
     model = MiniLM(Config(), nnx.Rngs(seed), adapted)
     load(model, weights)
     return model

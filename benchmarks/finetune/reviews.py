@@ -39,6 +39,10 @@ class Data:
     held_out: Sentences
     prompts: np.ndarray
 
+    def sets(self) -> dict[str, Sentences]:
+        """All but the prompts, by name."""
+        return {"training": self.training, "validation": self.validation, "held_out": self.held_out}
+
 
 def load(length: int, seed: int = 0) -> Data:
     """All sentences with a clear score, permuted.

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,14 @@ CHUNK = 250
 """So many sentences at a time when all are encoded."""
 
 
+class Inputs(NamedTuple):
+    """Of the training, validation and held-out sentences: tokens [count, length], or vectors."""
+
+    training: jax.Array
+    validation: jax.Array
+    held_out: jax.Array
+
+
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """A model of which some parameters are trained.
@@ -32,22 +40,22 @@ class Trained:
     Attributes:
       params: these, as they are before training: a tree of arrays.
       logits: [count, 2], of params and inputs.
-      inputs: of the training, validation and held-out sentences: tokens, or vectors.
+      inputs: of all sentences.
     """
 
     params: Any
     logits: Callable[[Any, jax.Array], jax.Array]
-    inputs: tuple[jax.Array, jax.Array, jax.Array]
+    inputs: Inputs
 
 
 class Int8Linear(nnx.Module):
     """A linear layer whose kernel is 8-bit integers, which stay, times a scale for each output."""
 
     def __init__(self, linear: nnx.Linear):
-        kernel = np.asarray(linear.kernel[...])
-        scale = np.abs(kernel).max(0) / 127
-        self.integers = nnx.Variable(jnp.asarray(np.round(kernel / scale), jnp.int8))
-        self.scale = nnx.Param(jnp.asarray(scale))
+        kernel = jnp.asarray(linear.kernel)
+        scale = jnp.max(jnp.abs(kernel), 0) / 127
+        self.integers = nnx.Variable(jnp.round(kernel / scale).astype(jnp.int8))
+        self.scale = nnx.Param(scale)
         self.bias = linear.bias
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -57,17 +65,15 @@ class Int8Linear(nnx.Module):
 def head(data: Data) -> Trained:
     """The last layer, on sentences' vectors that are worked out once, and standardised."""
     model = classifier(data)
-    sets = (data.training, data.validation, data.held_out)
-    every = [vectors(model.encoder, sentences.tokens) for sentences in sets]
-    mean = jnp.mean(every[0], 0)
-    spread = jnp.maximum(jnp.std(every[0], 0), 1e-6)  # one entry is always the same
-    # The same logits as of the vectors themselves.
-    kernel = model.head.kernel[...]
-    model.head.bias[...] += mean @ kernel
-    model.head.kernel[...] = spread[:, None] * kernel
+    every = inputs_of(data, lambda tokens: vectors(model.encoder, tokens))
+    mean = jnp.mean(every.training, 0)
+    spread = jnp.maximum(jnp.std(every.training, 0), 1e-6)  # one entry is always the same
+    kernel = jnp.asarray(model.head.kernel)
+    # The same logits as of the vectors themselves; the bias is zero.
+    nnx.update(model.head, {"kernel": kernel * spread[:, None], "bias": mean @ kernel})
     graph, params = nnx.split(model.head)
-    inputs = [(x - mean) / spread for x in every]
-    return Trained(params, lambda params, x: nnx.merge(graph, params)(x), tuple(inputs))
+    inputs = Inputs(*((x - mean) / spread for x in every))
+    return Trained(params, lambda params, x: nnx.merge(graph, params)(x), inputs)
 
 
 def everything(data: Data) -> Trained:
@@ -99,8 +105,13 @@ def classifier(data: Data, adapted: Callable[..., Any] = nnx.Linear) -> Classifi
     """The published encoder under a head that compares with the prompts: it needs no training."""
     encoder = pretrained(downloads.weights(), adapted)
     model = Classifier(encoder, Config().width, 2, nnx.Rngs(0))
-    model.head.kernel[...] = SCALE * encoder(jnp.asarray(data.prompts)).T
+    nnx.update(model.head, {"kernel": SCALE * encoder(jnp.asarray(data.prompts)).T})
     return model
+
+
+def inputs_of(data: Data, of_tokens: Callable[[np.ndarray], jax.Array]) -> Inputs:
+    """What a function makes of the tokens of all sentences."""
+    return Inputs(**{name: of_tokens(x.tokens) for name, x in data.sets().items()})
 
 
 def vectors(encoder: MiniLM, tokens: np.ndarray) -> jax.Array:
@@ -119,12 +130,12 @@ def vectors(encoder: MiniLM, tokens: np.ndarray) -> jax.Array:
 
 def split(model: Classifier, data: Data, what: Any) -> Trained:
     """The parameters that a filter of nnx picks; the rest stays."""
-    graph, params, rest = nnx.split(model, what, ...)
-    sets = (data.training, data.validation, data.held_out)
-    inputs = [jnp.asarray(sentences.tokens) for sentences in sets]
-    return Trained(
-        params, lambda params, tokens: nnx.merge(graph, params, rest)(tokens), tuple(inputs)
-    )
+    graph, params, rest = nnx.split(model, what, ...)  # type: ignore[misc]
+
+    def logits(params: Any, tokens: jax.Array) -> jax.Array:
+        return nnx.merge(graph, params, rest)(tokens)
+
+    return Trained(params, logits, inputs_of(data, jnp.asarray))
 
 
 TRAINED: dict[str, Callable[[Data], Trained]] = {

@@ -1,0 +1,91 @@
+"""The tables of the language model's case."""
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import report
+
+Rows = list[dict[str, Any]]
+RIVAL = "mezo"
+"""The method that the others' forwards are compared with."""
+
+
+def tables(result: dict[str, Any]) -> dict[str, str]:
+    """Markdown tables of the result, by name: one a part, and the costs."""
+    shown = {
+        name.replace(",", "").replace(" ", "_"): of_part(part)
+        for name, part in result["parts"].items()
+    }
+    if result["costs"]:
+        shown["costs"] = of_costs(result["costs"])
+    return shown
+
+
+def of_part(part: dict[str, Any]) -> str:
+    """Accuracy, and forwards until the rival's best, of each method."""
+    rival = next((row for row in part["rows"] if row["method"] == RIVAL), None)
+    goal = None if rival is None else max(means(rival))
+    header = ["method", "learning rate", "loss", "accuracy", "standard error"]
+    header += ["forwards to MeZO's best"] if goal is not None else []
+    best = max(means(row)[-1] for row in part["rows"] if row["kind"] != "derivatives")
+    lines = []
+    for row in part["rows"]:
+        accuracy = means(row)[-1]
+        text = f"{accuracy:.3f}"
+        line = [
+            row["label"],
+            report.plain(row["learning_rate"]),
+            report.number(row["final"]["median"]),
+            f"**{text}**" if accuracy == best else text,
+            f"{standard_error(row):.3f}",
+        ]
+        lines.append(line + ([until(row, goal)] if goal is not None else []))
+    start = ["before training", "-", report.number(part["rows"][0]["curve"]["median"][0])]
+    start += [f"{means(part['rows'][0])[0]:.3f}", "-", "-"]
+    return report.table(header, [start[: len(header)], *lines])
+
+
+def means(row: dict[str, Any]) -> np.ndarray:
+    """The accuracy at each checkpoint, the mean over seeds; 0 for a run that is lost."""
+    each = np.array(row["tests"]["each"], float)
+    return np.where(np.isnan(each), 0, each).mean(0)
+
+
+def standard_error(row: dict[str, Any]) -> float:
+    """Of the mean accuracy at the end."""
+    each = np.array(row["test"]["each"], float)
+    return float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
+
+
+def until(row: dict[str, Any], goal: float) -> str:
+    """At which checkpoint the mean accuracy first reaches a goal."""
+    reached = [n for n, x in zip(row["tests"]["queries"], means(row), strict=True) if x >= goal]
+    return f"{reached[0]:,}" if reached else "-"
+
+
+def of_costs(costs: dict[str, Any]) -> str:
+    """Seconds, memory and compile time beside a plain forward of as many sentences."""
+    lines = []
+    for device, found in costs.items():
+        for row in found["rows"]:
+            plain = next(
+                x
+                for x in found["rows"]
+                if x["program"] == found["rows"][0]["program"]
+                and (x["num_directions"], x["batch"]) == (row["num_directions"], row["batch"])
+            )
+            lines.append(
+                [
+                    device,
+                    f"{row['num_directions']} × {row['batch']}",
+                    row["program"],
+                    f"{1e3 * row['seconds']:.3g}",
+                    f"{row['throughput']:.2f}",
+                    f"{row['temporaries'] / 1e6:.0f}",
+                    f"{row['temporaries'] / plain['temporaries']:.1f}",
+                    f"{row['compile_seconds'] / plain['compile_seconds']:.1f}",
+                ]
+            )
+    header = ["device", "K × sentences", "program", "ms", "throughput", "temporaries, MB"]
+    return report.table([*header, "over the forward's", "compile time over the forward's"], lines)

@@ -31,6 +31,9 @@ class Config:
     heads: int = 12
 
 
+CONFIG = Config()
+
+
 class Layer(nnx.Module):
     """Attention, then a network of one hidden layer, each added to its input and normalised.
 
@@ -145,6 +148,6 @@ def load(model: MiniLM, weights: bytes) -> None:
 
 def pretrained(weights: bytes, adapted: Linear = nnx.Linear, seed: int = 0) -> MiniLM:
     """The model with its published weights; those that adapters add are drawn by the seed."""
-    model = MiniLM(Config(), nnx.Rngs(seed), adapted)
+    model = MiniLM(CONFIG, nnx.Rngs(seed), adapted)
     load(model, weights)
     return model

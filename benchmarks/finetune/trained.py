@@ -14,8 +14,8 @@ from flax import nnx
 from tqdm import tqdm
 
 from benchmarks.common import cache
-from benchmarks.finetune import downloads
-from benchmarks.finetune.minilm import Classifier, Config, MiniLM, pretrained
+from benchmarks.finetune import downloads, minilm
+from benchmarks.finetune.minilm import Classifier, MiniLM, pretrained
 from benchmarks.finetune.reviews import Data
 
 SCALE = 20.0
@@ -56,7 +56,7 @@ class Int8Linear(nnx.Module):
         scale = jnp.max(jnp.abs(kernel), 0) / 127
         self.integers = nnx.Variable(jnp.round(kernel / scale).astype(jnp.int8))
         self.scale = nnx.Param(scale)
-        self.bias = linear.bias
+        self.bias = nnx.Param(jnp.asarray(linear.bias))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x @ self.integers[...].astype(x.dtype) * self.scale[...] + self.bias[...]
@@ -104,7 +104,7 @@ def scales(data: Data) -> Trained:
 def classifier(data: Data, adapted: Callable[..., Any] = nnx.Linear) -> Classifier:
     """The published encoder under a head that compares with the prompts: it needs no training."""
     encoder = pretrained(downloads.weights(), adapted)
-    model = Classifier(encoder, Config().width, 2, nnx.Rngs(0))
+    model = Classifier(encoder, minilm.CONFIG.width, 2, nnx.Rngs(0))
     nnx.update(model.head, {"kernel": SCALE * encoder(jnp.asarray(data.prompts)).T})
     return model
 

@@ -319,3 +319,26 @@ def test_steps_are_those_along_arrays(name):
     family = FACTORED.get(name, zo.directions.low_rank())
     got, want = run(family), run(Dense(family))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), got, want)
+
+
+@pytest.mark.parametrize("num_directions", [5, 40])
+@pytest.mark.parametrize("stencil", [zo.stencils.forward(), zo.stencils.central()])
+def test_few_queries_and_many_are_worth_the_same(num_directions, stencil):
+    """Few are multiplied by the factors of all, and take their own."""
+    w, x = jnp.float32(weights(7, 5)), jnp.float32(weights(6, 7))
+
+    def f(w):
+        return jnp.sum(jnp.sin(jnp.tanh(x @ w) @ w.T))
+
+    q = zo.query(
+        f,
+        w,
+        KEY,
+        num_directions=num_directions,
+        radius=0.1,
+        stencil=stencil,
+        directions=zo.directions.low_rank(2),
+    )
+    steps = 0.1 * jnp.asarray(stencil.offsets)
+    want = jnp.stack([jax.vmap(f)(w + s * q.plan.draw(w)) for s in steps], -1)
+    np.testing.assert_allclose(q.values, want.reshape(q.values.shape), rtol=1e-4, atol=1e-4)

@@ -11,9 +11,9 @@ import optax
 
 import zovh_jax as zo
 from benchmarks.common.steps import stepping
+from benchmarks.finetune.tables import FORWARD
 from benchmarks.finetune.trained import Trained
 
-FORWARD = "plain forward"
 MEZO = "MeZO"
 FAMILIES: dict[str, zo.directions.Directions] = {
     "ZoAR, low rank": zo.directions.low_rank(),
@@ -23,7 +23,7 @@ FAMILIES: dict[str, zo.directions.Directions] = {
 """Steps of ZoAR without reuse, by directions."""
 FULL = zo.directions.gaussian(fast=True)
 CALLS = 5
-"""Calls that follow each other without waiting, so that starting them costs nothing."""
+"""Calls to an accelerator that follow each other, so that starting them costs nothing."""
 
 
 class Program(NamedTuple):
@@ -48,8 +48,9 @@ def measure(
 
     Returns:
       rows of ``num_directions``, ``batch``, ``program``, ``sentences`` a step, ``seconds`` (the
-      median over turns), ``compile_seconds`` (of the processor), ``temporaries`` in bytes, and
-      ``throughput``: sentences a second, over the plain forward's of K·batch sentences.
+      median over turns), ``compile_seconds`` (of the processor; null if not measured),
+      ``temporaries`` in bytes, and ``throughput``: sentences a second, over the plain forward's of
+      K·batch sentences.
     """
     rows = []
     for num_directions, batch in sizes:
@@ -135,10 +136,11 @@ def in_turns(programs: dict[str, Program], turns: int) -> dict[str, dict[str, An
 def timed(compiled: Any, program: Program) -> Iterator[float]:
     """Seconds of a call, again and again."""
     first, *rest = program.arguments
+    calls = 1 if jax.default_backend() == "cpu" else CALLS
     while True:
         start = time.perf_counter()
-        for _ in range(CALLS):
+        for _ in range(calls):
             out = compiled(first, *rest)
             first = out if program.carried else first
         jax.block_until_ready(out)
-        yield (time.perf_counter() - start) / CALLS
+        yield (time.perf_counter() - start) / calls

@@ -109,7 +109,7 @@ def measure(full: bool, only: Sequence[str] | None, earlier: dict[str, Any]) -> 
     }
     if COSTS in wanted:
         environment = report.environment()
-        rows = costs.measure(everything(data), sizes(full), turns=7 if full else 3)
+        rows = costs.measure(everything(data), sizes(full), turns=5 if full else 3)
         row = {"environment": environment, "length": LENGTH, "rows": rows}
         result["costs"] = result["costs"] | {environment["device"]: row}
     return result

@@ -9,6 +9,8 @@ from benchmarks.common import report
 Rows = list[dict[str, Any]]
 RIVAL = "mezo"
 """The method that the others' forwards are compared with."""
+FORWARD = "plain forward"
+"""The program that the others' costs are compared with."""
 
 
 def tables(result: dict[str, Any]) -> dict[str, str]:
@@ -28,7 +30,8 @@ def of_part(part: dict[str, Any]) -> str:
     goal = None if rival is None else max(means(rival))
     header = ["method", "learning rate", "loss", "accuracy", "standard error"]
     header += ["forwards to MeZO's best"] if goal is not None else []
-    best = max(means(row)[-1] for row in part["rows"] if row["kind"] != "derivatives")
+    ends = [means(row)[-1] for row in part["rows"] if row["kind"] != "derivatives"]
+    best = max(ends, default=None)
     lines = []
     for row in part["rows"]:
         accuracy = means(row)[-1]
@@ -65,27 +68,32 @@ def until(row: dict[str, Any], goal: float) -> str:
 
 
 def of_costs(costs: dict[str, Any]) -> str:
-    """Seconds, memory and compile time beside a plain forward of as many sentences."""
+    """Seconds, memory and compile time of each program beside a plain forward's."""
     lines = []
     for device, found in costs.items():
         for row in found["rows"]:
+            size = (row["num_directions"], row["batch"])
             plain = next(
-                x
-                for x in found["rows"]
-                if x["program"] == found["rows"][0]["program"]
-                and (x["num_directions"], x["batch"]) == (row["num_directions"], row["batch"])
+                other
+                for other in found["rows"]
+                if other["program"] == FORWARD and (other["num_directions"], other["batch"]) == size
             )
             lines.append(
                 [
                     device,
-                    f"{row['num_directions']} × {row['batch']}",
+                    f"{size[0]} × {size[1]}",
                     row["program"],
                     f"{1e3 * row['seconds']:.3g}",
                     f"{row['throughput']:.2f}",
                     f"{row['temporaries'] / 1e6:.0f}",
-                    f"{row['temporaries'] / plain['temporaries']:.1f}",
-                    f"{row['compile_seconds'] / plain['compile_seconds']:.1f}",
+                    over(row, plain, "temporaries"),
+                    over(row, plain, "compile_seconds"),
                 ]
             )
     header = ["device", "K × sentences", "program", "ms", "throughput", "temporaries, MB"]
-    return report.table([*header, "over the forward's", "compile time over the forward's"], lines)
+    return report.table([*header, "times the forward's", "compile time, times"], lines)
+
+
+def over(row: dict[str, Any], plain: dict[str, Any], field: str) -> str:
+    """A field over the plain forward's; a dash where it was not measured."""
+    return "-" if row[field] is None else f"{row[field] / plain[field]:.1f}"

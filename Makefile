@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint notebooks bench clean
+.PHONY: demo finetune test test-slow lint notebooks bench clean
 
 demo: $(READY)  ## train a digit classifier, then fool it through function values only
 	$(BIN)/python -m benchmarks attack --quick
+
+finetune: $(READY)  ## teach a language model about film reviews, by values alone
+	$(BIN)/python -m benchmarks finetune --quick
 
 test: lint  ## everything: unit, contract, statistical, doctests, README, notebooks
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -24,7 +27,7 @@ notebooks: $(READY)  ## run the notebooks and keep their outputs
 	$(BIN)/python -m notebooks
 
 bench: $(READY)  ## the benchmarks in full
-	for case in speed attack hessian-error synthetic newton noise drift stochastic; do \
+	for case in speed attack hessian-error synthetic newton noise drift stochastic finetune; do \
 		$(BIN)/python -m benchmarks $$case --full || exit 1; done
 
 $(READY): pyproject.toml

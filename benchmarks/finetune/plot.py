@@ -51,9 +51,8 @@ def figure_of(result: dict[str, Any]) -> Any:
         shown |= dict(zip(labels, handles, strict=True))
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy on held-out sentences")
-    figure.supxlabel(
-        "forwards of a batch (bands: two standard errors; dotted: linear probe)", fontsize=10
-    )
+    for ax in axes.flat[: len(parts)]:
+        ax.set_xlabel("forwards (bands: two standard errors; dotted: linear probe)", fontsize=9)
     figure.legend(
         shown.values(), shown.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9
     )

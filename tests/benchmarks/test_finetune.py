@@ -14,8 +14,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 import zovh_jax as zo
 from benchmarks import finetune
-from benchmarks.common import cache
+from benchmarks.common import cache, tuning
 from benchmarks.finetune import costs, downloads, experiment, minilm, reviews, trained
+from benchmarks.finetune.contenders import CONTENDERS
 from benchmarks.finetune.tables import of_costs, of_part
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
@@ -181,6 +182,14 @@ def test_run(data, monkeypatch, tmp_path, capsys):
         assert row["test"]["each"] == [each[-1] for each in row["tests"]["each"]]
     with pytest.raises(ValueError, match="only must name parts"):
         finetune.run(argparse.Namespace(**arguments, only=["biases"]))
+
+
+def test_scales_of_integers_learn(data):
+    part = experiment.Part("scales", 40, ("zoar_signs",), 160, seeds=(0,), checkpoints=2)
+    task = experiment.task_of(trained.scales(data), data, part)
+    trial = tuning.Trial(CONTENDERS["zoar_signs"], part.setting_of("zoar_signs"), task)
+    first, *_, last = trial.measure(part.seeds, learning_rate=0.1)["curve"]["median"]
+    assert last < 0.9 * first
 
 
 def test_costs(data):

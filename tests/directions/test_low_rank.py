@@ -5,11 +5,13 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import zovh_jax as zo
 from zovh_jax._tree import layout_of
 from zovh_jax.directions.splits import default_split
+from zovh_jax.problems.noise import hash_of
 
 KEY = jax.random.key(1)
 TREE = {"a": jnp.zeros((6, 5)), "b": jnp.zeros(7), "c": jnp.zeros((2, 3, 4)), "s": jnp.zeros(())}
@@ -164,3 +166,40 @@ def test_masked_and_scaled():
     scaled = plan(zo.directions.scaled(zo.directions.low_rank(), scale), 3).draw(TREE)
     plain = plan(zo.directions.low_rank(), 3).draw(TREE)
     np.testing.assert_allclose(scaled["a"], 2 * plain["a"], rtol=1e-6)
+
+
+def test_minibatches_are_learnt_as_along_arrays():
+    """A linear model of 54 parameters, from batches of 8 of 256 examples; 30 % of values are NaN."""
+    features = jax.random.normal(jax.random.key(2), (256, 8))
+    weights = jax.random.normal(jax.random.key(3), (8, 6))
+    targets = features @ weights + 0.3 * jax.random.normal(jax.random.key(4), (256, 6))
+
+    def loss(params, rows):
+        off = features[rows] @ params["w"] + params["b"] - targets[rows]
+        value = jnp.mean(jnp.sum(jnp.square(off), 1))
+        return jnp.where(hash_of(params["w"]) % 10 < 3, jnp.nan, value)
+
+    def final(directions):
+        optimizer = zo.zoar(
+            0.01, num_directions=8, radius=1e-2, history_size=1, key=KEY, directions=directions
+        )
+
+        def step(carry, key):
+            params, state = carry
+            rows = jax.random.randint(key, (8,), 0, 256)
+            updates, state = optimizer.update(
+                None, state, params, value_fn=lambda params: loss(params, rows)
+            )
+            return (optax.apply_updates(params, updates), state), None
+
+        params = {"w": jnp.zeros((8, 6)), "b": jnp.zeros(6)}
+        carry = params, optimizer.init(params)
+        (params, _), _ = jax.lax.scan(step, carry, jax.random.split(jax.random.key(5), 600))
+        off = features @ params["w"] + params["b"] - targets
+        return float(jnp.mean(jnp.sum(jnp.square(off), 1)))
+
+    along_arrays = final(zo.directions.gaussian(fast=True))
+    start = float(jnp.mean(jnp.sum(jnp.square(targets), 1)))
+    assert along_arrays < 0.1 * start
+    assert final(zo.directions.low_rank()) < 1.5 * along_arrays
+    assert final(SIGNS) < 1.5 * along_arrays

@@ -169,7 +169,7 @@ def test_masked_and_scaled():
 
 
 def test_minibatches_are_learnt_as_along_arrays():
-    """A linear model of 54 parameters, from batches of 8 of 256 examples; 30 % of values are NaN."""
+    """A linear model of 54 parameters; batches of 8 examples, and 30 % of the values NaN."""
     features = jax.random.normal(jax.random.key(2), (256, 8))
     weights = jax.random.normal(jax.random.key(3), (8, 6))
     targets = features @ weights + 0.3 * jax.random.normal(jax.random.key(4), (256, 6))

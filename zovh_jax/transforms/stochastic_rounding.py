@@ -29,8 +29,9 @@ from zovh_jax.transforms._state import next_round
 BIAS, DIGITS = 127, 23
 """Of float32: what is added to its exponents, and how many digits follow the first."""
 WORDS = np.float32(2.0**32)
-"""How many words there are; the next line has the largest float32 below."""
-LARGEST_WORD = np.nextafter(WORDS, np.float32(0))
+"""How many words there are."""
+LARGEST_BOUND = np.nextafter(WORDS, np.float32(0))
+"""The largest float32 that a uint32 can hold."""
 
 
 class StochasticRoundingState(NamedTuple):
@@ -65,9 +66,9 @@ def stochastic_rounding(*, key: jax.Array) -> optax.GradientTransformationExtraA
       A transformation that queries nothing; updates in the parameters' dtypes. They may come in
       wider: float16 has no numbers below 6e-8, and loses smaller updates before they get here.
       Where |u| > |p| a neighbour may be out of reach for an update of the parameters' dtype; the
-      next number that is not takes its place, and the mean stays. Sums beyond the largest number
-      and updates that are not finite pass unchanged; just below it a sum may round to the nearest. In bfloat16, numbers below 2⁻¹¹⁸ are rounded
-      to multiples of 2⁻¹²⁶, as some devices have no smaller ones.
+      next number that is not takes its place, and the mean stays, unless that is beyond the
+      largest number. Sums beyond it, and updates that are not finite, pass unchanged. In bfloat16,
+      numbers below 2⁻¹¹⁸ are rounded to multiples of 2⁻¹²⁶, as some devices have no smaller ones.
       State: a key and a count. Memory beyond the parameters: none in a compiled step, where the
       random word (4 bytes) of an entry is made as it is used.
 
@@ -191,7 +192,7 @@ def _rounded(p: jax.Array, u: jax.Array, word: jax.Array) -> jax.Array:
     width = side * (after_other - after_first)
     reached = (width > 0) & (jnp.abs(after_other) <= largest)
     share = jnp.abs(gap) / jnp.where(reached, width, 1)
-    bound = jnp.minimum(jnp.round(share * WORDS), LARGEST_WORD).astype(jnp.uint32)
+    bound = jnp.minimum(jnp.round(share * WORDS), LARGEST_BOUND).astype(jnp.uint32)
     # Where their sum is exact, u' leads there in any precision.
     first = jnp.where(jnp.abs(u) <= np.float32(0.5) * jnp.abs(p), after_first - p, first)
     step = jnp.where(reached & (word < bound), other, first).astype(dtype)

@@ -273,6 +273,7 @@ SIGNATURES = {
     zo.zo_spsa2: ("num_directions radius", "key"),
     zo.spsa2: ("learning_rate", "radius key"),
     zo.spsa_gains: ("a c", ""),
+    zo.stochastic_rounding: ("", "key"),
     zo.zo_sah_direction: ("num_subspaces radius", "key"),
     zo.diagonal_newton: ("num_directions radius", "key"),
     zo.scalar_newton: ("num_directions radius", "key"),

@@ -385,6 +385,14 @@ USE = {
         TypeError, lambda: update(preconditioner(), X, params=None, value_fn=f),
         "scale_by_inverse_hessian needs the parameters",
     ),
+    "stochastic_rounding without params": (
+        TypeError, lambda: update(zo.stochastic_rounding(key=key()), X, params=None),
+        "stochastic_rounding needs the parameters", "update(updates, state, params)",
+    ),
+    "stochastic_rounding without updates": (
+        ValueError, lambda: update(zo.stochastic_rounding(key=key()), None, params=TREE),
+        "updates must be a tree like params", "end of a chain",
+    ),
     "scale_by_inverse_hessian without updates": (
         TypeError, lambda: update(preconditioner(), None, value_fn=f),
         "scale_by_inverse_hessian", "None", "Chain it after a gradient",

@@ -90,7 +90,18 @@ def in_a_box(bounded, factory):
     return make
 
 
+def rounded(stochastic_rounding, factory):
+    """The factory's optimiser, with updates that are rounded at random."""
+
+    def make(num_directions, radius, *, key, **options):
+        inner = factory(0.1, num_directions=num_directions, radius=radius, key=key, **options)
+        return optax.chain(inner, stochastic_rounding(key=jax.random.fold_in(key, 1)))
+
+    return make
+
+
 boxed_sgd = in_a_box(zo.bounded, zo.zo_sgd)
+rounded_sgd = rounded(zo.stochastic_rounding, zo.zo_sgd)
 sah_direction, sah = in_subspaces(zo.zo_sah_direction), in_subspaces(zo.zo_sah)
 
 DEFAULTS = {
@@ -240,6 +251,7 @@ CASES = [
     Case("subspaces-coupled-chunked", sah_direction, SWITCHING | COUPLED | CHUNKED, 11, 10),
     Case("sah", sah, {}, (11, 5), 10),
     Case("boxed-chunked", boxed_sgd, CHUNKED, 5, 4),
+    Case("rounded-masked-chunked", rounded_sgd, MASKED | CHUNKED, 5, 4),
     Case("scalar", zo.scalar_newton, {}, 5, 4),
     Case("scalar-masked-chunked", zo.scalar_newton, MASKED | CHUNKED, 5, 4),
     Case("diagonal-masked-chunked", zo.diagonal_newton, MASKED | CHUNKED, 5, 4),

@@ -18,6 +18,7 @@ from zovh_jax.transforms.sah import zo_sah, zo_sah_direction
 from zovh_jax.transforms.scale_by_inverse_hessian import scale_by_inverse_hessian
 from zovh_jax.transforms.spsa import spsa, spsa_gains
 from zovh_jax.transforms.spsa2 import spsa2, zo_spsa2
+from zovh_jax.transforms.stochastic_rounding import stochastic_rounding
 from zovh_jax.transforms.zo_adamm import scale_by_zo_adamm, zo_adamm
 from zovh_jax.transforms.zo_gradient import zo_gradient
 from zovh_jax.transforms.zo_sgd import zo_sgd
@@ -45,6 +46,7 @@ __all__ = [
     "spsa",
     "spsa2",
     "spsa_gains",
+    "stochastic_rounding",
     "zo_adamm",
     "zo_gradient",
     "zo_hizoo",

@@ -3,7 +3,7 @@
 ``optax.apply_updates`` rounds p + u to the nearest number of the parameters' dtype. An update below
 half their spacing is lost, however often it comes. Here the sum goes to one of its two neighbours,
 at random, such that its mean is p + u. What leads there from p is a number of the parameters' dtype
-too if u is not larger than half of p, as the difference of numbers within a factor of two always is.
+too if |u| ≤ |p|/2, as the difference of two numbers within a factor of two always is.
 """
 
 from typing import Any, NamedTuple

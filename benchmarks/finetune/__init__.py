@@ -9,6 +9,7 @@ step; every forward is charged. Before training, the head compares a sentence wi
 those reported, at the reported number of forwards. Accuracy is that on held-out sentences.
 
 DIR/finetune.json (parts that are not run are kept from an earlier run in DIR, as some want a GPU):
+  environment   of the last run
   length        tokens of a sentence; longer ones are cut
   sentences     {training, validation, held_out}
   probe         accuracy of a linear probe: logistic regression on sentences' vectors, its

@@ -100,7 +100,9 @@ def measure(full: bool, only: Sequence[str] | None, earlier: dict[str, Any]) -> 
     data = reviews.load(LENGTH)
     with tqdm(total=sum(len(part.methods) for part in parts.values())) as bar:
         measured = {name: on_part(part, data, bar) for name, part in parts.items()}
+    environment = report.environment()
     result = {
+        "environment": environment,
         "length": LENGTH,
         "sentences": {name: len(each.labels) for name, each in data.sets().items()},
         "probe": earlier.get("probe") or probe(data),
@@ -108,7 +110,6 @@ def measure(full: bool, only: Sequence[str] | None, earlier: dict[str, Any]) -> 
         "costs": earlier.get("costs", {}),
     }
     if COSTS in wanted:
-        environment = report.environment()
         rows = costs.measure(everything(data), sizes(full), turns=5 if full else 3)
         row = {"environment": environment, "length": LENGTH, "rows": rows}
         result["costs"] = result["costs"] | {environment["device"]: row}

@@ -8,8 +8,11 @@ from notebooks.__main__ import execute
 
 NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 LONG = ("01_which_estimator",)
-FEWER = {"00_quickstart": ("for i in range(1, 8)", "for i in range(7, 8)")}
-"""What each point of a curve would compile again: by default its last point."""
+FEWER = {
+    "00_quickstart": ("for i in range(1, 8)", "for i in range(7, 8)"),
+    "02_language_model": ("ROUNDS, points = 160", "ROUNDS, points = 40"),
+}
+"""Points of a curve that compile again, and rounds of training, are fewer here."""
 
 
 @pytest.mark.filterwarnings("default")  # the kernel client's own

@@ -220,6 +220,7 @@ SPECS = {
     **{name: (getattr(zo.baselines, name), {}) for name in ("none", "origin", "mean")},
     "vmapped": (zo.evaluators.vmapped, {}),
     "chunked": (zo.evaluators.chunked, {"size": 3}),
+    "sharded": (zo.evaluators.sharded, {"mesh": jax.make_mesh((1,), ("q",)), "axis": "q"}),
     "woodbury": (zo.solvers.woodbury, {}),
     "gram_diagonal": (zo.solvers.gram_diagonal, {"guard": False}),
     "cg": (zo.solvers.cg, {"max_steps": 3}),

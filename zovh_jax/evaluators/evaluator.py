@@ -45,6 +45,13 @@ class Evaluator:
         """
         raise NotImplementedError  # pragma: no cover - abstract
 
+    def evaluate_with_origin(
+        self, fn: LeavesFn, leaves: Leaves, plan: Plan, layout: Layout, steps: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The values, and that of ``fn`` at the leaves, whose number follows on theirs."""
+        values = self.evaluate(fn, leaves, plan, layout, steps)
+        return values, fn(leaves, jnp.asarray(plan.num_directions * len(steps), int))
+
 
 @jax.jit
 def perturb(x: jax.Array, step: jax.Array, u: jax.Array) -> jax.Array:

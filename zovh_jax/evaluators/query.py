@@ -50,7 +50,7 @@ def query(
       radius: μ.
       directions: the family of directions.
       stencil: ``forward()`` costs K queries, ``central()`` 2K, ``three_point()`` 2K + 1.
-      evaluate: ``vmapped()`` or ``chunked(size)``.
+      evaluate: ``vmapped()``, ``chunked(size)`` or ``sharded(mesh, axis)``.
       value: f(θ), where it is known already: spares the origin's query.
       origin: also query f(θ) (one more query, unless the stencil does or ``value`` is given).
       store_directions: keep the directions in the result (K copies of the parameters) instead
@@ -82,7 +82,12 @@ def query(
     num_directions = _checks.positive_int("num_directions", num_directions)
     as_family(directions)
     _checks.instance("stencil", stencil, Stencil, "the stencils of zo.stencils")
-    _checks.instance("evaluate", evaluate, Evaluator, "zo.evaluators.vmapped(), chunked(size)")
+    _checks.instance(
+        "evaluate",
+        evaluate,
+        Evaluator,
+        "zo.evaluators.vmapped(), chunked(size), sharded(mesh, axis)",
+    )
     _checks.instance("shaping", shaping, Shaping, "the rules of zo.shaping")
     _checks.positive("radius", radius)
     if reduce not in (None, "mean"):
@@ -126,9 +131,10 @@ def query(
     # A constant to automatic differentiation, as the values that depend on it are.
     radius = jax.lax.stop_gradient(jnp.asarray(radius, scalar_dtype()))
     steps = radius * jnp.asarray(stencil.offsets, scalar_dtype())
-    values = evaluate.evaluate(fn, leaves, plan, layout, steps)
     if ask_origin:
-        value = fn(leaves, jnp.asarray(num_directions * len(stencil.offsets), int))
+        values, value = evaluate.evaluate_with_origin(fn, leaves, plan, layout, steps)
+    else:
+        values = evaluate.evaluate(fn, leaves, plan, layout, steps)
     noise = None
     if examples:
         noise = _noise(values, value, stencil.paired)

@@ -58,7 +58,12 @@ class Rounds:
         _checks.positive("radius", self.radius, schedule=True)
         as_family(self.directions)
         _checks.instance("stencil", self.stencil, Stencil, "the stencils of zo.stencils")
-        _checks.instance("evaluate", self.evaluate, Evaluator, "zo.evaluators.vmapped() or chunked")
+        _checks.instance(
+            "evaluate",
+            self.evaluate,
+            Evaluator,
+            "zo.evaluators.vmapped(), chunked(size), sharded(mesh, axis)",
+        )
         _checks.instance("baseline", self.baseline, Baseline, "the baselines of zo.baselines")
         _checks.instance("reuse", self.reuse, Reuse, "the rules of zo.reuse")
         self.reuse.check(self.directions, self.stencil)

@@ -1,0 +1,124 @@
+"""Queries spread over eight devices, in a process of its own, and what is refused."""
+
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import zovh_jax as zo
+
+HERE = pathlib.Path(__file__).parent
+VERSION = tuple(int(part) for part in jax.__version__.split(".")[:2])
+
+
+@functools.cache
+def process():
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    path = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
+    command = [sys.executable, str(HERE / "sharded_on_eight.py")]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
+
+
+def measured():
+    done = process()
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def result(name):
+    entry = measured()[name]
+    assert "error" not in entry, entry["error"]
+    return entry["result"]
+
+
+def test_values_are_those_of_the_inner_evaluator():
+    """For fewer queries than devices and for more, for f(θ) too."""
+    found = result("values_of_families")
+    assert len(found) == 10
+    assert all(error < 1e-6 for error in found.values()), found
+
+
+def test_blocks_of_one_give_the_same_bits():
+    assert result("bitwise") == 0
+    assert result("outside_jit") == 0
+
+
+def test_steps_and_resuming_on_more_devices():
+    found = result("steps")
+    start = {name: error for name, error in found.items() if "start" in name}
+    assert len(found) == 15 and all(moved > 1e-3 for moved in start.values()), found
+    assert all(found[name] < 1e-6 for name in found.keys() - start.keys()), found
+
+
+def test_each_device_computes_its_own():
+    """Besides the estimate, which each of them makes; f(θ) is one row more, not one a device."""
+    found = result("costs")
+    assert found["sharded"] <= 1.1 / 8 * found["alone"] + found["reduction"], found
+    assert found["with origin"] <= found["sharded"], found
+
+
+def test_devices_exchange_values_alone():
+    assert 0 < result("costs")["bytes"] <= 8 * 16
+
+
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_params_split_over_another_axis(kind):
+    found = result(f"split {kind}")
+    assert found["same layout"] and found["error"] < 1e-6 and found["moved"] > 1e-2, found
+    if kind == "Auto" or VERSION >= (0, 12):  # before, JAX gathers what is split by its type
+        assert found["bytes"] <= 8 * 16, found
+
+
+def test_inside_shard_map():
+    assert result("in_shard_map") < 1e-6
+
+
+def test_order_over_two_axes_in_a_loop():
+    found = result("order")
+    assert found == {"values": [[*range(11)]] * 2, "origins": [0, 0], "traces": 1}
+
+
+MESH = jax.make_mesh((1,), ("q",))
+sharded = zo.evaluators.sharded
+REFUSED = {
+    "mesh": (TypeError, "jax.make_mesh", lambda: sharded("q", "q")),
+    "axis must be": (ValueError, r"\('q',\).*'r'", lambda: sharded(MESH, "r")),
+    "axis": (ValueError, "different names", lambda: sharded(MESH, ("q", "q"))),
+    "axis.*tuple": (ValueError, r"got \(\)", lambda: sharded(MESH, ())),
+    "axis.*names": (ValueError, "got 0", lambda: sharded(MESH, 0)),
+    "inner": (TypeError, "call it", lambda: sharded(MESH, "q", zo.evaluators.vmapped)),
+    "inner must be": (ValueError, "several axes", lambda: sharded(MESH, "q", sharded(MESH, "q"))),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(name):
+    kind, words, call = REFUSED[name]
+    with pytest.raises(kind, match=f"(?s){name}.*{words}"):
+        call()
+
+
+def test_a_name_and_a_tuple_are_the_same():
+    assert (
+        sharded(MESH, "q") == sharded(MESH, ("q",)) != sharded(MESH, "q", zo.evaluators.chunked(2))
+    )
+
+
+def test_blocks_do_not_depend_on_devices():
+    """They are kept in states."""
+    queries = zo.query(
+        jnp.sum,
+        jnp.ones(2),
+        jax.random.key(0),
+        num_directions=6,
+        radius=0.1,
+        evaluate=sharded(MESH, "q", zo.evaluators.chunked(3)),
+    )
+    assert queries.plan.block_size == 3

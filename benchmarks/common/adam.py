@@ -1,4 +1,4 @@
-"""Adam, on estimated gradients and, as the ceiling, on true ones."""
+"""Adam on true gradients: the ceiling of what values alone can reach."""
 
 from typing import Any, NamedTuple
 
@@ -6,13 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-import zovh_jax as zo
 from benchmarks.common.methods import Setting
-
-
-def zo_adam(rate: Any, key: jax.Array, setting: Setting) -> Any:
-    """Adam on estimated gradients, as optax has it."""
-    return optax.chain(zo.zo_gradient(**setting.options(key)), optax.adam(rate))
 
 
 class GradientState(NamedTuple):

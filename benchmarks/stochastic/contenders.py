@@ -7,12 +7,20 @@ without a learning rate find out about the noise by themselves.
 import dataclasses
 from typing import Any
 
+import jax
+import optax
+
 import zovh_jax as zo
-from benchmarks.common.adam import on_gradients, zo_adam
+from benchmarks.common.adam import on_gradients
 from benchmarks.common.evolution import RIVALS
-from benchmarks.common.methods import METHODS, Method, forward, newton, zoar
+from benchmarks.common.methods import METHODS, Method, Setting, forward, newton, zoar
 
 LEVELS = {"reuse": zo.reuse.levels()}
+
+
+def zo_adam(rate: Any, key: jax.Array, setting: Setting) -> Any:
+    """Adam on estimated gradients, as optax has it."""
+    return optax.chain(zo.zo_gradient(**setting.options(key)), optax.adam(rate))
 
 
 def rateless(factory: Any, label: str, rounds: int = 1) -> Method:

@@ -12,11 +12,11 @@ from tqdm import tqdm
 from benchmarks.common import report, tuning
 from benchmarks.common.evolution import RIVALS
 from benchmarks.common.methods import Setting
-from benchmarks.common.problem import ALL, Problem, independent
 from benchmarks.common.tuning import SEEDS
 from benchmarks.stochastic.contenders import CONTENDERS, KINDS, kind_of
 from benchmarks.stochastic.inventory import inventory
 from benchmarks.stochastic.policies import cartpole, pendulum
+from benchmarks.stochastic.problem import ALL, Problem, independent
 from benchmarks.stochastic.supervised import breast_cancer, cnn, digits, least_squares, mnist
 
 Batched = tuple[Callable[[int], Problem], tuple[int, ...]]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.common.problem import Problem, of_runs
+from benchmarks.stochastic.problem import Problem, of_runs
 
 LEAD = 3
 NUM_PERIODS = 60

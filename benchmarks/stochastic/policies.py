@@ -8,7 +8,7 @@ import gymnax
 import jax
 import jax.numpy as jnp
 
-from benchmarks.common.problem import Problem, of_runs
+from benchmarks.stochastic.problem import Problem, of_runs
 
 HIDDEN = 16
 TORQUE = 2.0

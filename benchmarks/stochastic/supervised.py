@@ -10,8 +10,8 @@ import numpy as np
 import optax
 import sklearn.datasets
 
-from benchmarks.common.problem import Problem, of_examples
 from benchmarks.common.victim import CNN, HELD_OUT, load_digits
+from benchmarks.stochastic.problem import Problem, of_examples
 
 RIDGE = 1e-3
 """Of the logistic regressions: without it the minimum may be at infinity."""

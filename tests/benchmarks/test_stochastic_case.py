@@ -14,9 +14,9 @@ import pytest
 import zovh_jax as zo
 from benchmarks import stochastic
 from benchmarks.common.methods import Setting
-from benchmarks.common.problem import ALL, of_runs
 from benchmarks.stochastic import experiment
 from benchmarks.stochastic.contenders import CONTENDERS, kind_of
+from benchmarks.stochastic.problem import ALL, of_runs
 from benchmarks.stochastic.supervised import least_squares
 from benchmarks.stochastic.tables import ratios, summary
 

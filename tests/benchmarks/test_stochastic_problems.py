@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.common.problem import ALL, independent
 from benchmarks.stochastic import inventory as warehouse
 from benchmarks.stochastic.inventory import inventory
 from benchmarks.stochastic.policies import cartpole, pendulum
+from benchmarks.stochastic.problem import ALL, independent
 from benchmarks.stochastic.supervised import (
     RIDGE,
     breast_cancer,

@@ -19,6 +19,7 @@ LAYERS = [
     "_types",
     "_mesh",
     "_factors",
+    "_jaxprs",
     "_tree",
     "_rows",
     "_checks",
@@ -43,6 +44,7 @@ LAYERS = [
     "diagnostics",
     "hyperparams",
     "packing",
+    "oracles",
     "problems",
 ]
 """From the bottom up: a module imports from layers below its own only."""

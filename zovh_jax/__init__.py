@@ -48,6 +48,7 @@ from zovh_jax.functional import grad, hvp, value_and_grad
 from zovh_jax.history import History
 from zovh_jax.hyperparams import static_args
 from zovh_jax.operators import LowRankPlusScaled, Operator
+from zovh_jax.oracles import ask, from_host, minimize, tell
 from zovh_jax.packing import pack, unpack
 from zovh_jax.plan import Plan
 from zovh_jax.queries import Queries
@@ -108,6 +109,7 @@ __all__ = [
     "Operator",
     "Plan",
     "Queries",
+    "ask",
     "baselines",
     "bounded",
     "diagnostics",
@@ -116,6 +118,7 @@ __all__ = [
     "estimators",
     "evaluators",
     "explain",
+    "from_host",
     "fzoo",
     "grad",
     "hizoo",
@@ -123,6 +126,7 @@ __all__ = [
     "inverse",
     "low_rank_newton",
     "mezo",
+    "minimize",
     "neumann_solve",
     "num_queries",
     "pack",
@@ -146,6 +150,7 @@ __all__ = [
     "static_args",
     "stencils",
     "stochastic_rounding",
+    "tell",
     "unpack",
     "value_and_grad",
     "zo_adamm",

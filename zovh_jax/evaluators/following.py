@@ -6,12 +6,13 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from zovh_jax._jaxprs import INLINED
 from zovh_jax._tree import Layout, direction_dtype
 from zovh_jax._types import PyTree, ValueFn
 from zovh_jax.directions.splits import FULL, default_split, sides
 from zovh_jax.evaluators.evaluator import leaves_objective
 from zovh_jax.evaluators.factored import Perturbed, Report, interpreted
-from zovh_jax.evaluators.factored.interpreter import CONTROL, INLINED
+from zovh_jax.evaluators.factored.interpreter import CONTROL
 from zovh_jax.evaluators.factored.roles import fitting, role
 from zovh_jax.evaluators.factored.sources import Sources
 from zovh_jax.evaluators.randomness import Keyed, parameters_of, wants_key

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from zovh_jax._jaxprs import bound, entered, evaluate, gains_axis, opened, scan_sizes
 from zovh_jax.evaluators.factored.perturbed import Perturbed, dense
 from zovh_jax.evaluators.factored.rules import RULES
 
@@ -15,44 +16,21 @@ Report = Callable[[Any, Sequence, str | None], None]
 
 Of each that forms some, too: the equation, values with those parameters among them, and why.
 """
-INLINED = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "checkpoint": "jaxpr",
-    "remat2": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "custom_vjp_call_jaxpr": "fun_jaxpr",
-    "custom_lin": "call_jaxpr",
-}
-"""Equations that hold a program to enter; the objective is never differentiated."""
 
 
 def run(jaxpr: core.Jaxpr, consts: Sequence, args: Sequence, report: Report) -> list[Any]:
     """The outputs of a jaxpr."""
-    env: dict[Any, Any] = {}
-
-    def read(atom):
-        return atom.val if isinstance(atom, core.Literal) else env[atom]
-
-    env |= dict(zip(jaxpr.constvars, consts, strict=True))
-    env |= dict(zip(jaxpr.invars, args, strict=True))
-    for eqn in jaxpr.eqns:
-        outs = _apply(eqn, [read(atom) for atom in eqn.invars], report)
-        env |= dict(zip(eqn.outvars, outs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return evaluate(jaxpr, consts, args, lambda eqn, ins: _apply(eqn, ins, report))
 
 
 def _apply(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
     """The outputs of an equation."""
     if not any(isinstance(x, Perturbed) for x in ins):
-        return _bound(eqn, ins)
+        return bound(eqn, ins)
     report(eqn, ins, None)
     name = eqn.primitive.name
-    if name in INLINED and INLINED[name] in eqn.params:
-        return run(*_opened(eqn.params[INLINED[name]]), ins, report)
+    if (program := entered(eqn)) is not None:
+        return run(*program, ins, report)
     if name in CONTROL:
         return CONTROL[name](eqn, ins, report)
     if name == "dot_general" and all(isinstance(x, Perturbed) for x in ins):
@@ -63,19 +41,8 @@ def _apply(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
         )
     outs = RULES[name](eqn.params, *ins) if name in RULES else f"{name} has no rule for factors"
     if isinstance(outs, str):
-        return _bound(eqn, _formed(eqn, ins, report, outs))
+        return bound(eqn, _formed(eqn, ins, report, outs))
     return outs if isinstance(outs, list) else [outs]
-
-
-def _bound(eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
-    """The outputs of an equation whose inputs are arrays."""
-    outs = eqn.primitive.bind(*ins, **eqn.primitive.get_bind_params(eqn.params))
-    return outs if eqn.primitive.multiple_results else [outs]
-
-
-def _opened(jaxpr: Any) -> tuple[core.Jaxpr, Sequence]:
-    """A jaxpr, closed or not, and its constants."""
-    return (jaxpr.jaxpr, jaxpr.consts) if hasattr(jaxpr, "consts") else (jaxpr, ())
 
 
 def _formed(eqn: core.JaxprEqn, values: Sequence, report: Report, why: str) -> list[Any]:
@@ -88,9 +55,8 @@ def _formed(eqn: core.JaxprEqn, values: Sequence, report: Report, why: str) -> l
 def _scan(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
     """A loop over arrays; factored parameters are constants of it, or are sliced with the rest."""
     params = eqn.params
-    body, consts = _opened(params["jaxpr"])
-    num_carry = sum(not more for more in _gains_axis(eqn.outvars, body.outvars))
-    num_consts = len(ins) - sum(sliced_by_scan(eqn)) - num_carry
+    body, consts = opened(params["jaxpr"])
+    num_consts, num_carry = scan_sizes(eqn)
     closed, carry = ins[:num_consts], ins[num_consts : num_consts + num_carry]
     carry = _formed(eqn, carry, report, "a loop changes it")
     sliced = [_Sliced(x) for x in ins[num_consts + num_carry :]]
@@ -114,15 +80,7 @@ def _scan(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
 
 def sliced_by_scan(eqn: core.JaxprEqn) -> list[bool]:
     """Which of its inputs a scan slices."""
-    return _gains_axis(eqn.invars, _opened(eqn.params["jaxpr"])[0].invars)
-
-
-def _gains_axis(outside: Sequence, inside: Sequence) -> list[bool]:
-    """Which variables of a scan have an axis more outside than in its body.
-
-    Versions of JAX differ in how a scan says so.
-    """
-    return [a.aval.ndim > b.aval.ndim for a, b in zip(outside, inside, strict=True)]
+    return gains_axis(eqn.invars, opened(eqn.params["jaxpr"])[0].invars)
 
 
 class _Sliced:
@@ -151,8 +109,8 @@ class _Sliced:
 def _while(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
     """A loop; factored parameters are constants of it."""
     n, m = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-    cond, cond_consts = _opened(eqn.params["cond_jaxpr"])
-    body, body_consts = _opened(eqn.params["body_jaxpr"])
+    cond, cond_consts = opened(eqn.params["cond_jaxpr"])
+    body, body_consts = opened(eqn.params["body_jaxpr"])
     of_cond, of_body = ins[:n], ins[n : n + m]
     carry = _formed(eqn, ins[n + m :], report, "a loop changes it")
 
@@ -170,7 +128,7 @@ def _cond(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
     index, *operands = ins
 
     def branch(closed):
-        jaxpr, consts = _opened(closed)
+        jaxpr, consts = opened(closed)
         return lambda: _formed(
             eqn, run(jaxpr, consts, operands, report), report, "it leaves a branch"
         )
@@ -180,4 +138,4 @@ def _cond(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
 
 CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
 
-__all__ = ["CONTROL", "INLINED", "Report", "run", "sliced_by_scan"]
+__all__ = ["CONTROL", "Report", "run", "sliced_by_scan"]

@@ -1,0 +1,176 @@
+"""A file with all values that a run was told, from which it can be made again to the bit.
+
+One line for each time that values were told: a checksum and a JSON list of the ticket and the
+values. The first line says which run it is. Lines are appended and synced before the step that uses
+them is taken, so that after a crash at any instant only the last line can be torn.
+"""
+
+import hashlib
+import json
+import os
+import re
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from zovh_jax._types import PyTree
+from zovh_jax.packing import pack
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+VERSION = 1
+"""Of the file's format."""
+
+
+class Journal:
+    """An open file, and what was in it.
+
+    Args:
+      path: of the file; it is made if it is not there.
+      run: what identifies the run: a dict of strings.
+
+    Attributes:
+      entries: (ticket, values) of all complete lines that were there.
+
+    Raises:
+      ValueError: for a file of another run, or one that is damaged before its last line.
+    """
+
+    def __init__(self, path: str | os.PathLike, run: dict[str, str]):
+        self.path = os.fspath(path)
+        head = {"zovh_jax journal": VERSION, **run}
+        self._file = open(self.path, "a+b")  # noqa: SIM115 - closed by close()
+        try:
+            _lock(self._file, self.path)
+            lines, end = self._lines()
+            if lines:
+                self._check(lines[0], head)
+            self._file.truncate(end)
+            self.entries = [(int(ticket), values) for ticket, values in lines[1:]]
+            if not lines:
+                self._write(head)
+                _sync_folder(self.path)
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, ticket: int, values: Sequence[float]) -> None:
+        """Adds a line; it is on the disk when this returns."""
+        self._write([ticket, [float(x) for x in values]])
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def _write(self, content: Any) -> None:
+        text = json.dumps(content).encode()
+        self._file.write(b"%08x %s\n" % (zlib.crc32(text), text))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _lines(self) -> tuple[list[Any], int]:
+        """The contents of the lines, and where the last whole one ends."""
+        self._file.seek(0)
+        lines: list[Any] = []
+        end = 0
+        for number, line in enumerate(self._file, 1):
+            content = _content(line)
+            if content is None:
+                if self._file.read(1):
+                    raise ValueError(
+                        f"the journal {self.path} is damaged in line {number}: its checksum is "
+                        "wrong. Restore it, or remove the line and all after it to go on from there."
+                    )
+                break  # torn: the run stopped while it was written
+            lines.append(content)
+            end += len(line)
+        return lines, end
+
+    def _check(self, found: Any, head: dict[str, Any]) -> None:
+        if not isinstance(found, dict) or found.get("zovh_jax journal") != VERSION:
+            raise ValueError(f"{self.path} is no journal of this version of zovh_jax.")
+        different = [key for key in head if found.get(key) != head[key]]
+        if found.get("jax") != head.get("jax"):
+            different.remove("jax")  # another version may write the same program otherwise
+            different = [key for key in different if key != "optimizer"]
+        if different:
+            raise ValueError(
+                f"the journal {self.path} is that of another run: it differs in "
+                f"{' and '.join(different)}. Pass what it was made with, or another path."
+            )
+
+
+def _content(line: bytes) -> Any:
+    """What a line says; None if it is torn or damaged."""
+    if not line.endswith(b"\n") or line[8:9] != b" ":
+        return None
+    checksum, text = line[:8], line[9:-1]
+    if checksum != b"%08x" % zlib.crc32(text):
+        return None
+    return json.loads(text)
+
+
+def _lock(file: Any, path: str) -> None:
+    """Keeps the file for this process, as long as it is open."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(f"the journal {path} is in use by another run.") from error
+
+
+def _sync_folder(path: str) -> None:
+    """Makes sure that a new file's name is on the disk too."""
+    if os.name == "posix":
+        folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def identity(program: Any, state: Any, params: PyTree) -> dict[str, str]:
+    """What identifies a run: its optimiser's program, the state at the start, and the start.
+
+    Args:
+      program: the update as a closed jaxpr.
+      state: the first state, with the key in it.
+      params: the first parameters.
+    """
+    text = re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr))  # where objects are in memory
+    return {
+        "jax": jax.__version__,
+        "optimizer": _digest([text.encode(), *map(_bytes, program.consts)]),
+        "key and state": _digest_of(state),
+        "start": _digest_of(params),
+    }
+
+
+def _digest_of(tree: PyTree) -> str:
+    arrays = pack(tree)
+    parts = []
+    for name, array in arrays.items():
+        array = np.asarray(array)
+        parts += [f"{name} {array.dtype} {array.shape}".encode(), array.tobytes()]
+    return _digest(parts)
+
+
+def _bytes(x: Any) -> bytes:
+    return np.asarray(next(iter(pack(x).values()))).tobytes() if np.size(x) else b""
+
+
+def _digest(parts: Sequence[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+__all__ = ["Journal", "identity"]

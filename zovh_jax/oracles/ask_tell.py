@@ -227,8 +227,11 @@ def _next(
     *,
     points: bool,
 ) -> tuple[list[Question], dict[str, Any], bool]:
-    """The questions that come next, the answers with None for what the step passes by, and whether
-    no question is left after these.
+    """What comes next.
+
+    Returns:
+      The next questions, the answers with None for what the step passes by, and whether no question
+      is left after these.
     """
     answers: dict[str, Any] = dict(midway.answers)
     while True:

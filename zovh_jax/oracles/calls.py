@@ -171,8 +171,8 @@ def numbers(value: Any, num_values: int) -> np.ndarray:
     Raises:
       TypeError: for anything else.
     """
-    array = np.asarray(value, np.float64)
-    if array.size != num_values:
+    array = np.asarray(np.nan if value is None else value, np.float64)
+    if value is None or array.size != num_values:
         raise TypeError(f"it must return {num_values} real number(s), got {value!r}.")
     return array.reshape(num_values)
 

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -60,7 +60,7 @@ class Journal:
             self.close()
             raise
 
-    def append(self, ticket: int, values: Sequence[float]) -> None:
+    def append(self, ticket: int, values: Iterable[float]) -> None:
         """Adds a line; it is on the disk when this returns."""
         self._write([ticket, [float(x) for x in values]])
 
@@ -85,7 +85,7 @@ class Journal:
                 if self._file.read(1):
                     raise ValueError(
                         f"the journal {self.path} is damaged in line {number}: its checksum is "
-                        "wrong. Restore it, or remove the line and all after it to go on from there."
+                        "wrong. Restore it, or remove this line and all after it."
                     )
                 break  # torn: the run stopped while it was written
             lines.append(content)
@@ -156,8 +156,7 @@ def _digest_of(tree: PyTree) -> str:
     arrays = pack(tree)
     parts = []
     for name, array in arrays.items():
-        array = np.asarray(array)
-        parts += [f"{name} {array.dtype} {array.shape}".encode(), array.tobytes()]
+        parts += [f"{name} {array.dtype} {array.shape}".encode(), np.asarray(array).tobytes()]
     return _digest(parts)
 
 

@@ -150,7 +150,7 @@ def _ask(
     eqn: core.JaxprEqn, ins: list[Value], answers: Answers, number: int
 ) -> tuple[list[Value], list[Question]]:
     """A question: its answer, or itself."""
-    aval = eqn.outvars[0].aval
+    aval: Any = eqn.outvars[0].aval
     nothing = jnp.full(aval.shape, jnp.nan, aval.dtype)
     if number in answers:
         answer = answers[number]
@@ -179,8 +179,7 @@ def _cond(
         ]
 
     found = [
-        jax.eval_shape(lambda b=b, s=s: run(b, s)[1])
-        for b, s in zip(branches, starts, strict=True)
+        jax.eval_shape(lambda b=b, s=s: run(b, s)[1]) for b, s in zip(branches, starts, strict=True)
     ]
 
     def with_zeros(i):

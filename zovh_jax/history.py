@@ -51,6 +51,11 @@ class History:
     num_pushed: jax.Array
     centers: PyTree | None = None
 
+    @property
+    def compares_rounds(self) -> bool:
+        """Whether it is known where each round was asked."""
+        return self.centers is not None
+
     @classmethod
     def init(
         cls,

@@ -154,6 +154,16 @@ def tell(
       ValueError: for a ticket of another state, as that of a step that was told already, or values
         of another shape; nothing has changed then.
       TypeError: for values that are not real numbers.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, zovh_jax as zo
+      >>> optimizer = zo.zo_sgd(0.1, num_directions=2, radius=0.1, key=jax.random.key(0))
+      >>> x = jnp.zeros(3)
+      >>> state = optimizer.init(x)
+      >>> asked = zo.ask(optimizer, state, x)  # two directions, and f(x)
+      >>> updates, state = zo.tell(optimizer, state, x, asked, {2: 3.0, 0: 2.9})  # 1 never came
+      >>> int(zo.num_queries(state)), int(zo.diagnostics(state).num_nonfinite)
+      (3, 1)
     """
     midway = _midway(state)
     ticket = int(num_queries(midway))

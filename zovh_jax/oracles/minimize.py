@@ -5,6 +5,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import jax
@@ -16,10 +17,10 @@ from zovh_jax import _checks
 from zovh_jax._types import PyTree
 from zovh_jax.diagnostics import Diagnostics, diagnostics
 from zovh_jax.evaluators.randomness import parameters_of, wants_key
-from zovh_jax.oracles.ask_tell import Asked, Midway, ask, program_of, tell
+from zovh_jax.oracles.ask_tell import program_of
 from zovh_jax.oracles.calls import Calls, OnError, Pool
 from zovh_jax.oracles.journal import Journal, identity
-from zovh_jax.transforms import num_queries
+from zovh_jax.oracles.run import Round, Run
 
 
 class Progress(NamedTuple):
@@ -82,6 +83,7 @@ def minimize(
     on_error: OnError = "nan",
     timeout: float | None = None,
     retries: int = 0,
+    max_pending: int = 1,
 ) -> Result:
     """Minimises a Python function that JAX cannot trace, with any optimiser.
 
@@ -104,6 +106,10 @@ def minimize(
       progress: shows a progress bar, with tqdm if that is installed.
       target: the run ends with the first value that is not above it.
       patience: the run ends when so many queries brought no better value.
+      max_pending: the most rounds that are asked at a time. From 2 on workers of uneven speed are
+        kept busy: a step is taken as soon as one round is complete, and the next round is asked.
+        Steps of rounds that are late are shorter where they have to be. Optimisers that compare
+        rounds (those without a learning rate, ZO-SAH) refuse it.
 
     Returns:
       `Result`. After Ctrl-C too, with what there is by then.
@@ -111,7 +117,7 @@ def minimize(
     Raises:
       ValueError: for arguments out of range, naming them, a journal of another run or a damaged
         one, an optimiser that asks nothing.
-      RuntimeError: if each call of the first step failed, from the exception of the first.
+      RuntimeError: if each call of the first round failed, from the exception of the first.
 
     Example:
       >>> import jax, jax.numpy as jnp, numpy as np, zovh_jax as zo
@@ -126,6 +132,7 @@ def minimize(
       (198, True)
     """
     _checks.positive_int("max_queries", max_queries)
+    _checks.positive_int("max_pending", max_pending)
     if patience is not None:
         _checks.positive_int("patience", patience)
     calls = Calls(
@@ -137,47 +144,48 @@ def minimize(
         batched=batched,
     )
     params = jax.tree.map(jnp.asarray, params)
-    run = _Run(optimizer, params, keyed=wants_key(parameters_of(fun)))
+    run = Run(optimizer, params, max_pending)
+    values = _Values(calls, max_pending, keyed=wants_key(parameters_of(fun)))
     book = None
     if journal is not None:
-        book = Journal(journal, identity(program_of(optimizer, run.state, params), *run.start))
+        who = identity(program_of(optimizer, *run.start), *run.start)
+        book = Journal(journal, who | {"max_pending": str(max_pending)})
     bar = _Bar(max_queries) if progress else None
+    entries = list(book.entries) if book else []
     reason = "budget"
+
+    def finished(stepped: bool) -> str | None:
+        if target is not None and run.best_value <= target:
+            return "target"
+        if patience is not None and run.num_queries - run.best_at >= patience:
+            return "stalled"
+        if stepped and callback and callback(_progress(run)):
+            return "callback"
+        return None
+
     try:
-        for ticket, values in book.entries if book else ():
-            run.told(run.ask(), np.asarray(values), ticket)
-        while run.num_queries < max_queries:
-            asked = run.ask()
-            if run.num_queries + asked.num_points > max_queries:
-                if not run.num_queries:
-                    raise ValueError(
-                        f"max_queries={max_queries} is less than the first step needs: "
-                        f"{asked.num_points}."
-                    )
+        while True:
+            while len(run.pending) < max_pending and run.ask(max_queries):
+                pass
+            if not run.pending:
                 break
-            values = calls.values(run.points(asked, batched), asked.num_points)
-            if calls.num_errors == run.num_queries + asked.num_points:
-                raise RuntimeError(
-                    f"all {asked.num_points} calls of the first step failed."
-                ) from calls.first_error
+            if entries:
+                number, told = entries.pop(0)
+                run.told(number, np.asarray(told))
+                continue
+            number, told = values.next(run)
             if book:
-                book.append(asked.ticket, values)
-            stepped = run.told(asked, values, asked.ticket)
+                book.append(number, told)
+            stepped = run.told(number, told)
             if bar:
                 bar.show(run)
-            if target is not None and run.best_value <= target:
-                reason = "target"
-                break
-            if patience is not None and run.num_queries - run.best_at >= patience:
-                reason = "stalled"
-                break
-            if stepped and callback and callback(run.progress()):
-                reason = "callback"
+            if (ending := finished(stepped)) is not None:
+                reason = ending
                 break
     except KeyboardInterrupt:
         reason = "interrupted"
     finally:
-        calls.close()
+        values.close()
         if book:
             book.close()
         if bar:
@@ -194,73 +202,55 @@ def minimize(
     )
 
 
-class _Run:
-    """A run at some step, and the best that it met."""
+class _Values:
+    """Values of rounds: of one at a time, or of whichever comes first."""
 
-    def __init__(self, optimizer: optax.GradientTransformation, params: PyTree, *, keyed: bool):
-        self.optimizer, self.params, self.keyed = optimizer, params, keyed
-        self.state = optimizer.init(params)
-        self.start = self.state, params
-        self.best_value, self.best_params, self.best_at = np.inf, jax.device_get(params), 0
-        self.num_queries = self.num_steps = 0
+    def __init__(self, calls: Calls, max_pending: int, *, keyed: bool):
+        self.calls, self.keyed = calls, keyed
+        self.threads = None
+        if max_pending > 1:  # each waits for the calls of one round
+            self.threads = ThreadPoolExecutor(max_pending, thread_name_prefix="zovh_jax")
+        self.futures: dict[int, Future] = {}
 
-    def ask(self) -> Asked:
-        return ask(self.optimizer, self.state, self.params)
+    def next(self, run: Run) -> tuple[int, np.ndarray]:
+        """The number of a round that is complete, and its values."""
+        if self.threads is None:
+            (here,) = run.pending.values()
+            number, values = here.number, self._of(here)
+        else:
+            for each in run.pending.values():
+                if each.number not in self.futures:
+                    self.futures[each.number] = self.threads.submit(self._of, each)
+            wait(self.futures.values(), return_when=FIRST_COMPLETED)
+            number = min(i for i, future in self.futures.items() if future.done())
+            values = self.futures.pop(number).result()
+        first = run.num_queries == 0 and self.calls.first_error is not None
+        if first and not np.isfinite(values).any():
+            raise RuntimeError(
+                "each call of the first round failed; the first one raised what is above."
+            ) from self.calls.first_error
+        return number, values
 
-    def points(self, asked: Asked, batched: bool) -> list[tuple[PyTree, dict[str, Any]]]:
-        """The arguments of each call, in arrays of its own."""
-        points = jax.device_get(asked.points)
-        extra = {"key": self._seed()} if self.keyed else {}
-        if batched:
-            return [(jax.tree.map(np.array, points), extra)]
-        rows = range(asked.num_points)
-        return [(jax.tree.map(lambda x, i=i: np.array(x[i]), points), extra) for i in rows]
+    def _of(self, here: Round) -> np.ndarray:
+        points = here.calls(keyed=self.keyed, batched=self.calls.batched)
+        return self.calls.values(points, here.asked.num_points)
 
-    def _seed(self) -> np.ndarray:
-        """Of this step: the same where it is asked again."""
-        state = self.state.state if isinstance(self.state, Midway) else self.state
-        key = optax.tree.get_all_with_path(state, "key")[0][1]
-        words = np.asarray(jax.random.key_data(key)).reshape(-1)
-        return np.append(words, np.asarray(num_queries(state), np.uint32))
-
-    def told(self, asked: Asked, values: np.ndarray, ticket: int) -> bool:
-        """Goes on with these values; whether they made a step."""
-        if (ticket, len(values)) != (asked.ticket, asked.num_points):
-            raise ValueError(
-                f"the journal has {len(values)} values with the ticket {ticket} where the "
-                f"optimiser asks for {asked.num_points} with {asked.ticket}: it is that of "
-                "another run."
-            )
-        updates, state = tell(self.optimizer, self.state, self.params, asked, values)
-        stepped = not isinstance(state, Midway)
-        params = _applied(self.params, updates) if stepped else self.params
-        finite = np.where(np.isfinite(values), values, np.inf)
-        best = int(np.argmin(finite))
-        point = None
-        if finite[best] < self.best_value:
-            point = jax.device_get(jax.tree.map(lambda x: x[best], asked.points))
-        jax.block_until_ready((params, state))
-        # All at once: an interrupt leaves the run before the step or after it.
-        self.params, self.state = params, state
-        self.num_queries += asked.num_points
-        self.num_steps += stepped
-        if point is not None:
-            self.best_value, self.best_params = float(finite[best]), point
-            self.best_at = self.num_queries
-        return stepped
-
-    def progress(self) -> Progress:
-        return Progress(
-            self.num_steps,
-            diagnostics(self.state),
-            self.params,
-            self.state,
-            self.best_value,
-            self.best_params,
-        )
+    def close(self) -> None:
+        """Lets go of the threads, without waiting for calls that are under way."""
+        if self.threads is not None:
+            self.threads.shutdown(wait=False, cancel_futures=True)
+        self.calls.close()
 
 
-_applied = jax.jit(optax.apply_updates)
+def _progress(run: Run) -> Progress:
+    return Progress(
+        run.num_steps,
+        diagnostics(run.state),
+        run.params,
+        run.state,
+        run.best_value,
+        run.best_params,
+    )
 
 
 class _Bar:
@@ -271,7 +261,7 @@ class _Bar:
         if importlib.util.find_spec("tqdm"):
             self.bar = importlib.import_module("tqdm.auto").tqdm(total=total, unit="query")
 
-    def show(self, run: _Run) -> None:
+    def show(self, run: Run) -> None:
         if self.bar is not None:
             self.bar.set_postfix(best=f"{run.best_value:.4g}", refresh=False)
             self.bar.update(run.num_queries - self.bar.n)

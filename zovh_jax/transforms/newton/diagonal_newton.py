@@ -55,6 +55,11 @@ class DiagonalNewtonState(NamedTuple):
     sweep: Sweep
     curvature: PyTree
 
+    @property
+    def compares_rounds(self) -> bool:
+        """Values of one round are compared with those of another one."""
+        return True
+
 
 def diagonal_newton(
     num_directions: int,

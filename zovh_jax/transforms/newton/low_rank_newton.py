@@ -45,6 +45,11 @@ class LowRankNewtonState(NamedTuple):
     spikes: Spikes
     probe: Probe
 
+    @property
+    def compares_rounds(self) -> bool:
+        """Values of one round are compared with those of another one."""
+        return True
+
 
 def low_rank_newton(
     num_directions: int,

@@ -37,6 +37,11 @@ class ScalarNewtonState(NamedTuple):
     coefficients: jax.Array
     trail: PyTree
 
+    @property
+    def compares_rounds(self) -> bool:
+        """Values of one round are compared with those of another one."""
+        return True
+
 
 def scalar_newton(
     num_directions: int,

@@ -78,6 +78,11 @@ class SAHState(NamedTuple):
     couplings: Any
     shortening: jax.Array
 
+    @property
+    def compares_rounds(self) -> bool:
+        """Values of one round are compared with those of another one."""
+        return True
+
 
 def zo_sah_direction(
     num_subspaces: int,

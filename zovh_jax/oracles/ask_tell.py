@@ -50,8 +50,8 @@ class Midway(NamedTuple):
     """
 
     state: Any
-    answers: dict[str, jax.Array]
-    num_queries: jax.Array
+    answers: dict[str, Any]
+    num_queries: Any
 
 
 def ask(
@@ -123,7 +123,7 @@ def ask(
         params,
     )
     return Asked(
-        points, int(num_queries(midway)), sum(sizes), tuple((q.number, q.shape) for q in here), last
+        points, ticket_of(midway), sum(sizes), tuple((q.number, q.shape) for q in here), last
     )
 
 
@@ -166,21 +166,20 @@ def tell(
       (3, 1)
     """
     midway = _midway(state)
-    ticket = int(num_queries(midway))
+    ticket = ticket_of(midway)
     if asked.ticket != ticket:
         raise ValueError(
             f"these points have the ticket {asked.ticket}, and the state is at {ticket}: their "
             "values have been told already, or belong to another run. Ask again: zo.ask(optimizer, "
             "state, params)."
         )
-    told = jnp.asarray(_vector(values, asked.num_points), scalar_dtype())
+    told = _vector(values, asked.num_points)
     answers, start = dict(midway.answers), 0
     for number, shape in asked.questions:
         size = int(np.prod(shape))
         answers[str(number)] = told[start : start + size].reshape(shape)
         start += size
-    spent = midway.num_queries + asked.num_points
-    midway = Midway(midway.state, answers, jnp.asarray(spent, jnp.int32))
+    midway = Midway(midway.state, answers, midway.num_queries + np.int32(asked.num_points))
     programs = _programs(optimizer)
     if not asked.last:
         here, known, _ = _next(programs, midway, params, updates, extra, points=False)
@@ -190,6 +189,14 @@ def tell(
     return programs.step(midway.state, params, _numbered(answers), updates, extra)
 
 
+def ticket_of(state: Any) -> int:
+    """How many values an optimiser has been told."""
+    return int(_num_queries(state))
+
+
+_num_queries = jax.jit(num_queries)
+
+
 def program_of(optimizer: optax.GradientTransformation, state: Any, params: PyTree) -> Any:
     """The update as a closed jaxpr, with questions in it."""
     return jax.make_jaxpr(_programs(optimizer).stepped)(None, state, params, {})
@@ -197,7 +204,7 @@ def program_of(optimizer: optax.GradientTransformation, state: Any, params: PyTr
 
 def _midway(state: Any) -> Midway:
     """The state inside a step; at its beginning nothing has been told."""
-    return state if isinstance(state, Midway) else Midway(state, {}, jnp.zeros((), jnp.int32))
+    return state if isinstance(state, Midway) else Midway(state, {}, np.zeros((), np.int32))
 
 
 def _numbered(answers: Mapping[str, Any]) -> dict[int, Any]:
@@ -225,7 +232,8 @@ def _vector(values: Any, num_points: int) -> np.ndarray | jax.Array:
             f"values must have shape ({num_points},), one for each point, got {values.shape}. A "
             "value that is missing is NaN."
         )
-    return values
+    with np.errstate(over="ignore"):  # what is too large is infinite, and missing
+        return values.astype(scalar_dtype())
 
 
 def _next(
@@ -309,4 +317,4 @@ def _joined(rows: list[list[jax.Array]]) -> list[jax.Array]:
     return [jnp.concatenate(leaves) for leaves in zip(*rows, strict=True)]
 
 
-__all__ = ["Asked", "Midway", "ask", "program_of", "tell"]
+__all__ = ["Asked", "Midway", "ask", "program_of", "tell", "ticket_of"]

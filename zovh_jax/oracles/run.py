@@ -8,9 +8,8 @@ import numpy as np
 import optax
 
 from zovh_jax._types import PyTree
-from zovh_jax.oracles.ask_tell import Asked, Midway, ask, tell
+from zovh_jax.oracles.ask_tell import Asked, Midway, ask, tell, ticket_of
 from zovh_jax.oracles.questions import is_float
-from zovh_jax.transforms import num_queries
 from zovh_jax.transforms._state import ZerothOrderState, next_round
 
 
@@ -106,7 +105,7 @@ class Run:
         here = self.pending[number]
         asked, state = here.asked, self.state
         if self.max_pending > 1:
-            asked = dataclasses.replace(asked, ticket=int(num_queries(state)))
+            asked = dataclasses.replace(asked, ticket=ticket_of(state))
             counts = [place[2] for place in _places(state)]
             state = _at(state, here.places)
         updates, state = tell(self.optimizer, state, self.params, asked, values)

@@ -16,6 +16,9 @@ KEY = ":key:"
 def pack(state: PyTree) -> dict[str, jax.Array]:
     """The arrays of a state, by name.
 
+    In several processes all of them call it. What is split over them stays so: have orbax save the
+    arrays, or gather them with ``multihost_utils.process_allgather(arrays, tiled=True)``.
+
     Args:
       state: an optimiser's state, or any tree of arrays.
 

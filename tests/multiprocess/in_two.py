@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 import zovh_jax as zo
 
-LAYOUTS = {"1": (1, 1), "2": (1, 2), "4": (1, 4), "8": (1, 8), "data": (2, 4)}
+LAYOUTS = {"1": (1, 1), "2": (1, 2), "8": (1, 8), "data": (2, 2)}
 """Into how many parts the data is split, and over how many devices a round's queries are."""
 X = {"a": np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4), "b": np.ones(4, np.float32)}
 ROWS = np.sin(np.arange(256, dtype=np.float32)).reshape(32, 8)

@@ -18,7 +18,7 @@ test: lint  ## everything: unit, contract, statistical, doctests, README, notebo
 test-slow: $(READY)  ## what takes long: larger sizes, second settings of the contract
 	XLA_FLAGS= $(BIN)/python -m pytest -m slow
 
-lint: $(READY)  ## ruff and mypy, over the package, the benchmarks and the tests
+lint: $(READY)  ## ruff and mypy, over the package, the benchmarks, the examples and the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

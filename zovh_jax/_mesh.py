@@ -5,13 +5,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType
 
 from zovh_jax._types import PyTree
 
 
 def explicit_sharding(leaf: Any) -> Any:
     """The sharding that is part of an array's type; None where there is none."""
-    if not isinstance(leaf, jax.Array) or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+    if not isinstance(leaf, jax.Array) or _is_key(leaf):
         return None
     sharding = jax.typeof(leaf).sharding
     if sharding.mesh.empty or all(axis is None for axis in sharding.spec):
@@ -69,7 +70,8 @@ def _tied(x: jax.Array, like: jax.Array) -> jax.Array:
     that the other array is never selected.
     """
     mesh = jax.typeof(like).sharding.mesh
-    if x.shape != jnp.shape(like) or not (mesh.empty or mesh.are_all_axes_auto):
+    numbers = not (_is_key(x) or _is_key(like))
+    if x.shape != jnp.shape(like) or not numbers or not (mesh.empty or mesh.are_all_axes_auto):
         return x
     other = jax.lax.optimization_barrier(jnp.zeros((), bool))
     return jax.lax.select(other, like.astype(x.dtype), x)
@@ -82,11 +84,11 @@ def placed_with(state: PyTree, params: PyTree) -> PyTree:
     several such parameters the one at the same place in its tree counts. On an Explicit mesh other
     leaves are put on every device: an array's type includes the mesh, and must not change later.
     """
-    if jax.device_count() == 1:
-        return state
     arrays = [x for x in jax.tree_util.tree_leaves_with_path(params) if isinstance(x[1], jax.Array)]
 
     def place(path, leaf):
+        if _is_key(leaf):
+            return leaf  # of any shape: a key is like no parameter
         suffix = jax.tree_util.keystr(path)
         same = [
             (suffix.endswith(jax.tree_util.keystr(at)), x)
@@ -103,11 +105,10 @@ def placed_with(state: PyTree, params: PyTree) -> PyTree:
             tie = jax.vmap(tie)
         return tie(leaf)
 
-    state = jax.tree_util.tree_map_with_path(place, state)
-    split = [x for _, x in arrays if is_split(x)]
-    if not split:
-        return state
-    return jax.tree.map(lambda x: on_mesh_of(x, split[0]), state)
+    if jax.device_count() > 1:
+        state = jax.tree_util.tree_map_with_path(place, state)
+    there = [x for _, x in arrays if AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types]
+    return jax.tree.map(lambda x: on_mesh_of(x, there[0]), state) if there else state
 
 
 def on_mesh_of(x: jax.Array, other: jax.Array) -> jax.Array:
@@ -125,7 +126,7 @@ def varying_with(tree: PyTree, *others: PyTree) -> PyTree:
     zeros = [jnp.sum(_zeros_of(x)) for x in jax.tree.leaves(others)]
 
     def add(x):
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        if _is_key(x):
             return jax.random.wrap_key_data(
                 add(jax.random.key_data(x)), impl=jax.random.key_impl(x)
             )
@@ -136,8 +137,12 @@ def varying_with(tree: PyTree, *others: PyTree) -> PyTree:
 
 def _zeros_of(x: jax.Array) -> jax.Array:
     """Zeros of an array's shape that depend on the array, as far as its type shows."""
-    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+    if _is_key(x):
         x = jax.random.key_data(x)
     elif jnp.issubdtype(x.dtype, jnp.floating):
         x = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
     return x.astype(jnp.uint32) & np.uint32(0)
+
+
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(jax.typeof(x).dtype, jax.dtypes.prng_key)

@@ -16,6 +16,9 @@ KEY = ":key:"
 def pack(state: PyTree) -> dict[str, jax.Array]:
     """The arrays of a state, by name.
 
+    In several processes all of them call it. What is split over them stays so: have orbax save the
+    arrays, or gather them with ``multihost_utils.process_allgather(arrays, tiled=True)``.
+
     Args:
       state: an optimiser's state, or any tree of arrays.
 
@@ -123,11 +126,13 @@ def _restored(name: str, like: Any, array: Any) -> jax.Array:
             "comes from other parameters, settings or precision."
         )
     restored = jnp.array(array, copy=True)
+    sharding = getattr(like, "sharding", None)
+    if sharding is not None and not isinstance(sharding, jax.sharding.SingleDeviceSharding):
+        # Before it is a key, which JAX does not put on devices of other processes.
+        restored = jax.device_put(restored, sharding)
     if _is_key(like):
         restored = jax.random.wrap_key_data(restored, impl=_implementation(like))
-    sharding = getattr(like, "sharding", None)
-    spread = sharding is not None and not isinstance(sharding, jax.sharding.SingleDeviceSharding)
-    return jax.device_put(restored, sharding) if spread else restored
+    return restored
 
 
 __all__ = ["pack", "unpack"]

@@ -263,6 +263,24 @@ def in_shard_map():
     return difference(got, ask(lambda x: jnp.mean((data - x) ** 2), vmapped()))
 
 
+def whole_on_the_mesh(size, kind):
+    """Structure and types of two steps, of an optimiser whose state has as many keys as b numbers.
+
+    The layout of an Explicit mesh is part of all types, which a loop may not change.
+    """
+    mesh = mesh_of(size, kind=kind)
+    x = jax.device_put(X, NamedSharding(mesh, P()))
+    for evaluate in (vmapped(), zo.evaluators.sharded(mesh, "q")):
+        optimiser = zo.zoar(0.1, **ROUND, history_size=4, evaluate=evaluate)
+
+        def step(carry, _, update=optimiser.update):
+            x, state = carry
+            updates, state = update(None, state, x, value_fn=lambda x: jnp.sum(x["a"]))
+            return (optax.apply_updates(x, updates), state), ()
+
+        jax.eval_shape(lambda c, step=step: jax.lax.scan(step, c, length=2), (x, optimiser.init(x)))
+
+
 def outside_jit():
     options = {"num_directions": 3, "radius": 0.1}
     q = zo.query(jnp.sum, jnp.ones(2), KEY, **options, evaluate=sharded(4, 2))
@@ -282,6 +300,7 @@ def main():
     jax.config.update("jax_disable_most_optimizations", True)
     for kind in ("Auto", "Explicit"):
         results[f"split {kind}"] = run(with_split_params, kind)
+        results[f"whole {kind}"] = run(whole_on_the_mesh, 8, kind)
     for call in (values_of_families, bitwise, steps, order, outside_jit, in_shard_map):
         results[call.__name__] = run(call)
     print(json.dumps(results))

@@ -10,6 +10,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
+from sharded_on_eight import whole_on_the_mesh
 
 import zovh_jax as zo
 
@@ -74,6 +75,13 @@ def test_params_split_over_another_axis(kind):
     assert found["same layout"] and found["error"] < 1e-6 and found["moved"] > 1e-2, found
     if kind == "Auto" or VERSION >= (0, 12):  # before, JAX gathers what is split by its type
         assert found["bytes"] <= 8 * 16, found
+
+
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_params_whole_on_the_mesh(kind):
+    """On eight devices and on one, where types are the same."""
+    result(f"whole {kind}")
+    whole_on_the_mesh(1, kind)
 
 
 def test_inside_shard_map():

@@ -26,7 +26,8 @@ class Sharded(Evaluator):
     values: 4 bytes a query (8 in double precision), or as many for each example with
     ``reduce="mean"``. From these every device makes the estimate by drawing all K directions again,
     in blocks of ``inner``'s size, so that params and state stay alike on all of them without more
-    traffic. It pays where ⌈K/n⌉ queries cost more than K draws: not for cheap objectives.
+    traffic. The devices may be those of several processes. It pays where ⌈K/n⌉ queries cost more
+    than K draws: not for cheap objectives.
 
     Numbers are those of ``inner`` alone: with ``chunked(1)`` bit by bit, as far as XLA compiles a
     query alike, else to rounding. The state knows nothing of devices: a run goes on with more or

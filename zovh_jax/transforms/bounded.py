@@ -175,7 +175,7 @@ def _box(lower: PyTree | None, upper: PyTree | None, params: PyTree) -> _Box:
             continue
         low, high = _inwards(a, dtype, -jnp.inf), _inwards(b, dtype, jnp.inf)
         known = not isinstance(low, jax.core.Tracer) and not isinstance(high, jax.core.Tracer)
-        if known and not np.all(np.asarray(low <= high)):
+        if known and not jnp.all(low <= high):
             raise ValueError(
                 f"the box of params{jax.tree_util.keystr(path)} is empty: no number of dtype "
                 f"{dtype} is at least lower={a!r} and at most upper={b!r}."

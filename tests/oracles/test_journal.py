@@ -54,7 +54,7 @@ def test_damage_before_the_end_raises(tmp_path):
     path = tmp_path / "journal"
     whole = written(path)
     for place in (3, len(whole) // 2):
-        path.write_bytes(whole[:place] + b"#" + whole[place + 1 :])
+        path.write_bytes(whole[:place] + b"e" + whole[place + 1 :])
         with pytest.raises(ValueError, match=r"damaged in line \d"):
             entries(path)
 
@@ -71,12 +71,16 @@ def test_another_run_is_refused(tmp_path):
     assert len(entries(path, RUN | {"jax": "2", "optimizer": "other"})) == 2
 
 
-def test_a_file_that_is_no_journal_is_left_alone(tmp_path):
+@pytest.mark.parametrize(
+    "text", ["some notes\nthat matter\n", '{"rate": 0.1}\n', "0.25", "00000000 {}", "12345678 9\n"]
+)
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path, text):
+    """One of a single line too, which is no journal's first line that was torn."""
     path = tmp_path / "notes.txt"
-    path.write_text("some notes\nthat matter\n")
-    with pytest.raises(ValueError, match="damaged in line 1"):
+    path.write_text(text)
+    with pytest.raises(ValueError, match="is no journal of zovh_jax, and is left as it is"):
         entries(path)
-    assert path.read_text() == "some notes\nthat matter\n"
+    assert path.read_text() == text
 
 
 def test_a_journal_in_use_is_refused(tmp_path):

@@ -26,6 +26,8 @@ except ImportError:  # not on Windows
 
 VERSION = 1
 """Of the file's format."""
+HEAD = b'{"zovh_jax journal": '
+"""What the first line begins with, after its checksum."""
 
 
 class Journal:
@@ -82,6 +84,11 @@ class Journal:
         for number, line in enumerate(self._file, 1):
             content = _content(line)
             if content is None:
+                if number == 1 and not _may_be_a_head(line):
+                    raise ValueError(
+                        f"{self.path} is no journal of zovh_jax, and is left as it is: pass "
+                        "another path."
+                    )
                 if self._file.read(1):
                     raise ValueError(
                         f"the journal {self.path} is damaged in line {number}: its checksum is "
@@ -114,6 +121,12 @@ def _content(line: bytes) -> Any:
     if checksum != b"%08x" % zlib.crc32(text):
         return None
     return json.loads(text)
+
+
+def _may_be_a_head(line: bytes) -> bool:
+    """Whether a line that is torn or damaged is what is left of a journal's first line."""
+    hexadecimal = re.fullmatch(rb"[0-9a-f]*", line[:8]) is not None
+    return hexadecimal and (b" " + HEAD).startswith(line[8 : 9 + len(HEAD)])
 
 
 def _lock(file: Any, path: str) -> None:

@@ -1,6 +1,10 @@
 """The journal: whole lines or none."""
 
 import math
+import os
+import signal
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -91,6 +95,39 @@ def test_a_journal_in_use_is_refused(tmp_path):
         Journal(path, RUN)
     first.close()
     assert entries(path) == []
+
+
+SCRIPT = """
+import os, signal, sys, time
+from zovh_jax.oracles.journal import Journal
+journal = Journal(sys.argv[1], {})
+journal.append(0, [1.0])
+worker = os.fork()
+if worker == 0:
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+signal.pause()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="it is about forked processes")
+def test_workers_that_outlive_a_killed_run_do_not_keep_its_journal(tmp_path):
+    """As those of a pool of forked processes do."""
+    path = tmp_path / "journal"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    worker = int(process.stdout.readline())
+    try:
+        with pytest.raises(ValueError, match="in use by another run"):
+            entries(path, {})
+        process.kill()
+        process.wait()
+        assert entries(path, {}) == [(0, [1.0])]
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        process.stdout.close()
 
 
 def test_identity_sees_settings_keys_and_starts():

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import weakref
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -50,6 +51,7 @@ class Journal:
         self._file = open(self.path, "a+b")  # noqa: SIM115 - closed by close()
         try:
             _lock(self._file, self.path)
+            _open.add(self)
             lines, end = self._lines()
             if lines:
                 self._check(lines[0], head)
@@ -68,7 +70,12 @@ class Journal:
 
     def close(self) -> None:
         """Closes the file."""
+        _open.discard(self)
         self._file.close()
+
+    def let_go(self) -> None:
+        """Closes the file in a process that was forked: what was not yet written is not its."""
+        self._file.raw.close()
 
     def _write(self, content: Any) -> None:
         text = json.dumps(content).encode()
@@ -111,6 +118,20 @@ class Journal:
                 f"the journal {self.path} is that of another run: it differs in "
                 f"{' and '.join(different)}. Pass what it was made with, or another path."
             )
+
+
+_open: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+def _in_forked() -> None:
+    """Lets go of the locks, which the workers of a pool would keep after this process is killed."""
+    for journal in list(_open):
+        journal.let_go()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_in_forked)
 
 
 def _content(line: bytes) -> Any:

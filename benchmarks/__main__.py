@@ -23,6 +23,8 @@ CASES = {
     "newton": "optimisers without a learning rate against the best tuned ones",
     "stochastic": "minibatches, simulators and games, with a learning rate and without",
     "finetune": "a language model fine-tuned by values alone",
+    "faults": "what runs withstand: missing values, deaths, messages in disorder",
+    "outside": "what the loop adds to slow functions, and how busy it keeps workers",
     "speed": "time and memory of a step",
 }
 

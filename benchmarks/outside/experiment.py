@@ -41,7 +41,7 @@ class Size:
     repeats: int
 
 
-FULL = Size(200, 100, (1, 2, 3, 4, 6, 8), 5)
+FULL = Size(200, 100, (1, 2, 3, 4, 6), 5)
 QUICK = Size(30, 15, (1, 3), 1)
 
 
@@ -83,7 +83,8 @@ class Waiting:
 def measure(size: Size) -> dict[str, Any]:
     """The content of the JSON file."""
     optimizer = zo.zoar(0.001, num_directions=K, radius=0.1, key=jax.random.key(0))
-    run(optimizer, Waiting([0.0] * K), 3)  # compiles
+    for max_pending in (1, 2):
+        run(optimizer, Waiting([0.0] * K), 4, max_pending=max_pending)  # compiles
     even = []
     for _ in tqdm(range(size.repeats), desc="even"):
         times: list[float] = []

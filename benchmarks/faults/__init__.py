@@ -15,8 +15,9 @@ A run is lost if it raises, hangs, ends before its budget or at parameters that 
 is wrong if it counts queries, missing values or errors otherwise than they were, calls again what
 was told, or takes what it must refuse. Where nothing is missing in the end a run is off unless it
 ends as the clean run does, to the bit. With missing values its final value is divided by the clean
-run's after as many values that came, from the same start; an optimiser is off if the median of the
-seeds is above 2. Values are compared with a thousandth of the start's added.
+run's after as many values that came, from the same start; with rounds that overtake each other, by
+that of a run whose rounds do not. An optimiser is off if the median of the seeds is above 2. Values
+are compared with a thousandth of the start's added.
 
 DIR/faults.json:
   environment   versions and machine

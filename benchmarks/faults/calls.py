@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import zovh_jax as zo
-from benchmarks.faults.subjects import Subject, Tally
+from benchmarks.faults.subjects import Subject, Tally, ratio
 from benchmarks.faults.workers import die, value
 
 TIMEOUT = 0.4
@@ -186,5 +186,6 @@ def measure(subject: Subject, name: str, seeds: Sequence[int], budget: int) -> T
         elif kind.heals:
             tally.compare(result, clean)
         else:
-            tally.ratios.append(clean.ratio(result, result.num_queries - pools.faults))
+            want = clean.value_after(result.num_queries - pools.faults)
+            tally.ratios.append(ratio(seed, result.params, want))
     return tally

@@ -14,8 +14,9 @@ import numpy as np
 import optax
 
 import zovh_jax as zo
-from benchmarks.faults.subjects import Subject, Tally, bits, read, start, write
+from benchmarks.faults.subjects import Subject, Tally, bits, ratio, read, start, write
 from benchmarks.faults.workers import value
+from zovh_jax.oracles.run import Run
 
 MAX_PENDING = 3
 applied = jax.jit(optax.apply_updates)
@@ -138,8 +139,9 @@ def rounds_out_of_order(
 ) -> Tally | None:
     """Rounds whose values take random times, three at a time; then again from the journal.
 
-    The steps depend on the order, so that the end is only compared as one with missing values is;
-    but from the journal it must come out to the bit. None for optimisers that refuse.
+    The steps depend on the order, so that the end is compared as one with missing values is, with
+    that of as many rounds at a time that come in order; but from the journal it must come out to
+    the bit. None for optimisers that refuse.
     """
     tally = Tally()
     options: dict[str, Any] = {"max_pending": MAX_PENDING}
@@ -169,8 +171,22 @@ def rounds_out_of_order(
         found = tally.run(body)
         tally.faults += out_of_order(path)
         if found is not None:
-            tally.ratios.append(subject.clean(seed, budget).ratio(found, found.num_queries))
+            want = value(in_order(subject, seed, budget))
+            tally.ratios.append(ratio(seed, found.params, want))
     return tally
+
+
+def in_order(subject: Subject, seed: int, budget: int) -> Any:
+    """The last parameters where as many rounds are asked at a time, and the oldest is told."""
+    run = Run(subject.optimizer, jnp.asarray(start(seed)), MAX_PENDING)
+    while True:
+        while len(run.pending) < MAX_PENDING and run.ask(budget):
+            pass
+        if not run.pending:
+            return run.params
+        oldest = min(run.pending)
+        points = np.asarray(run.pending[oldest].asked.points)
+        run.told(oldest, np.asarray([value(x) for x in points]))
 
 
 def out_of_order(path: str) -> int:

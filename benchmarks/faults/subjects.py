@@ -80,10 +80,11 @@ class Clean:
         """The value that so many queries bought."""
         return [y for spent, y in self.curve if spent <= num_queries][-1]
 
-    def ratio(self, result: Any, num_values: int) -> float:
-        """The final value of another run, over that of this one after so many values."""
-        floor = FLOOR * self.curve[0][1]
-        return (value(result.params) + floor) / (self.value_after(num_values) + floor)
+
+def ratio(seed: int, params: Any, want: float) -> float:
+    """The value at the end of a run, over that of another run from the same start."""
+    floor = FLOOR * value(start(seed))
+    return (value(params) + floor) / (want + floor)
 
 
 class Subject:

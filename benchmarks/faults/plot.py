@@ -39,14 +39,16 @@ def costs(ax, rows, worst):
         where = i + np.linspace(-0.25, 0.25, len(here))  # side by side
         ax.plot(where, ratios, "o", color="#4477aa", markersize=5)
         ax.plot([i - 0.3, i + 0.3], [np.median(ratios)] * 2, color="black", linewidth=1.5)
-        above = [(x, row) for x, row in zip(where, here, strict=True) if row["ratio"] > worst]
-        for x, row in above:
-            name = {"fontsize": 7, "ha": "right", "va": "center"}
-            ax.annotate(f"{row['optimizer']} ", (x, row["ratio"]), **name)
+        height = 0.0
+        for x, row in zip(where, here, strict=True):
+            if row["ratio"] > worst:
+                height = max(row["ratio"], 1.5 * height)  # names do not cover each other
+                ax.text(x - 0.06, height, row["optimizer"], fontsize=7, ha="right", va="center")
     for height, text in ((1, "clean run"), (worst, "limit")):
         ax.axhline(height, color="black", linestyle="--", linewidth=0.8)
         ax.text(len(kinds) - 0.5, height, text, fontsize=8, ha="right", va="bottom")
     ax.set_xticks(range(len(kinds)), [kind.replace(" out of", "\nout of") for kind in kinds])
+    ax.set_xlim(-1, len(kinds) - 0.5)
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter("{x:g}")
     ax.set(title="what missing values cost", ylabel="final value / that of the clean run")

@@ -40,6 +40,7 @@ LAYERS = [
     "solvers",
     "estimators",
     "functional",
+    "bilevel",
     "transforms",
     "diagnostics",
     "hyperparams",

@@ -41,6 +41,7 @@ from zovh_jax import (
     stencils,
 )
 from zovh_jax._deprecation import deprecated
+from zovh_jax.bilevel import hypergradient
 from zovh_jax.diagnostics import Diagnostics, diagnostics
 from zovh_jax.evaluators.query import query
 from zovh_jax.explain import Explanation, explain
@@ -123,6 +124,7 @@ __all__ = [
     "grad",
     "hizoo",
     "hvp",
+    "hypergradient",
     "inverse",
     "low_rank_newton",
     "mezo",

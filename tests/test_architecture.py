@@ -41,6 +41,7 @@ LAYERS = [
     "estimators",
     "functional",
     "bilevel",
+    "laplace",
     "transforms",
     "diagnostics",
     "hyperparams",

@@ -48,6 +48,7 @@ from zovh_jax.explain import Explanation, explain
 from zovh_jax.functional import grad, hvp, value_and_grad
 from zovh_jax.history import History
 from zovh_jax.hyperparams import static_args
+from zovh_jax.laplace import Laplace, laplace
 from zovh_jax.operators import LowRankPlusScaled, Operator
 from zovh_jax.oracles import ask, from_host, minimize, tell
 from zovh_jax.packing import pack, unpack
@@ -106,6 +107,7 @@ __all__ = [
     "Diagnostics",
     "Explanation",
     "History",
+    "Laplace",
     "LowRankPlusScaled",
     "Operator",
     "Plan",
@@ -126,6 +128,7 @@ __all__ = [
     "hvp",
     "hypergradient",
     "inverse",
+    "laplace",
     "low_rank_newton",
     "mezo",
     "minimize",

@@ -166,7 +166,7 @@ def hypergradient(
         product_key, solve_key, mixed_key, round_key = (next(keys) for _ in range(4))
         each = 0
         if inner_hvp is not None:
-            operator: Any = lambda v: widen(inner_hvp(x, y, v))  # noqa: E731
+            operator = lambda v: widen(inner_hvp(x, y, v))  # noqa: E731
         elif hessian == "products":
             each = 4 * order_of(layout_of(y, None).size)
 

@@ -27,7 +27,8 @@ notebooks: $(READY)  ## run the notebooks and keep their outputs
 	$(BIN)/python -m notebooks
 
 bench: $(READY)  ## the benchmarks in full
-	for case in speed attack hessian-error synthetic newton noise drift stochastic finetune; do \
+	for case in speed attack hessian-error synthetic newton noise drift stochastic finetune \
+		faults outside; do \
 		$(BIN)/python -m benchmarks $$case --full || exit 1; done
 
 $(READY): pyproject.toml

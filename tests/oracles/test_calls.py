@@ -82,6 +82,20 @@ def test_on_error_raise():
         values(calls, [1, 0])
 
 
+def test_a_time_out_of_the_functions_own_is_called_again():
+    """As that of a service that does not answer; it is an exception like any other."""
+    errors = iter([TimeoutError("no answer")])
+
+    def asks(x):
+        for error in errors:
+            raise error
+        return x
+
+    calls = Calls(asks, retries=1)
+    np.testing.assert_array_equal(values(calls, [1, 2]), [1, 2])
+    assert calls.num_errors == 0
+
+
 @pytest.mark.parametrize("pool", [None, lambda: concurrent.futures.ThreadPoolExecutor(2)])
 def test_late_values_are_missing_and_their_pool_is_replaced(pool):
     stop, threads = threading.Event(), set()

@@ -1,6 +1,10 @@
 """The journal: whole lines or none."""
 
 import math
+import os
+import signal
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +58,7 @@ def test_damage_before_the_end_raises(tmp_path):
     path = tmp_path / "journal"
     whole = written(path)
     for place in (3, len(whole) // 2):
-        path.write_bytes(whole[:place] + b"#" + whole[place + 1 :])
+        path.write_bytes(whole[:place] + b"e" + whole[place + 1 :])
         with pytest.raises(ValueError, match=r"damaged in line \d"):
             entries(path)
 
@@ -71,12 +75,16 @@ def test_another_run_is_refused(tmp_path):
     assert len(entries(path, RUN | {"jax": "2", "optimizer": "other"})) == 2
 
 
-def test_a_file_that_is_no_journal_is_left_alone(tmp_path):
+@pytest.mark.parametrize(
+    "text", ["some notes\nthat matter\n", '{"rate": 0.1}\n', "0.25", "00000000 {}", "12345678 9\n"]
+)
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path, text):
+    """One of a single line too, which is no journal's first line that was torn."""
     path = tmp_path / "notes.txt"
-    path.write_text("some notes\nthat matter\n")
-    with pytest.raises(ValueError, match="damaged in line 1"):
+    path.write_text(text)
+    with pytest.raises(ValueError, match="is no journal of zovh_jax, and is left as it is"):
         entries(path)
-    assert path.read_text() == "some notes\nthat matter\n"
+    assert path.read_text() == text
 
 
 def test_a_journal_in_use_is_refused(tmp_path):
@@ -87,6 +95,39 @@ def test_a_journal_in_use_is_refused(tmp_path):
         Journal(path, RUN)
     first.close()
     assert entries(path) == []
+
+
+SCRIPT = """
+import os, signal, sys, time
+from zovh_jax.oracles.journal import Journal
+journal = Journal(sys.argv[1], {})
+journal.append(0, [1.0])
+worker = os.fork()
+if worker == 0:
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+signal.pause()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="it is about forked processes")
+def test_workers_that_outlive_a_killed_run_do_not_keep_its_journal(tmp_path):
+    """As those of a pool of forked processes do."""
+    path = tmp_path / "journal"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    worker = int(process.stdout.readline())
+    try:
+        with pytest.raises(ValueError, match="in use by another run"):
+            entries(path, {})
+        process.kill()
+        process.wait()
+        assert entries(path, {}) == [(0, [1.0])]
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        process.stdout.close()
 
 
 def test_identity_sees_settings_keys_and_starts():

@@ -130,6 +130,25 @@ def test_a_run_is_made_again_from_its_journal(tmp_path):
     assert again.calls == 0
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target": 1.0},
+        {"patience": 40},
+        {"callback": lambda progress: progress.num_steps == 3},
+    ],
+    ids=["target", "patience", "callback"],
+)
+def test_a_run_that_ended_early_ends_there_again(tmp_path, options):
+    path = tmp_path / "journal"
+    first = minimize(Quadratic(), 4000, journal=path, **options)
+    fun = Quadratic()
+    again = minimize(fun, 4000, journal=path, **options)
+    assert fun.calls == 0
+    assert (again.reason, again.num_queries) == (first.reason, first.num_queries)
+    same((first.params, first.state), (again.params, again.state))
+
+
 def test_journals_of_other_runs_are_refused(tmp_path):
     path = tmp_path / "journal"
     minimize(Quadratic(), 8, journal=path)

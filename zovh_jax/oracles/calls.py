@@ -19,6 +19,10 @@ Pool: TypeAlias = Executor | Callable[[], Executor] | None
 OnError: TypeAlias = Literal["nan", "raise"]
 
 
+class _TooLateError(TimeoutError):
+    """A call is over its time: unlike one that raised a TimeoutError it is not made again."""
+
+
 class Calls:
     """A function with the rules for what may go wrong.
 
@@ -90,7 +94,7 @@ class Calls:
                     values[i] = result
             attempts -= not (broken and spare)
             spare &= not broken
-            todo = [i for i in todo if i in lost and not isinstance(lost[i], TimeoutError)]
+            todo = [i for i in todo if i in lost and not isinstance(lost[i], _TooLateError)]
         for error in lost.values():
             self._failed(error)
         return values.reshape(-1)
@@ -113,7 +117,7 @@ class Calls:
             results[futures[future]] = _result(future, num_values)
         stuck = [not future.cancel() for future in late]
         for future in late:
-            results[futures[future]] = TimeoutError(f"no value within {self.timeout} seconds")
+            results[futures[future]] = _TooLateError(f"no value within {self.timeout} seconds")
         broken = any(isinstance(x, BrokenExecutor) for x in results)
         if broken or any(stuck):
             self._forget(executor)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import weakref
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -26,6 +27,8 @@ except ImportError:  # not on Windows
 
 VERSION = 1
 """Of the file's format."""
+HEAD = b'{"zovh_jax journal": '
+"""What the first line begins with, after its checksum."""
 
 
 class Journal:
@@ -48,6 +51,7 @@ class Journal:
         self._file = open(self.path, "a+b")  # noqa: SIM115 - closed by close()
         try:
             _lock(self._file, self.path)
+            _open.add(self)
             lines, end = self._lines()
             if lines:
                 self._check(lines[0], head)
@@ -66,7 +70,12 @@ class Journal:
 
     def close(self) -> None:
         """Closes the file."""
+        _open.discard(self)
         self._file.close()
+
+    def let_go(self) -> None:
+        """Closes the file in a process that was forked: what was not yet written is not its."""
+        self._file.raw.close()
 
     def _write(self, content: Any) -> None:
         text = json.dumps(content).encode()
@@ -82,6 +91,11 @@ class Journal:
         for number, line in enumerate(self._file, 1):
             content = _content(line)
             if content is None:
+                if number == 1 and not _may_be_a_head(line):
+                    raise ValueError(
+                        f"{self.path} is no journal of zovh_jax, and is left as it is: pass "
+                        "another path."
+                    )
                 if self._file.read(1):
                     raise ValueError(
                         f"the journal {self.path} is damaged in line {number}: its checksum is "
@@ -106,6 +120,20 @@ class Journal:
             )
 
 
+_open: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+def _in_forked() -> None:
+    """Lets go of the locks, which the workers of a pool would keep after this process is killed."""
+    for journal in list(_open):
+        journal.let_go()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_in_forked)
+
+
 def _content(line: bytes) -> Any:
     """What a line says; None if it is torn or damaged."""
     if not line.endswith(b"\n") or line[8:9] != b" ":
@@ -114,6 +142,12 @@ def _content(line: bytes) -> Any:
     if checksum != b"%08x" % zlib.crc32(text):
         return None
     return json.loads(text)
+
+
+def _may_be_a_head(line: bytes) -> bool:
+    """Whether a line that is torn or damaged is what is left of a journal's first line."""
+    hexadecimal = re.fullmatch(rb"[0-9a-f]*", line[:8]) is not None
+    return hexadecimal and (b" " + HEAD).startswith(line[8 : 9 + len(HEAD)])
 
 
 def _lock(file: Any, path: str) -> None:

@@ -101,8 +101,8 @@ def minimize(
       journal: a file that every value is written to before it is used. If it is there, the run is
         made again from it, to the bit and without a call, and goes on. It survives the death of the
         process at any instant, and is refused by another optimiser, key or start.
-      callback: called after each step with `Progress`; the run ends where it returns something
-        true.
+      callback: called after each step with `Progress`, those made again from the journal too; the
+        run ends where it returns something true.
       progress: shows a progress bar, with tqdm if that is installed.
       target: the run ends with the first value that is not above it.
       patience: the run ends when so many queries brought no better value.
@@ -171,11 +171,11 @@ def minimize(
                 break
             if entries:
                 number, told = entries.pop(0)
-                run.told(number, np.asarray(told))
-                continue
-            number, told = values.next(run)
-            if book:
-                book.append(number, told)
+                told = np.asarray(told)
+            else:
+                number, told = values.next(run)
+                if book:
+                    book.append(number, told)
             stepped = run.told(number, told)
             if bar:
                 bar.show(run)

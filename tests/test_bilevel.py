@@ -53,7 +53,7 @@ def inner_hvp(x, y, v):
 @pytest.mark.parametrize(
     ("options", "most_queries", "most_error"),
     [
-        ({"solver": zo.solvers.cg(max_steps=12)}, 1200, 0.003),
+        ({"solver": zo.solvers.cg(max_steps=12)}, 1300, 0.003),
         ({"solver": zo.solvers.neumann(num_terms=10)}, 2000, 0.15),
         ({"hessian": "interpolated", "num_directions": 250}, 661, 0.1),
         ({"outer_grad": jax.grad(outer, (0, 1)), "inner_hvp": inner_hvp}, 80, 0.03),
@@ -85,6 +85,12 @@ def test_a_start_saves_terms(exact):
     warm, info = estimated(solver=short, start=first.solution)
     assert error(warm, exact) < 0.2 * error(cold, exact)
     assert info.num_queries == 8 * D + 4 * D * 7  # one product more
+    matrix = TRAIN.T @ TRAIN / 60 + jnp.diag(jnp.exp(X))
+    v = jax.grad(outer, 1)(X, solution(X))
+    residual = jnp.linalg.norm(v - matrix @ info.solution) / jnp.linalg.norm(v)
+    np.testing.assert_allclose(info.solve.residual, residual, rtol=0.1, atol=1e-3)
+    lost, _ = estimated(solver=short, start=jnp.full(D, jnp.nan))
+    np.testing.assert_allclose(lost, cold, rtol=1e-3)
 
 
 def test_queries_are_those_that_are_asked():
@@ -175,6 +181,7 @@ def test_trees_and_bfloat16():
         ({"num_directions": 8}, "Leave num_directions out"),
         ({"hessian": "interpolated"}, "needs num_directions"),
         ({"radius": -1.0}, "radius"),
+        ({"damping": -1.0}, "damping"),
     ],
 )
 def test_wrong_arguments_raise(options, message):

@@ -142,6 +142,20 @@ def test_missing_values_and_low_precision():
     assert found.sample(jax.random.key(0), 2).dtype == jnp.bfloat16
 
 
+def test_nothing_is_learnt_from_missing_values():
+    def lossy(x):
+        return jnp.where(x[0] > 0, jnp.nan, 50 * jnp.sum(x**2))
+
+    def of(mean, **options):
+        options = {"prior_precision": 1.0, "radius": 0.1, "key": jax.random.key(3)} | options
+        return zo.laplace(lossy, mean, **options)
+
+    found = of(jnp.full(30, -0.05), num_directions=6)
+    few = jnp.sum(jnp.sum(jnp.square(found.modes[0]), 1) > 0.5)
+    assert 0 < few < 6 and found.num_determined <= few
+    assert jnp.all(jnp.isnan(of(jnp.ones(30), num_directions=6).variance()))
+
+
 @pytest.mark.parametrize("alpha", [-1.0, 0.0, "most"])
 def test_wrong_priors_raise(alpha):
     with pytest.raises(ValueError, match="prior_precision"):

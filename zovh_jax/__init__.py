@@ -50,7 +50,7 @@ from zovh_jax.history import History
 from zovh_jax.hyperparams import static_args
 from zovh_jax.laplace import Laplace, laplace
 from zovh_jax.operators import LowRankPlusScaled, Operator
-from zovh_jax.oracles import ask, from_host, minimize, tell
+from zovh_jax.oracles import Asked, Midway, ask, from_host, minimize, tell
 from zovh_jax.packing import pack, unpack
 from zovh_jax.plan import Plan
 from zovh_jax.queries import Queries
@@ -104,11 +104,13 @@ if not typing.TYPE_CHECKING:  # a type checker should not take every name for on
 
 
 __all__ = [
+    "Asked",
     "Diagnostics",
     "Explanation",
     "History",
     "Laplace",
     "LowRankPlusScaled",
+    "Midway",
     "Operator",
     "Plan",
     "Queries",

@@ -39,7 +39,7 @@ class HypergradientInfo(NamedTuple):
     Attributes:
       solution: q, a tree like y: where the next solve may start.
       solve: how the solve went; see `zo.solvers`.
-      num_queries: values of inner and outer that were asked for, an int32 scalar.
+      num_queries: values of inner and outer that were asked for (with ``cg()`` the most), int32.
     """
 
     solution: PyTree
@@ -85,13 +85,13 @@ def hypergradient(
       return_info: also return `HypergradientInfo`.
 
     Returns:
-      ``g(x, y, *, key, start=None)``: the gradient, a tree like x, at y = y*(x); or (gradient,
-      info). ``start`` is where the solve begins, as the ``solution`` of the step before. Its bias
-      is O(μ²), and what the solver leaves: ``info.solve.residual``. NaN where the series diverges,
-      as for an inner Hessian that is not positive definite. Queries: 2D_y + 2D_x for outer, 4D_x
-      for the mixed product, and 4D_y for each of the solver's products (`SolveInfo`; one more with
-      ``start``), or 2K + 1 for the
-      operator. (K in place of D where it is less.)
+      ``g(x, y, *, key, start=None)``, to be called under ``jax.jit``: the gradient, a tree like x,
+      at y = y*(x); or (gradient, info). ``start`` is where the solve begins, as the ``solution`` of
+      the step before. Its bias is O(μ²), and what the solver leaves: ``info.solve.residual``. NaN
+      where the series diverges, as for an inner Hessian that is not positive definite.
+      Queries: 2D_y + 2D_x for outer, 4D_x for the mixed product, and 4D_y for each of the solver's
+      products (`SolveInfo`; one more with ``start``), or 2K + 1 for the operator. (K in place of D
+      where it is less.)
 
     Raises:
       ValueError: for arguments out of range or that do not go together, naming them.
@@ -104,12 +104,13 @@ def hypergradient(
       >>> g = zo.hypergradient(outer, inner, radius=0.1)
       >>> x = jnp.zeros(())
       >>> y = jnp.full(4, 1 / (1 + jnp.exp(x)))  # the inner minimum
-      >>> round(float(g(x, y, key=jax.random.key(0))), 2)  # 2·4·(0.5 − 0.7)·(−0.25)
+      >>> round(float(jax.jit(g)(x, y, key=jax.random.key(0))), 2)  # 2·4·(0.5 − 0.7)·(−0.25)
       0.4
     """
     if hessian not in ("products", "interpolated"):
         raise ValueError(f'hessian must be "products" or "interpolated", got {hessian!r}.')
     _checks.positive("radius", radius)
+    _checks.nonnegative("damping", damping)
     if num_directions is not None:
         _checks.positive_int("num_directions", num_directions)
     if hessian == "products" and num_directions is not None and inner_hvp is None:
@@ -207,10 +208,15 @@ def _solved(solver, operator, v, damping, key, start):
     damping = jnp.asarray(damping, scalar_dtype())
     if start is None:
         return solver.solve(operator, v, damping, key)
+    lost = ~jnp.isfinite(norm(start))  # the step before diverged
+    start = jax.tree.map(lambda x: jnp.where(lost, 0, x), widen(start))
     product = operator if callable(operator) else operator.mv
     there = add_scaled(widen(product(start)), damping, start)
-    rest, info = solver.solve(operator, jax.tree.map(jnp.subtract, v, there), damping, key)
-    return jax.tree.map(jnp.add, start, rest), info
+    missing = jax.tree.map(jnp.subtract, v, there)
+    rest, info = solver.solve(operator, missing, damping, key)
+    size = norm(v)
+    residual = info.residual * norm(missing) / jnp.where(size > 0, size, 1)
+    return jax.tree.map(jnp.add, start, rest), info._replace(residual=residual)
 
 
 __all__ = ["HypergradientInfo", "hypergradient"]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks
-from zovh_jax._rows import gram_of
+from zovh_jax._rows import gram_of, squared_norms
 from zovh_jax._tree import Layout, scalar_dtype, vdot
 from zovh_jax._types import Leaves, PyTree, ValueFn
 from zovh_jax.directions import Explicit, gaussian, masked
@@ -36,7 +36,8 @@ class Laplace:
       eigenvalues: of Ĥ along ``modes``, [m], none below zero.
       others: the eigenvalue of Ĥ across the modes, [], an average of the curvature that no query
         resolved.
-      modes: orthonormal directions, a list of arrays [m, *shape], one for each perturbed leaf.
+      modes: orthonormal directions, a list of arrays [m, *shape], one for each perturbed leaf;
+        zeros where a value was missing.
       layout: of the parameters; static.
       num_queries: values that it took; static.
     """
@@ -65,7 +66,9 @@ class Laplace:
         It is 0 where the posterior is the prior, and d where the prior does not matter. Of what
         lies across the modes the values told no more than its average.
         """
-        return jnp.sum(self.eigenvalues / (self.eigenvalues + self.prior_precision))
+        measured = sum(squared_norms(u) for u in self.modes) > 0.5  # the others are zeros
+        shares = self.eigenvalues / (self.eigenvalues + self.prior_precision)
+        return jnp.sum(jnp.where(measured, shares, 0))
 
     def sample(self, key: jax.Array, num: int) -> PyTree:
         """Samples: a tree like params, with a leading axis [num]; frozen leaves are the mean's."""
@@ -154,7 +157,9 @@ def laplace(
 
     Returns:
       `Laplace`, with ``sample``, ``variance``, ``precision``, ``log_evidence`` and
-      ``num_determined``; 2K + 1 queries. Memory: 2K copies of the parameters. O(K²d + K³) time.
+      ``num_determined``; 2K + 1 queries. A pair that is not finite is left out; if loss(params) is
+      not, all that follows from curvature is NaN. Memory: 2K copies of the parameters. O(K²d + K³)
+      time.
 
     Raises:
       ValueError, TypeError: for arguments out of range, naming them, and as `zo.query`.
@@ -190,8 +195,13 @@ def laplace(
     )
     found = interpolated_hessian(pairs, params, prior=prior, ridge=ridge)
     assert isinstance(found, LowRankPlusScaled) and pairs.origin is not None
+    rows = [jnp.where(_column(pairs.valid, u), u, 0) for u in found.plan.rows(found.layout)]
+    plan = dataclasses.replace(found.plan, stored=found.layout.tree(rows))
+    found = dataclasses.replace(found, plan=plan)
     spectrum = Spectrum.of(found, jnp.zeros((), scalar_dtype()))
-    eigenvalues, others = (jnp.maximum(x, 0) for x in (spectrum.values, spectrum.base))
+    # Without the loss at the mean no curvature is known.
+    known = jnp.where(jnp.isfinite(pairs.origin), 0, jnp.nan)
+    eigenvalues, others = (jnp.maximum(x, 0) + known for x in (spectrum.values, spectrum.base))
     modes = [
         jnp.tensordot(spectrum.modes.T.astype(u.dtype), u, 1, precision="highest")
         for u in spectrum.rows
@@ -206,6 +216,11 @@ def laplace(
     return Laplace(
         params, alpha, pairs.origin, eigenvalues, others, modes, layout, 2 * num_directions + 1
     )
+
+
+def _column(x: jax.Array, like: jax.Array) -> jax.Array:
+    """A vector [n] as a column before arrays [n, *shape]."""
+    return x.reshape(-1, *(1,) * (like.ndim - 1))
 
 
 def _of_largest_evidence(

@@ -124,6 +124,19 @@ def test_a_broken_pool_of_the_callers_gives_nan_and_says_what_to_do(tmp_path, ca
     assert "pass a function that makes one as executor" in caplog.text
 
 
+class DaskLike(concurrent.futures.ThreadPoolExecutor):
+    """Its shutdown is that of Dask's executor."""
+
+    def shutdown(self, wait=True):
+        super().shutdown(wait)
+
+
+def test_pools_whose_shutdown_cancels_by_itself():
+    calls = Calls(square, executor=lambda: DaskLike(1))
+    np.testing.assert_array_equal(values(calls, [3]), [9])
+    calls.close()
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

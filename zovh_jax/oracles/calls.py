@@ -139,7 +139,10 @@ class Calls:
             if self._make is None or executor is not self._executor:
                 return
             self._executor = None
-        executor.shutdown(wait=False, cancel_futures=True)
+        try:
+            executor.shutdown(wait=False, cancel_futures=True)
+        except TypeError:  # that of Dask takes no such argument, and cancels anyway
+            executor.shutdown(wait=False)
 
     def _failed(self, error: BaseException) -> None:
         """Counts an error, and tells of it: in full of the first, which is kept."""

@@ -131,6 +131,15 @@ def test_a_dead_worker_is_replaced(tmp_path):
     calls.close()
 
 
+def test_a_point_that_always_kills_its_worker_is_lost_alone():
+    make = lambda: concurrent.futures.ProcessPoolExecutor(1, mp_context=SPAWN)  # noqa: E731
+    calls = Calls(square_or_die, executor=make)
+    got = values(calls, [("", x) for x in range(4)])
+    np.testing.assert_array_equal(got, [0, 1, np.nan, 9])
+    assert calls.num_errors == 1
+    calls.close()
+
+
 def test_a_broken_pool_of_the_callers_gives_nan_and_says_what_to_do(tmp_path, caplog):
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
         calls = Calls(square_or_die, executor=pool)
@@ -141,6 +150,7 @@ def test_a_broken_pool_of_the_callers_gives_nan_and_says_what_to_do(tmp_path, ca
     assert "pass a function that makes one as executor" in caplog.text
 
 
+<<<<<<< HEAD
 def test_after_an_interrupt_nothing_that_waits_is_called():
     seen = []
 
@@ -202,6 +212,19 @@ def test_a_pool_that_refuses_gives_nan():
     assert np.isnan(values(calls, [1, 2])).all() and calls.num_errors == 2
     with pytest.raises(TypeError, match="it made 3"):
         values(Calls(square, executor=lambda: 3), [1])
+=======
+class DaskLike(concurrent.futures.ThreadPoolExecutor):
+    """Its shutdown is that of Dask's executor."""
+
+    def shutdown(self, wait=True):
+        super().shutdown(wait)
+
+
+def test_pools_whose_shutdown_cancels_by_itself():
+    calls = Calls(square, executor=lambda: DaskLike(1))
+    np.testing.assert_array_equal(values(calls, [3]), [9])
+    calls.close()
+>>>>>>> wt-examples
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ def ask(
     Some steps ask again once they know the first values (`zo.low_rank_newton` while it learns,
     `zo.scalar_newton` and `zo.diagonal_newton` under noise, `zo.zo_sah` with
     ``isotropy_tolerance``). Then `tell` gives zero updates and a state that remembers the values:
-    the loop stays as it is.
+    the loop stays as it is. To save a run there, save that state's own ``state``, which is the one
+    before the step.
 
     Args:
       optimizer: any optimiser of this library, or a chain with one in it.

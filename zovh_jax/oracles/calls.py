@@ -103,6 +103,13 @@ class Calls:
             attempts -= not (broken and spare)
             spare &= not broken
             todo = [i for i in todo if i in lost and not isinstance(lost[i], _TooLateError)]
+        for i, error in list(lost.items()):
+            # One of these kills its worker, and the others with it: alone it is lost alone.
+            if self._make is not None and isinstance(error, (BrokenExecutor, CancelledError)):
+                (result,), _ = self._round([points[i]], each, deadline)
+                if not isinstance(result, BaseException):
+                    values[i] = result
+                    del lost[i]
         for error in lost.values() if not self._closed else ():
             self._failed(error)
         return values.reshape(-1), len(lost)

@@ -150,7 +150,6 @@ def test_a_broken_pool_of_the_callers_gives_nan_and_says_what_to_do(tmp_path, ca
     assert "pass a function that makes one as executor" in caplog.text
 
 
-<<<<<<< HEAD
 def test_after_an_interrupt_nothing_that_waits_is_called():
     seen = []
 
@@ -212,7 +211,8 @@ def test_a_pool_that_refuses_gives_nan():
     assert np.isnan(values(calls, [1, 2])).all() and calls.num_errors == 2
     with pytest.raises(TypeError, match="it made 3"):
         values(Calls(square, executor=lambda: 3), [1])
-=======
+
+
 class DaskLike(concurrent.futures.ThreadPoolExecutor):
     """Its shutdown is that of Dask's executor."""
 
@@ -224,7 +224,6 @@ def test_pools_whose_shutdown_cancels_by_itself():
     calls = Calls(square, executor=lambda: DaskLike(1))
     np.testing.assert_array_equal(values(calls, [3]), [9])
     calls.close()
->>>>>>> wt-examples
 
 
 @pytest.mark.parametrize(

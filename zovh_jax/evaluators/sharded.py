@@ -44,10 +44,9 @@ class Sharded(Evaluator):
     should be whole. Put params on the mesh (``jax.device_put`` with a ``NamedSharding``) before
     ``init``, or the second step is compiled anew. Auto axes are best: on Explicit ones JAX refuses
     frozen leaves and arrays that the objective closes over, if they are on the mesh, and JAX 0.10
-    gathers params. Devices that a CPU is made to have
-    (``--xla_force_host_platform_device_count``) share threads, and may hang where many steps are
-    under way: call ``jax.block_until_ready`` after each. Inside a ``jax.shard_map`` of your own, let it map over this axis too, with
-    ``check_vma=False``.
+    gathers params. Inside a ``jax.shard_map`` of your own, let it map over this axis too, with
+    ``check_vma=False``. Devices that a CPU is told to have share threads, and may hang where several
+    steps are under way: there, call ``jax.block_until_ready`` after each step.
 
     Args:
       mesh: a ``jax.sharding.Mesh``.

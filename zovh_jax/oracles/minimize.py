@@ -167,6 +167,9 @@ def minimize(
         book = Journal(journal, who | {"max_pending": str(max_pending)})
     bar = _Bar(max_queries) if progress else None
     entries = list(book.entries) if book else []
+    # A journal that has more than the budget was asked under a larger one.
+    more = sum(len(told) for _, told in entries) > max_queries
+    limit = math.inf if more else max_queries
     reason = "budget"
 
     def finished(stepped: bool) -> str | None:
@@ -180,8 +183,6 @@ def minimize(
 
     try:
         while True:
-            # What the journal has was asked under its own budget.
-            limit = math.inf if entries else max_queries
             while len(run.pending) < max_pending and run.ask(limit):
                 pass
             if not run.pending or run.num_queries >= max_queries:

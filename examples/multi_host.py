@@ -109,7 +109,7 @@ def train(path, steps, every):
     start = jax.jit(lambda x: (x, optimizer.init(x)), out_shardings=whole)
     batch, run = read(mesh), resume(path, start(network()))
     for taken in range(int(zo.num_queries(run[1])) // QUERIES + 1, steps + 1):
-        run = step(run, batch)
+        run = jax.block_until_ready(step(run, batch))  # for CPUs, whose devices share threads
         if taken % every == 0 or taken == steps:
             save(path, run)
             say(f"step {taken}: loss {zo.diagnostics(run[1]).value:.6f}")

@@ -40,6 +40,8 @@ LAYERS = [
     "solvers",
     "estimators",
     "functional",
+    "bilevel",
+    "laplace",
     "transforms",
     "diagnostics",
     "hyperparams",

@@ -54,16 +54,15 @@ def sample(law):
 )
 def test_threefry_known_answers(rounds, counter_and_key, expected):
     c0, c1, k0, k1 = map(np.uint32, counter_and_key)
-    with np.errstate(over="ignore"):
-        assert _random.threefry2x32((k0, k1), c0, c1, rounds) == expected
+    words = _random.threefry2x32((k0, k1), c0, c1, rounds)
+    assert tuple(map(int, words)) == expected
 
 
 def test_threefry_is_jax_threefry_at_20_rounds():
     rng = np.random.default_rng(0)
     key = rng.integers(0, 2**32, 2, dtype=np.uint32)
     counters = rng.integers(0, 2**32, 1000, dtype=np.uint32)
-    threefry = jax.jit(_random.threefry2x32, static_argnums=3)
-    x = threefry((key[0], key[1]), counters[:500], counters[500:], 20)
+    x = _random.threefry2x32((key[0], key[1]), counters[:500], counters[500:], 20)
     np.testing.assert_array_equal(np.concatenate(x), threefry_2x32(key, counters))
 
 

@@ -41,14 +41,16 @@ from zovh_jax import (
     stencils,
 )
 from zovh_jax._deprecation import deprecated
+from zovh_jax.bilevel import hypergradient
 from zovh_jax.diagnostics import Diagnostics, diagnostics
 from zovh_jax.evaluators.query import query
 from zovh_jax.explain import Explanation, explain
 from zovh_jax.functional import grad, hvp, value_and_grad
 from zovh_jax.history import History
 from zovh_jax.hyperparams import static_args
+from zovh_jax.laplace import Laplace, laplace
 from zovh_jax.operators import LowRankPlusScaled, Operator
-from zovh_jax.oracles import ask, from_host, minimize, tell
+from zovh_jax.oracles import Asked, Midway, ask, from_host, minimize, tell
 from zovh_jax.packing import pack, unpack
 from zovh_jax.plan import Plan
 from zovh_jax.queries import Queries
@@ -102,10 +104,13 @@ if not typing.TYPE_CHECKING:  # a type checker should not take every name for on
 
 
 __all__ = [
+    "Asked",
     "Diagnostics",
     "Explanation",
     "History",
+    "Laplace",
     "LowRankPlusScaled",
+    "Midway",
     "Operator",
     "Plan",
     "Queries",
@@ -123,7 +128,9 @@ __all__ = [
     "grad",
     "hizoo",
     "hvp",
+    "hypergradient",
     "inverse",
+    "laplace",
     "low_rank_newton",
     "mezo",
     "minimize",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from jax.extend import core
 
 INLINED = {
@@ -65,12 +66,22 @@ def entered(eqn: core.JaxprEqn) -> tuple[core.Jaxpr, Sequence] | None:
     return opened(eqn.params[name]) if name in eqn.params else None
 
 
-def programs_in(eqn: core.JaxprEqn) -> Iterator[core.Jaxpr]:
-    """All programs that an equation holds."""
+def programs_in(eqn: core.JaxprEqn) -> Iterator[Any]:
+    """All programs that an equation holds, closed or not."""
     for value in eqn.params.values():
         for each in value if isinstance(value, (tuple, list)) else [value]:
             if isinstance(each, (core.Jaxpr, core.ClosedJaxpr)):
-                yield opened(each)[0]
+                yield each
+
+
+def constants_of(jaxpr: Any) -> Iterator[Any]:
+    """The arrays that a closed jaxpr, and those inside it, close over or have as literals."""
+    program, consts = opened(jaxpr)
+    yield from consts
+    for eqn in program.eqns:
+        yield from (x.val for x in eqn.invars if isinstance(x, core.Literal) and np.ndim(x.val))
+        for inner in programs_in(eqn):
+            yield from constants_of(inner)
 
 
 def gains_axis(outside: Sequence, inside: Sequence) -> list[bool]:
@@ -91,6 +102,7 @@ def scan_sizes(eqn: core.JaxprEqn) -> tuple[int, int]:
 __all__ = [
     "INLINED",
     "bound",
+    "constants_of",
     "entered",
     "evaluate",
     "gains_axis",

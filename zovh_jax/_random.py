@@ -6,6 +6,7 @@ elementwise expression of the places: on a leaf's own shape a device computes on
 and XLA makes one loop of it.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -36,6 +37,7 @@ def direction_words(key: jax.Array, indices: jax.Array) -> Words:
     return threefry2x32(words_of(key), np.uint32(0), indices.astype(jnp.uint32), rounds=20)
 
 
+@functools.partial(jax.jit, static_argnames="rounds")  # a hundred operations: traced once
 def threefry2x32(words: Words, x0: Any, x1: Any, rounds: int) -> Words:
     """Threefry-2x32 of a counter of two words, elementwise.
 

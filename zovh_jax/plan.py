@@ -42,6 +42,8 @@ class Plan:
       block_size: how many directions a replay holds in memory at once.
       shift: None, or a list of arrays [num_rounds, *shape], added to each round's directions: how
         they look from another centre than the one they were drawn around.
+      spread: None, or an evaluator with a method ``sum``, which adds up weighted directions where
+        they are many: on several devices.
     """
 
     key: jax.Array | None
@@ -51,6 +53,7 @@ class Plan:
     num_rounds: int | None = dataclasses.field(default=None, metadata={"static": True})
     block_size: int = dataclasses.field(default=1, metadata={"static": True})
     shift: Leaves | None = None
+    spread: Any = dataclasses.field(default=None, metadata={"static": True})
 
     def __post_init__(self):
         if isinstance(self.directions, Directions):  # JAX puts placeholders here at times
@@ -90,6 +93,9 @@ class Plan:
     @_compiled
     def combine(self, coefficients: jax.Array, layout: Layout) -> Leaves:
         """Σ_k c_k u_k, for coefficients [n], or [n, num_leaves] to weigh the leaves apart."""
+        replayed = self.stored is None and not self.directions.given and self.shift is None
+        if self.spread is not None and replayed and not self.directions.joint:
+            return self.spread.sum(self, coefficients, layout)
         return self._weighted_sum(coefficients, layout, lambda block: block)
 
     @_compiled

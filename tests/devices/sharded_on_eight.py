@@ -42,8 +42,8 @@ def mesh_of(*shape, kind="Auto"):
     return Mesh(devices, ("q", "f")[: len(shape)], axis_types=types)
 
 
-def sharded(*shape, inner=vmapped(), axis="q"):
-    return zo.evaluators.sharded(mesh_of(*shape), axis, inner)
+def sharded(*shape, inner=vmapped(), axis="q", reduce="replay"):
+    return zo.evaluators.sharded(mesh_of(*shape), axis, inner, reduce)
 
 
 def families(k):
@@ -198,6 +198,39 @@ def costs():
     }
 
 
+def added_up():
+    """With sums of the devices' sums: two steps of 13 queries, and the costs of one of 16."""
+    directions = {
+        "gaussian": gaussian,
+        "low_rank": low_rank,
+        "orthogonal": zo.directions.orthogonal(),
+    }
+
+    def steps(evaluate):
+        out = {}
+        for name, family in directions.items():
+            options = ROUND | {"num_directions": 13, "directions": family}
+            optimiser = zo.zoar(0.1, **options, history_size=2, evaluate=evaluate)
+            x, state = X, optimiser.init(X)
+            for _ in range(2):
+                updates, state = optimiser.update(None, state, x, value_fn=objective)
+                x = optax.apply_updates(x, updates)
+            out[name] = x
+        return out
+
+    alone = jax.jit(lambda: steps(vmapped()))()
+    spread = jax.jit(lambda: steps(sharded(8, inner=chunked(1), reduce="psum")))()
+    x = jnp.ones((256, 256)) / 256
+    step = compiled_step(sharded(8, reduce="psum"), 16, heavy, x)
+    return {
+        "errors": {name: difference(spread[name], alone[name]) for name in directions},
+        "moved": difference(alone["gaussian"], X),
+        "flops": step.cost_analysis()["flops"],
+        "bytes": exchanged(step),
+        "numbers": x.size,
+    }
+
+
 def with_split_params(kind):
     """On four by two devices: how it differs from the inner evaluator; bytes; the layout."""
     mesh, f = mesh_of(4, 2, kind=kind), lambda x: jnp.sum(jnp.sin(x)) / 64
@@ -295,7 +328,7 @@ def run(call, *args):
 
 
 def main():
-    results = {"costs": run(costs)}
+    results = {"costs": run(costs), "added_up": run(added_up)}
     # The rest is about numbers: compiled fast, not well.
     jax.config.update("jax_disable_most_optimizations", True)
     for kind in ("Auto", "Explicit"):

@@ -69,6 +69,15 @@ def test_devices_exchange_values_alone():
     assert 0 < result("costs")["bytes"] <= 8 * 16
 
 
+def test_sums_of_the_devices_sums():
+    """Each draws its own alone, and d numbers travel; the others are replayed by all."""
+    found, replayed = result("added_up"), result("costs")
+    assert all(error < 1e-5 for error in found["errors"].values()), found
+    assert found["moved"] > 1e-3
+    assert found["flops"] <= 1.2 / 8 * (replayed["alone"] + replayed["reduction"]), found
+    assert 4 * found["numbers"] <= found["bytes"] <= 4 * found["numbers"] + 8 * 16, found
+
+
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 def test_params_split_over_another_axis(kind):
     found = result(f"split {kind}")
@@ -102,6 +111,7 @@ REFUSED = {
     "axis.*tuple": (ValueError, r"got \(\)", lambda: sharded(MESH, ())),
     "axis.*names": (ValueError, "got 0", lambda: sharded(MESH, 0)),
     "inner": (TypeError, "call it", lambda: sharded(MESH, "q", zo.evaluators.vmapped)),
+    "reduce": (ValueError, '"psum"', lambda: sharded(MESH, "q", reduce="sum")),
     "inner must be": (ValueError, "several axes", lambda: sharded(MESH, "q", sharded(MESH, "q"))),
 }
 

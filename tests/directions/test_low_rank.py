@@ -13,6 +13,7 @@ from zovh_jax._tree import layout_of
 from zovh_jax.directions.splits import default_split
 from zovh_jax.problems.noise import hash_of
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
 KEY = jax.random.key(1)
 TREE = {"a": jnp.zeros((6, 5)), "b": jnp.zeros(7), "c": jnp.zeros((2, 3, 4)), "s": jnp.zeros(())}
 FAMILIES = [zo.directions.low_rank(), zo.directions.low_rank(3)]

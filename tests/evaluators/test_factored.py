@@ -12,6 +12,7 @@ from zovh_jax._tree import layout_of
 from zovh_jax.evaluators.evaluator import perturbed
 from zovh_jax.evaluators.factored import Perturbed, interpreted
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
 KEY = jax.random.key(0)
 TOKENS = jnp.arange(12).reshape(2, 6) % 20
 IMAGES = np.random.default_rng(0).normal(size=(2, 6, 6, 4)).astype(np.float32)

@@ -7,7 +7,6 @@ import optax
 import pytest
 
 import zovh_jax as zo
-from zovh_jax.oracles import Midway
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 PARAMS = {"a": jnp.zeros(3), "n": jnp.arange(2), "b": jnp.asarray(2.0)}
@@ -69,6 +68,14 @@ def test_what_is_missing_is_dropped_and_counted(asked, values):
     assert zo.diagnostics(state).num_nonfinite == 2
 
 
+def test_whole_numbers_are_values_too(asked):
+    optimizer, state, asked = asked
+    want, _ = zo.tell(optimizer, state, PARAMS, asked, np.arange(5.0))
+    for values in (range(5), jnp.arange(5)):
+        got, _ = zo.tell(optimizer, state, PARAMS, asked, values)
+        np.testing.assert_array_equal(got["a"], want["a"])
+
+
 def test_a_ticket_is_good_once(asked):
     optimizer, state, asked = asked
     _, later = zo.tell(optimizer, state, PARAMS, asked, np.arange(5.0))
@@ -84,7 +91,8 @@ def test_a_ticket_is_good_once(asked):
         (np.ones((5, 1)), ValueError, r"got \(5, 1\)"),
         ({7: 1.0}, ValueError, "has the number 7; the points have 0 to 4"),
         (["a"] * 5, TypeError, "real numbers"),
-        (jnp.arange(5), TypeError, "real numbers, got dtype int32"),
+        ([None] * 5, TypeError, "real numbers, got dtype object"),
+        (np.ones(5, complex), TypeError, "real numbers, got dtype complex128"),
     ],
 )
 def test_wrong_values_raise(asked, values, error, message):
@@ -129,7 +137,7 @@ def test_a_state_inside_a_step_can_be_saved():
     asked = zo.ask(optimizer, start, x)
     np.testing.assert_array_equal(asked.points, [x])
     updates, midway = zo.tell(optimizer, start, x, asked, [3.0])
-    assert isinstance(midway, Midway) and zo.num_queries(midway) == 1
+    assert isinstance(midway, zo.Midway) and zo.num_queries(midway) == 1
     assert not jnp.any(updates)
     midway = zo.unpack(midway, zo.pack(midway))
     more = zo.ask(optimizer, midway, x)
@@ -137,13 +145,13 @@ def test_a_state_inside_a_step_can_be_saved():
     np.testing.assert_array_equal(more.points, [3 * x])
     updates, state = zo.tell(optimizer, midway, x, more, [5.0])
     np.testing.assert_array_equal(updates, 5 * x)
-    assert not isinstance(state, Midway) and state["num_queries"] == 2
+    assert not isinstance(state, zo.Midway) and state["num_queries"] == 2
     with pytest.raises(ValueError, match="ticket 0"):
         zo.tell(optimizer, midway, x, asked, [3.0])
     # Where the branch is not taken, the first values are all.
     updates, state = zo.tell(optimizer, start, x, asked, [-3.0])
     np.testing.assert_array_equal(updates, -3 * x)
-    assert not isinstance(state, Midway)
+    assert not isinstance(state, zo.Midway)
 
 
 def test_steps_of_a_loop_that_wait_for_each_other_raise():
@@ -151,9 +159,18 @@ def test_steps_of_a_loop_that_wait_for_each_other_raise():
         last, _ = jax.lax.scan(lambda x, _: (x - value_fn(x), None), params, length=3)
         return last, state
 
-    optimizer = optax.GradientTransformationExtraArgs(lambda params: (), update)
-    with pytest.raises(ValueError, match="inside a loop whose steps depend on each other"):
-        zo.ask(optimizer, (), jnp.ones(2))
+    def in_turn(updates, state, params, *, value_fn):
+        def step(carry, _):
+            first, second = carry
+            return (value_fn(second * params), value_fn(first * params)), None
+
+        (first, second), _ = jax.lax.scan(step, (jnp.ones(()), jnp.ones(())), length=3)
+        return first * second * params, state
+
+    for each in (update, in_turn):
+        optimizer = optax.GradientTransformationExtraArgs(lambda params: (), each)
+        with pytest.raises(ValueError, match="inside a loop whose steps depend on each other"):
+            zo.ask(optimizer, (), jnp.ones(2))
 
 
 def test_extras_reach_the_update():

@@ -2,6 +2,9 @@
 
 import concurrent.futures
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -13,7 +16,7 @@ from zovh_jax.oracles.calls import Calls
 
 
 def values(calls, xs):
-    return calls.values([(x, {}) for x in xs], len(xs))
+    return calls.values([(x, {}) for x in xs], len(xs))[0]
 
 
 def square(x):
@@ -30,9 +33,9 @@ def test_values_in_order_with_and_without_a_pool():
 
 def test_batched():
     calls = Calls(lambda x: np.square(x), batched=True)
-    np.testing.assert_array_equal(calls.values([(np.arange(4), {})], 4), [0, 1, 4, 9])
+    np.testing.assert_array_equal(calls.values([(np.arange(4), {})], 4)[0], [0, 1, 4, 9])
     calls = Calls(lambda x: 1.0, batched=True)
-    assert np.isnan(calls.values([(np.arange(4), {})], 4)).all() and calls.num_errors == 1
+    assert np.isnan(calls.values([(np.arange(4), {})], 4)[0]).all() and calls.num_errors == 1
 
 
 @pytest.mark.parametrize("pool", [None, lambda: concurrent.futures.ThreadPoolExecutor(2)])
@@ -128,6 +131,15 @@ def test_a_dead_worker_is_replaced(tmp_path):
     calls.close()
 
 
+def test_a_point_that_always_kills_its_worker_is_lost_alone():
+    make = lambda: concurrent.futures.ProcessPoolExecutor(1, mp_context=SPAWN)  # noqa: E731
+    calls = Calls(square_or_die, executor=make)
+    got = values(calls, [("", x) for x in range(4)])
+    np.testing.assert_array_equal(got, [0, 1, np.nan, 9])
+    assert calls.num_errors == 1
+    calls.close()
+
+
 def test_a_broken_pool_of_the_callers_gives_nan_and_says_what_to_do(tmp_path, caplog):
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
         calls = Calls(square_or_die, executor=pool)
@@ -136,6 +148,82 @@ def test_a_broken_pool_of_the_callers_gives_nan_and_says_what_to_do(tmp_path, ca
         assert np.isnan(values(calls, points)).all()
     assert calls.num_errors == 4
     assert "pass a function that makes one as executor" in caplog.text
+
+
+def test_after_an_interrupt_nothing_that_waits_is_called():
+    seen = []
+
+    def note(x):
+        seen.append(x)
+        time.sleep(0.1)
+
+    class Interrupts(Calls):
+        def _wait(self, futures, deadline):
+            raise KeyboardInterrupt
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, pytest.raises(KeyboardInterrupt):
+        values(Interrupts(note, executor=pool), range(40))
+    assert len(seen) <= 2
+
+
+def test_closing_ends_a_round_that_waits():
+    go = threading.Event()
+    calls = Calls(lambda x: go.wait(20), executor=lambda: concurrent.futures.ThreadPoolExecutor(1))
+    waiting = threading.Thread(target=values, args=(calls, range(40)))
+    waiting.start()
+    time.sleep(0.1)
+    calls.close()
+    waiting.join(10)
+    assert not waiting.is_alive()
+    go.set()
+
+
+SCRIPT = """
+import time
+from concurrent.futures import ProcessPoolExecutor
+from workers import SPAWN
+from zovh_jax.oracles.calls import Calls
+for pool in (None, lambda: ProcessPoolExecutor(1, mp_context=SPAWN)):
+    calls = Calls(time.sleep, executor=pool, timeout=0.2)
+    calls.values([(1000, {})], 1)
+    calls.close()
+print("done")
+"""
+
+
+def test_calls_that_hang_do_not_keep_the_process_alive():
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "done\n", done.stderr
+
+
+def test_a_pool_that_refuses_gives_nan():
+    class Refuses(concurrent.futures.Executor):
+        def submit(self, fn, /, *args, **kwargs):
+            raise OSError("no more processes")
+
+    calls = Calls(square, executor=Refuses())
+    assert np.isnan(values(calls, [1, 2])).all() and calls.num_errors == 2
+    with pytest.raises(TypeError, match="it made 3"):
+        values(Calls(square, executor=lambda: 3), [1])
+
+
+class DaskLike(concurrent.futures.ThreadPoolExecutor):
+    """Its shutdown is that of Dask's executor."""
+
+    def shutdown(self, wait=True):
+        super().shutdown(wait)
+
+
+def test_pools_whose_shutdown_cancels_by_itself():
+    calls = Calls(square, executor=lambda: DaskLike(1))
+    np.testing.assert_array_equal(values(calls, [3]), [9])
+    calls.close()
 
 
 @pytest.mark.parametrize(

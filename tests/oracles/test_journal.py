@@ -130,6 +130,17 @@ def test_workers_that_outlive_a_killed_run_do_not_keep_its_journal(tmp_path):
         process.stdout.close()
 
 
+def test_identity_sees_arrays_that_a_program_closes_over():
+    def of(upper):
+        x = jnp.zeros(3)
+        inner = zo.zo_sgd(0.1, num_directions=2, radius=0.1, key=jax.random.key(0))
+        optimizer = zo.bounded(inner, None, jnp.full(3, upper))
+        state = optimizer.init(x)
+        return identity(program_of(optimizer, state, x), state, x)["optimizer"]
+
+    assert of(2.0) == of(2.0) != of(0.3)
+
+
 def test_identity_sees_settings_keys_and_starts():
     def of(rate=0.1, seed=0, start=0.0, radius=0.1):
         x = jnp.full(3, start)

@@ -9,6 +9,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import zovh_jax as zo
@@ -194,6 +195,37 @@ def test_a_killed_run_is_not_lost(tmp_path):
     result = minimize(fun, 4 * num_rounds + 4, journal=path)
     assert fun.calls <= 8  # one round may have been torn
     same(result.params, minimize(Quadratic(), 4 * num_rounds + 4).params)
+
+
+def test_an_outage_ends_the_run_and_is_not_in_the_journal(tmp_path):
+    path, fun, down = tmp_path / "journal", Quadratic(), True
+
+    def simulate(p):
+        if down and fun.calls >= 8:
+            raise OSError("no licence")
+        return fun(p)
+
+    result = minimize(simulate, journal=path)
+    assert (result.reason, result.num_queries, result.num_errors) == ("failed", 8, 12)
+    down = False
+    same(minimize(simulate, journal=path).state, minimize(Quadratic()).state)
+    assert fun.calls == 80
+
+
+def test_the_state_is_one_that_the_optimiser_takes():
+    """A budget that ends between a step's two questions leaves the state before that step."""
+
+    def twice(updates, state, params, *, value_fn):
+        first = value_fn(params)
+        second = jax.lax.cond(first > 0, lambda: value_fn(0.5 * params), lambda: first)
+        return -0.1 * second * params, {"num_queries": state["num_queries"] + 2}
+
+    optimizer = optax.GradientTransformationExtraArgs(
+        lambda params: {"num_queries": jnp.zeros((), jnp.int32)}, twice
+    )
+    result = zo.minimize(np.sum, np.ones(2), optimizer, max_queries=3)
+    assert (result.num_queries, result.num_steps) == (3, 1)
+    assert result.state == {"num_queries": 2}
 
 
 def test_noise_that_the_seeds_fix_is_common_to_a_step(tmp_path):

@@ -76,14 +76,28 @@ def test_late_steps_are_shorter_where_they_would_oscillate():
     assert value(np.asarray(many.params)) < 1  # from 20
 
 
+def test_frozen_numbers_do_not_count_for_that():
+    directions = zo.directions.masked(zo.directions.gaussian(), {"a": True, "n": False})
+    optimizer = zo.zo_sgd(
+        0.05, num_directions=4, radius=0.1, key=jax.random.key(0), directions=directions
+    )
+    run = started(2, optimizer, {"a": jnp.zeros(3), "n": jnp.zeros(10_000)})
+    assert run.size == 3
+
+
+def test_without_an_executor_calls_stay_one_after_the_other():
+    with pytest.raises(ValueError, match="max_pending=2 needs an executor"):
+        zo.minimize(value, np.zeros(4), OPTIMIZER, max_queries=100, max_pending=2)
+
+
 def test_frozen_leaves_stay():
     directions = zo.directions.masked(zo.directions.gaussian(), {"a": True, "n": False})
     optimizer = zo.zo_sgd(
         0.05, num_directions=4, radius=0.1, key=jax.random.key(0), directions=directions
     )
-    result = zo.minimize(
-        lambda p: value(p["a"]) + p["n"][0], MASKED, optimizer, max_queries=40, max_pending=2
-    )
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        options = {"max_queries": 40, "max_pending": 2, "executor": pool}
+        result = zo.minimize(lambda p: value(p["a"]) + p["n"][0], MASKED, optimizer, **options)
     np.testing.assert_array_equal(result.params["n"], [0, 1])
     assert np.any(result.params["a"] != 0)
 
@@ -105,7 +119,7 @@ def test_frozen_leaves_stay():
 )
 def test_optimisers_that_compare_rounds_refuse(optimizer):
     with pytest.raises(ValueError, match=r"max_pending=2: this optimiser compares each round"):
-        zo.minimize(value, np.zeros(4), optimizer, max_queries=100, max_pending=2)
+        Run(optimizer, jnp.zeros(4), 2)
 
 
 class Uneven:
@@ -138,5 +152,7 @@ def test_workers_go_on_while_others_are_late_and_the_journal_keeps_their_order(t
     for x, y in zip(*(zo.pack(r.state).values() for r in (first, second)), strict=True):
         np.testing.assert_array_equal(x, y)
     np.testing.assert_array_equal(first.params, second.params)
+    fewer = zo.minimize(again, np.zeros(4), max_queries=30, **options)
+    assert (fewer.num_queries, fewer.reason, again.calls) == (32, "budget", 0)
     with pytest.raises(ValueError, match="it differs in max_pending"):
         zo.minimize(again, np.zeros(4), max_queries=60, **options | {"max_pending": 2})

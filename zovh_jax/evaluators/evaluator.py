@@ -27,6 +27,11 @@ class Evaluator:
     However it works, the objective is traced exactly once a round.
     """
 
+    @property
+    def spread(self) -> "Evaluator | None":
+        """Itself, if it has a method ``sum`` for `Plan.combine`."""
+        return None
+
     def block_size(self, num_directions: int) -> int:
         """How many directions are in memory at once, here and in later replays."""
         raise NotImplementedError  # pragma: no cover - abstract

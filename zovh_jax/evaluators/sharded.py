@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,13 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from zovh_jax import _checks
 from zovh_jax._mesh import explicit_sharding
+from zovh_jax._tree import Layout
 from zovh_jax._types import Leaves
 from zovh_jax.directions import Directions
 from zovh_jax.directions.wrappers import Wrapper
 from zovh_jax.evaluators.evaluator import Evaluator
 from zovh_jax.evaluators.vmapped import vmapped
+from zovh_jax.plan import Plan
 
 
 @jax.tree_util.register_static
@@ -29,9 +32,9 @@ class Sharded(Evaluator):
     traffic. The devices may be those of several processes. It pays where ⌈K/n⌉ queries cost more
     than K draws: not for cheap objectives.
 
-    Numbers are those of ``inner`` alone: with ``chunked(1)`` bit by bit, as far as XLA compiles a
-    query alike, else to rounding. The state knows nothing of devices: a run goes on with more or
-    fewer of them.
+    Numbers are those of ``inner`` alone: with ``chunked(1)`` and "replay" bit by bit, as far as XLA
+    compiles a query alike, else to rounding. The state knows nothing of devices: a run goes on with
+    more or fewer of them.
 
     What is left over, if n does not divide K, asks at θ. So f(θ), if it is asked for, is a row like
     the others: n devices evaluate K + 1 rows, and it is free where n does not divide K. Families
@@ -42,12 +45,14 @@ class Sharded(Evaluator):
     ``init``, or the second step is compiled anew. Auto axes are best: on Explicit ones JAX refuses
     frozen leaves and arrays that the objective closes over, if they are on the mesh, and JAX 0.10
     gathers params. Inside a ``jax.shard_map`` of your own, let it map over this axis too, with
-    ``check_vma=False``.
+    ``check_vma=False``. Devices that a CPU is told to have share threads, and may hang where
+    several steps are under way: there, call ``jax.block_until_ready`` after each step.
 
     Args:
       mesh: a ``jax.sharding.Mesh``.
       axis: the name of one of its axes, or a tuple of names.
       inner: how a device evaluates its own, ``vmapped()`` or ``chunked(size)``.
+      reduce: "replay" or "psum": how estimates are made.
 
     Example:
       >>> import jax, jax.numpy as jnp, zovh_jax as zo
@@ -64,6 +69,7 @@ class Sharded(Evaluator):
     mesh: Mesh
     axis: str | tuple[str, ...]
     inner: Evaluator = vmapped()  # noqa: RUF009 - frozen
+    reduce: Literal["replay", "psum"] = "replay"
 
     def __post_init__(self):
         if not isinstance(self.mesh, Mesh):
@@ -85,7 +91,13 @@ class Sharded(Evaluator):
                 f"inner must be one of {example}; got {self.inner!r}. For several axes pass "
                 "axis=(name, name)."
             )
+        if self.reduce not in ("replay", "psum"):
+            raise ValueError(f'reduce must be "replay" or "psum", got {self.reduce!r}.')
         object.__setattr__(self, "axis", axes)
+
+    @property
+    def spread(self):
+        return self if self.reduce == "psum" else None
 
     def block_size(self, num_directions):
         # Of the whole round: what is replayed, and kept in states, does not depend on devices.
@@ -104,7 +116,11 @@ class Sharded(Evaluator):
 
     def _each(self, num_rows: int) -> int:
         """How many rows a device has."""
-        return -(-num_rows // math.prod(self.mesh.shape[name] for name in self.axis))
+        return -(-num_rows // self._num_devices)
+
+    @property
+    def _num_devices(self) -> int:
+        return math.prod(self.mesh.shape[name] for name in self.axis)
 
     def _rows(self, fn, leaves, plan, layout, steps, num_rows):
         """Values of the first rows; those behind the last direction are at θ."""
@@ -126,19 +142,42 @@ class Sharded(Evaluator):
             values = self.inner.evaluate(numbered, leaves, ours, here, steps)
             return jax.lax.all_gather(values, self.axis, tiled=True)
 
+        return self._mapped(own, leaves)(leaves, plan, steps)[:num_rows]
+
+    def sum(self, plan: Plan, coefficients: jax.Array, layout: Layout) -> Leaves:
+        """Σ_k c_k u_k: each device adds up its own of every round, then all add up the sums."""
+        k, rounds = plan.num_directions, plan.num_rounds or 1
+        each = self._each(k)
+        c = coefficients.reshape(rounds, k, *coefficients.shape[1:])
+        missing = each * self._num_devices - k
+        c = jnp.pad(c, [(0, 0), (0, missing), *((0, 0),) * (c.ndim - 2)])
+
+        def own(plan, c):
+            start = jax.lax.axis_index(self.axis) * each
+            part = Part(plan.directions, start, k)
+            ours = dataclasses.replace(plan, directions=part, num_directions=each, spread=None)
+            mine = jax.lax.dynamic_slice_in_dim(c, start, each, 1)
+            here = dataclasses.replace(layout, shardings=(None,) * layout.num_leaves)
+            sums = ours.combine(mine.reshape(rounds * each, *c.shape[2:]), here)
+            return jax.lax.psum(sums, self.axis)
+
+        return self._mapped(own, [coefficients])(plan, c)
+
+    def _mapped(self, own: Callable, arrays: Leaves) -> Callable:
+        """A function that each device calls for its part; ``arrays`` are among what it gets."""
         if {*self.axis} <= {*jax.sharding.get_abstract_mesh().manual_axes}:
-            return own(leaves, plan, steps)[:num_rows]
+            return own
         # Compiled even outside jit: JAX 0.10 runs no map over some axes of a mesh otherwise. No
         # checks of what varies, which would ask for casts in loops of the objective.
         mapped = jax.shard_map(
             own,
-            mesh=self._mesh(leaves),
+            mesh=self._mesh(arrays),
             in_specs=PartitionSpec(),
             out_specs=PartitionSpec(),
             axis_names={*self.axis},
             check_vma=False,
         )
-        return jax.jit(mapped)(leaves, plan, steps)[:num_rows]
+        return jax.jit(mapped)
 
     def _mesh(self, leaves: Leaves) -> Any:
         """The mesh of the context, as JAX demands, where there is one; else this one.

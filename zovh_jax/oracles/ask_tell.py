@@ -12,7 +12,7 @@ import optax
 
 from zovh_jax._tree import scalar_dtype
 from zovh_jax._types import PyTree
-from zovh_jax.oracles.questions import Question, answered, is_float, question
+from zovh_jax.oracles.questions import DEPENDENT, Question, answered, is_float, question
 from zovh_jax.transforms import num_queries
 
 
@@ -23,8 +23,8 @@ class Asked:
 
     Attributes:
       points: a tree like params, each leaf with a leading axis [n].
-      ticket: how many values the optimiser had been told before: points of another time have
-        another one.
+      ticket: how many values the optimiser had been told before, so that points of another time
+        have another one.
       num_points: n.
       questions: the numbers of the questions in the optimiser's program, and the shapes of their
         answers.
@@ -76,7 +76,8 @@ def ask(
     Some steps ask again once they know the first values (`zo.low_rank_newton` while it learns,
     `zo.scalar_newton` and `zo.diagonal_newton` under noise, `zo.zo_sah` with
     ``isotropy_tolerance``). Then `tell` gives zero updates and a state that remembers the values:
-    the loop stays as it is.
+    the loop stays as it is. To save a run there, save that state's own ``state``, which is the one
+    before the step.
 
     Args:
       optimizer: any optimiser of this library, or a chain with one in it.
@@ -170,7 +171,7 @@ def tell(
     if asked.ticket != ticket:
         raise ValueError(
             f"these points have the ticket {asked.ticket}, and the state is at {ticket}: their "
-            "values have been told already, or belong to another run. Ask again: zo.ask(optimizer, "
+            "values have been told already, or are of another run. Ask again: zo.ask(optimizer, "
             "state, params)."
         )
     told = _vector(values, asked.num_points)
@@ -221,11 +222,9 @@ def _vector(values: Any, num_points: int) -> np.ndarray | jax.Array:
             )
         values = [values.get(i, np.nan) for i in range(num_points)]
     if not isinstance(values, jax.Array):
-        try:
-            values = np.asarray(values, np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"values must be real numbers, got {values!r}.") from error
-    if not jnp.issubdtype(values.dtype, jnp.floating):
+        values = np.asarray(values)
+    real = [jnp.issubdtype(values.dtype, kind) for kind in (jnp.floating, jnp.integer)]
+    if not any(real):
         raise TypeError(f"values must be real numbers, got dtype {values.dtype}.")
     if values.shape != (num_points,):
         raise ValueError(
@@ -258,6 +257,8 @@ def _next(
         reached = jax.device_get([q.reached for q in found.questions])
         here = [q for q, yes in zip(found.questions, reached, strict=True) if yes is None or yes]
         passed = [q for q in found.questions if q not in here]
+        if not found.questions and found.num_open:
+            raise ValueError(DEPENDENT)  # each waits for another one
         if here or not found.questions:
             return here, answers, len(here) == found.num_open
         answers |= {str(q.number): None for q in passed}
@@ -291,7 +292,7 @@ class _Programs:
         @functools.partial(jax.jit, static_argnames="points")
         def questions(state, params, answers, updates, extra, *, points):
             _, left = run(state, params, answers, updates, extra)
-            ready = [q for q in left if q.needs <= set(answers)]
+            ready = [q for q in left if not q.needs]
             rows = [dataclasses.replace(q, points=q.rows() if points else []) for q in ready]
             return _Found(rows, len(left))
 
@@ -309,7 +310,7 @@ class _Programs:
         self.no_updates = no_updates
 
 
-_programs = functools.lru_cache(maxsize=64)(_Programs)
+_programs = functools.lru_cache(maxsize=16)(_Programs)
 
 
 @jax.jit

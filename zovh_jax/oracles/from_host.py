@@ -40,14 +40,16 @@ def from_host(
       on_error: "nan": a call that raises gives NaN, which the optimisers drop and count; the first
         exception is logged (``logging.getLogger("zovh_jax")``). "raise": the step raises, and what
         was donated to it is lost.
-      timeout: the seconds that the values of a round may take together; those that are not there
-        are NaN. A call cannot be stopped: it goes on in its thread or process.
+      timeout: the seconds that the values of a round may take together, the start of workers with
+        them; those that are not there are NaN. A call that hangs in a thread of your pool goes on,
+        and keeps the process alive at its end; processes of a pool that a function made are killed.
       retries: how many times more a call is made that raised an exception.
 
     Returns:
       A ``value_fn``. Its attribute ``calls`` has ``num_errors`` and ``first_error``. With
       ``evaluate=zo.evaluators.vmapped()`` there is one call back a round (and one for f(θ) where it
-      is asked), with ``chunked(size)`` one a chunk.
+      is asked), with ``chunked(size)`` one a chunk. Values are rounded to JAX's precision, float32
+      unless ``jax_enable_x64``: where they are large beside their differences, subtract a constant.
 
     Raises:
       TypeError, ValueError: for arguments out of range, naming them.
@@ -75,13 +77,13 @@ def from_host(
     )
 
     def value_fn(params: PyTree, **extras: Any) -> jax.Array:
-        arrays, tree = jax.tree.flatten(_bare((params, extras)))
+        arrays, tree = jax.tree.flatten(bare((params, extras)))
         ranks = [np.ndim(x) for x in arrays]
 
         def call(*leaves):
             points = _points([np.asarray(x) for x in leaves], ranks, tree, batched)
             shape = _batch_shape(leaves, ranks)
-            values = calls.values(points, int(np.prod(shape)))
+            values, _ = calls.values(points, int(np.prod(shape)))
             with np.errstate(over="ignore"):
                 return values.astype(result.dtype).reshape(shape)
 
@@ -93,7 +95,7 @@ def from_host(
     return value_fn
 
 
-def _bare(tree: PyTree) -> PyTree:
+def bare(tree: PyTree) -> PyTree:
     """The tree with PRNG keys as their numbers."""
 
     def convert(x):
@@ -126,4 +128,4 @@ def _points(
     return [jax.tree.unflatten(tree, row) for row in rows]
 
 
-__all__ = ["from_host"]
+__all__ = ["bare", "from_host"]

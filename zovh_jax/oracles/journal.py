@@ -17,7 +17,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from zovh_jax._jaxprs import constants_of
 from zovh_jax._types import PyTree
+from zovh_jax.oracles.calls import logger
 from zovh_jax.packing import pack
 
 try:
@@ -111,8 +113,13 @@ class Journal:
             raise ValueError(f"{self.path} is no journal of this version of zovh_jax.")
         different = [key for key in head if found.get(key) != head[key]]
         if found.get("jax") != head.get("jax"):
-            different.remove("jax")  # another version may write the same program otherwise
-            different = [key for key in different if key != "optimizer"]
+            logger.warning(
+                "the journal %s was written with JAX %s, and this is %s: whether the optimiser is "
+                "the same is not checked, and the last digits may differ.",
+                *(self.path, found.get("jax"), head.get("jax")),
+            )
+            # Another version may write the same program otherwise.
+            different = [key for key in different if key not in ("jax", "optimizer")]
         if different:
             raise ValueError(
                 f"the journal {self.path} is that of another run: it differs in "
@@ -155,8 +162,12 @@ def _lock(file: Any, path: str) -> None:
     if fcntl is not None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise ValueError(f"the journal {path} is in use by another run.") from error
+        except OSError as error:  # some file systems have no locks
+            logger.warning(
+                "the journal %s cannot be locked: %r. Run only one at a time.", path, error
+            )
 
 
 def _sync_folder(path: str) -> None:
@@ -177,10 +188,10 @@ def identity(program: Any, state: Any, params: PyTree) -> dict[str, str]:
       state: the first state, with the key in it.
       params: the first parameters.
     """
-    text = re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr))  # where objects are in memory
+    text = re.sub(r"0x[0-9a-f]+", "", str(program))  # where objects are in memory
     return {
         "jax": jax.__version__,
-        "optimizer": _digest([text.encode(), *map(_bytes, program.consts)]),
+        "optimizer": _digest([text.encode(), *map(_bytes, constants_of(program))]),
         "key and state": _digest_of(state),
         "start": _digest_of(params),
     }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -19,8 +20,12 @@ from zovh_jax.diagnostics import Diagnostics, diagnostics
 from zovh_jax.evaluators.randomness import parameters_of, wants_key
 from zovh_jax.oracles.ask_tell import program_of
 from zovh_jax.oracles.calls import Calls, OnError, Pool
+from zovh_jax.oracles.from_host import bare
 from zovh_jax.oracles.journal import Journal, identity
 from zovh_jax.oracles.run import Round, Run
+
+OUTAGES = 3
+"""How often a round is called in which each call failed, before the run ends."""
 
 
 class Progress(NamedTuple):
@@ -53,8 +58,10 @@ class Result:
       num_queries: calls of the function, failed ones and those in the journal with them.
       num_steps: steps taken.
       num_errors: calls of this process that raised, were late or lost.
-      reason: why it ended: "budget", "target", "stalled", "callback" or "interrupted".
-      state: the optimiser's, to go on with.
+      reason: why it ended: "budget", "target", "stalled", "callback", "interrupted", or "failed"
+        where each call of a round failed, three times over. Such a round is not in the journal: run
+        the program again when the function works again.
+      state: the optimiser's after the last step, to go on with.
     """
 
     params: PyTree
@@ -96,11 +103,12 @@ def minimize(
         for all calls of a step, so that noise that does not depend on θ cancels.
       params: where to start.
       optimizer: any optimiser of this library, or a chain with one in it.
-      max_queries: the most calls; no step is begun that would need more.
+      max_queries: the most calls; no round is asked that would need more.
       executor, batched, on_error, timeout, retries: as for `zo.from_host`.
       journal: a file that every value is written to before it is used. If it is there, the run is
         made again from it, to the bit and without a call, and goes on. It survives the death of the
-        process at any instant, and is refused by another optimiser, key or start.
+        process at any instant, and is refused by another optimiser, key or start. (Optimisers are
+        compared by the programs that JAX makes of them: not after a change of JAX's version.)
       callback: called after each step with `Progress`, those made again from the journal too; the
         run ends where it returns something true.
       progress: shows a progress bar, with tqdm if that is installed.
@@ -112,7 +120,9 @@ def minimize(
         rounds (those without a learning rate, ZO-SAH) refuse it.
 
     Returns:
-      `Result`. After Ctrl-C too, with what there is by then.
+      `Result`. After Ctrl-C too, with what there is by then; calls that wait are not made any more.
+      Values are rounded to JAX's precision, float32 unless ``jax_enable_x64``: where they are large
+      beside their differences, subtract a constant.
 
     Raises:
       ValueError: for arguments out of range, naming them, a journal of another run or a damaged
@@ -143,7 +153,12 @@ def minimize(
         retries=retries,
         batched=batched,
     )
-    params = jax.tree.map(jnp.asarray, params)
+    if max_pending > 1 and executor is None:
+        raise ValueError(
+            f"max_pending={max_pending} needs an executor: without one, calls are made one after "
+            "the other."
+        )
+    params = jax.tree.map(_strong, params)
     run = Run(optimizer, params, max_pending)
     values = _Values(calls, max_pending, keyed=wants_key(parameters_of(fun)))
     book = None
@@ -152,6 +167,9 @@ def minimize(
         book = Journal(journal, who | {"max_pending": str(max_pending)})
     bar = _Bar(max_queries) if progress else None
     entries = list(book.entries) if book else []
+    # A journal that has more than the budget was asked under a larger one.
+    more = sum(len(told) for _, told in entries) > max_queries
+    limit = math.inf if more else max_queries
     reason = "budget"
 
     def finished(stepped: bool) -> str | None:
@@ -165,15 +183,18 @@ def minimize(
 
     try:
         while True:
-            while len(run.pending) < max_pending and run.ask(max_queries):
+            while len(run.pending) < max_pending and run.ask(limit):
                 pass
-            if not run.pending:
+            if not run.pending or run.num_queries >= max_queries:
                 break
             if entries:
                 number, told = entries.pop(0)
                 told = np.asarray(told)
             else:
                 number, told = values.next(run)
+                if told is None:
+                    reason = "failed"
+                    break
                 if book:
                     book.append(number, told)
             stepped = run.told(number, told)
@@ -192,13 +213,13 @@ def minimize(
             bar.close()
     return Result(
         run.params,
-        run.best_params,
+        jax.device_get(bare(run.best_params)),
         run.best_value,
         run.num_queries,
         run.num_steps,
         calls.num_errors,
         reason,
-        run.state,
+        run.state_between,
     )
 
 
@@ -212,8 +233,8 @@ class _Values:
             self.threads = ThreadPoolExecutor(max_pending, thread_name_prefix="zovh_jax")
         self.futures: dict[int, Future] = {}
 
-    def next(self, run: Run) -> tuple[int, np.ndarray]:
-        """The number of a round that is complete, and its values."""
+    def next(self, run: Run) -> tuple[int, np.ndarray | None]:
+        """The number of a round that is complete, and its values; None where all calls failed."""
         if self.threads is None:
             (here,) = run.pending.values()
             number, values = here.number, self._of(here)
@@ -224,16 +245,19 @@ class _Values:
             wait(self.futures.values(), return_when=FIRST_COMPLETED)
             number = min(i for i, future in self.futures.items() if future.done())
             values = self.futures.pop(number).result()
-        first = run.num_queries == 0 and self.calls.first_error is not None
-        if first and not np.isfinite(values).any():
+        if values is None and run.num_queries == 0:
             raise RuntimeError(
                 "each call of the first round failed; the first one raised what is above."
             ) from self.calls.first_error
         return number, values
 
-    def _of(self, here: Round) -> np.ndarray:
+    def _of(self, here: Round) -> np.ndarray | None:
         points = here.calls(keyed=self.keyed, batched=self.calls.batched)
-        return self.calls.values(points, here.asked.num_points)
+        for _ in range(OUTAGES):
+            values, num_failed = self.calls.values(points, here.asked.num_points)
+            if num_failed < len(points):
+                return values
+        return None
 
     def close(self) -> None:
         """Lets go of the threads, without waiting for calls that are under way."""
@@ -242,12 +266,18 @@ class _Values:
         self.calls.close()
 
 
+def _strong(x: Any) -> Any:
+    """A leaf as an array whose dtype is its own, so that the first step's program serves all."""
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else jnp.asarray(x, x.dtype)
+
+
 def _progress(run: Run) -> Progress:
     return Progress(
         run.num_steps,
         diagnostics(run.state),
         run.params,
-        run.state,
+        run.state_between,
         run.best_value,
         run.best_params,
     )

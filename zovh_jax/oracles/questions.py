@@ -23,6 +23,10 @@ from zovh_jax._types import PyTree
 
 TARGET = "zovh_jax_question"
 """The name of the equation."""
+DEPENDENT = (
+    "the optimiser asks inside a loop whose steps depend on each other: make it with "
+    "evaluate=zo.evaluators.vmapped()."
+)
 Answers: TypeAlias = Mapping[int, jax.Array | None]
 """Values by the number of the question; None for one that this step does not come by."""
 
@@ -97,13 +101,13 @@ def answered(
       ValueError: for a program that asks where its questions cannot be taken out.
     """
     known = [Value(x, NOTHING) for x in args]
-    outs, questions = _run(jaxpr.jaxpr, jaxpr.consts, known, answers, 0)
+    outs, questions = _run(*opened(jaxpr), known, answers, 0)
     return [x.x for x in outs], questions
 
 
-def count(jaxpr: core.Jaxpr) -> int:
+def count(jaxpr: Any) -> int:
     """How many questions are in a program."""
-    return sum(map(_count, jaxpr.eqns))
+    return sum(map(_count, opened(jaxpr)[0].eqns))
 
 
 def _count(eqn: core.JaxprEqn) -> int:
@@ -166,11 +170,11 @@ def _cond(
     """A branch: questions leave it, with zeros for points where another one is taken."""
     index, *operands = ins
     branches = eqn.params["branches"]
-    starts = [first + sum(count(b.jaxpr) for b in branches[:i]) for i in range(len(branches))]
+    starts = [first + sum(map(count, branches[:i])) for i in range(len(branches))]
     needs = [NOTHING] * len(eqn.outvars)
 
     def run(branch, start):
-        outs, questions = _run(branch.jaxpr, branch.consts, operands, answers, start)
+        outs, questions = _run(*opened(branch), operands, answers, start)
         needs[:] = (old | x.needs for old, x in zip(needs, outs, strict=True))
         yes = jnp.ones((), bool)
         return [x.x for x in outs], [
@@ -235,13 +239,19 @@ def _scan(
         unroll=params["unroll"],
     )
     if any(q.number in q.needs or q.reached is not None for q in questions):
-        raise ValueError(
-            "the optimiser asks inside a loop whose steps depend on each other: make it with "
-            "evaluate=zo.evaluators.vmapped()."
-        )
+        raise ValueError(DEPENDENT)
     questions = [dataclasses.replace(q, shape=(params["length"], *q.shape)) for q in questions]
     outs = [*carry_out, *ys]
     return [Value(x, n) for x, n in zip(outs, out_needs, strict=True)], questions
 
 
-__all__ = ["Answers", "Question", "answered", "count", "floats_of", "is_float", "question"]
+__all__ = [
+    "DEPENDENT",
+    "Answers",
+    "Question",
+    "answered",
+    "count",
+    "floats_of",
+    "is_float",
+    "question",
+]

@@ -4,12 +4,13 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from zovh_jax._types import PyTree
 from zovh_jax.oracles.ask_tell import Asked, Midway, ask, tell, ticket_of
-from zovh_jax.oracles.questions import is_float
+from zovh_jax.oracles.from_host import bare
 from zovh_jax.transforms._state import ZerothOrderState, next_round
 
 
@@ -33,7 +34,7 @@ class Round:
 
     def calls(self, *, keyed: bool, batched: bool) -> list[tuple[PyTree, dict[str, Any]]]:
         """The arguments of each call, in arrays of its own."""
-        points = jax.device_get(self.asked.points)
+        points = jax.device_get(bare(self.asked.points))
         extra = {"key": self.seed} if keyed else {}
         if batched:
             return [(jax.tree.map(np.array, points), extra)]
@@ -61,8 +62,8 @@ class Run:
         self.start = self.state, params
         self.num_rounds = self.num_queries = self.num_steps = 0
         self.pending: dict[int, Round] = {}
-        self.best_value, self.best_params, self.best_at = np.inf, jax.device_get(params), 0
-        self.size = sum(np.size(x) for x in jax.tree.leaves(params) if is_float(x))
+        self.best_value, self.best_params, self.best_at = np.inf, params, 0
+        self.size: int | None = None
         self._next = _places(self.state)
         self._seed = _seed(self.state)
         if max_pending > 1 and compares_rounds(self.state):
@@ -72,7 +73,7 @@ class Run:
                 "zo.zovh and the like, without reuse that keeps centres."
             )
 
-    def ask(self, max_queries: int) -> Round | None:
+    def ask(self, max_queries: float) -> Round | None:
         """The next round; None where the queries would not do."""
         single = self.max_pending == 1
         state = self.state if single else _at(self.state, self._next)
@@ -85,6 +86,8 @@ class Run:
                     f"{asked.num_points}."
                 )
             return None
+        if self.size is None:
+            self.size = _num_perturbed(asked.points, self.params)
         # The same in both parts of a step that asks twice.
         step = self.num_steps if single else self.num_rounds
         seed = np.append(self._seed, np.uint32(step))
@@ -116,26 +119,32 @@ class Run:
                     "max_pending must be 1 for an optimiser whose steps ask more than once."
                 )
             later = [optax.safe_increment(count) for count in counts]
-            self._next = [(*p[:2], count) for p, count in zip(self._next, later, strict=True)]
-            state = _at(state, self._next)
+            places = [(*p[:2], count) for p, count in zip(self._next, later, strict=True)]
+            state = _at(state, places)
             share = self.weight(self.num_steps - here.num_steps, asked.num_points)
             updates = jax.tree.map(lambda u: (share * u).astype(u.dtype), updates)
         params = _applied(self.params, updates) if stepped else self.params
         finite = np.where(np.isfinite(values), values, np.inf)
         best = int(np.argmin(finite))
-        point = None
+        num_queries = self.num_queries + asked.num_points
+        after: dict[str, Any] = {"params": params, "state": state, "num_queries": num_queries}
+        after |= {"num_steps": self.num_steps + stepped}
+        after |= {"pending": {i: x for i, x in self.pending.items() if i != number}}
+        if self.max_pending > 1:
+            after |= {"_next": places}
         if finite[best] < self.best_value:
-            point = jax.device_get(jax.tree.map(lambda x: x[best], here.asked.points))
-        jax.block_until_ready((params, state))
+            point = jax.tree.map(lambda x: x[best], here.asked.points)
+            after |= {"best_value": float(finite[best]), "best_params": point}
+            after |= {"best_at": num_queries}
+        jax.block_until_ready(after)
         # All at once: an interrupt leaves the run before the step or after it.
-        self.params, self.state = params, state
-        self.num_queries += asked.num_points
-        self.num_steps += stepped
-        del self.pending[number]
-        if point is not None:
-            self.best_value, self.best_params = float(finite[best]), point
-            self.best_at = self.num_queries
+        vars(self).update(after)
         return stepped
+
+    @property
+    def state_between(self) -> Any:
+        """The state after the last step; values of a step that has to ask again are not in it."""
+        return self.state.state if isinstance(self.state, Midway) else self.state
 
     def weight(self, staleness: int, num_points: int) -> float:
         """What a step is multiplied by whose values were asked for some steps ago.
@@ -144,7 +153,17 @@ class Run:
         old. Rates for n values along random directions are 1 + d/n times smaller than 1/L anyway,
         so that they may be late by d/n steps.
         """
-        return min(1.0, (1 + self.size / num_points) / (1 + staleness))
+        return min(1.0, (1 + (self.size or 0) / num_points) / (1 + staleness))
+
+
+def _num_perturbed(points: PyTree, params: PyTree) -> int:
+    """How many numbers are in the leaves that some point has otherwise."""
+
+    def size(x, y):
+        floating = jnp.issubdtype(y.dtype, jnp.floating)
+        return y.size if floating and bool(jnp.any(x != y)) else 0
+
+    return sum(jax.tree.leaves(jax.tree.map(size, points, params)))
 
 
 def compares_rounds(state: Any) -> bool:
@@ -182,7 +201,11 @@ def _at(state: Any, places: list[Any]) -> Any:
 def _seed(state: Any) -> np.ndarray:
     """Numbers from the optimiser's key."""
     places = _places(state)
-    return np.asarray(jax.random.key_data(places[0][0])).reshape(-1) if places else np.zeros(1)
+    return (
+        np.asarray(jax.random.key_data(places[0][0])).reshape(-1)
+        if places
+        else np.zeros(1, np.uint32)
+    )
 
 
 _applied = jax.jit(optax.apply_updates)

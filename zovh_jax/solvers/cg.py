@@ -37,7 +37,8 @@ class ConjugateGradient(IterativeSolver):
         rest = _tree.norm(jax.tree.map(jnp.subtract, v, matvec(x)))
         residual = rest / jnp.where(size > 0, size, 1)
         diverged = ~(residual <= 1)
-        info = SolveInfo(residual, diverged, jnp.asarray(self.max_steps + 1, jnp.int32))
+        # One product at the start and one for the residual.
+        info = SolveInfo(residual, diverged, jnp.asarray(self.max_steps + 2, jnp.int32))
         return poison(x, diverged), info
 
 

@@ -166,6 +166,9 @@ class Rounds:
             new_state = new_state._replace(history=history)
             plain = self.reuse.shifts and self.origin
             queries = history.queries() if plain else self.reuse.apply(history, params)
+        if self.evaluate.spread is not None:  # not in the state, which knows no devices
+            plan = dataclasses.replace(queries.plan, spread=self.evaluate.spread)
+            queries = dataclasses.replace(queries, plan=plan)
         return queries, key, new_state
 
 

@@ -356,7 +356,7 @@ FACTORIES = [
     each
     for name in zo.__all__
     if callable(each := getattr(zo, name)) and "key" in getattr(each, "__annotations__", ())
-    if "radius" in each.__annotations__ and each is not zo.query
+    if "radius" in each.__annotations__ and each not in (zo.query, zo.laplace)
 ]
 MORE = {"learning_rate": 0.1, "damping": 1.0, "num_directions": 4, "num_subspaces": 2}
 

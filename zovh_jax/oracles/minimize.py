@@ -272,10 +272,13 @@ def _strong(x: Any) -> Any:
     return x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else jnp.asarray(x, x.dtype)
 
 
+_diagnostics = jax.jit(diagnostics)
+
+
 def _progress(run: Run) -> Progress:
     return Progress(
         run.num_steps,
-        diagnostics(run.state),
+        _diagnostics(run.state),
         run.params,
         run.state_between,
         run.best_value,

@@ -133,7 +133,7 @@ class Run:
         if self.max_pending > 1:
             after |= {"_next": places}
         if finite[best] < self.best_value:
-            point = jax.tree.map(lambda x: x[best], here.asked.points)
+            point = _row(here.asked.points, best)
             after |= {"best_value": float(finite[best]), "best_params": point}
             after |= {"best_at": num_queries}
         jax.block_until_ready(after)
@@ -209,5 +209,12 @@ def _seed(state: Any) -> np.ndarray:
 
 
 _applied = jax.jit(optax.apply_updates)
+
+
+@jax.jit
+def _row(points: PyTree, i: Any) -> PyTree:
+    """One of the points."""
+    return jax.tree.map(lambda x: x[i], points)
+
 
 __all__ = ["Round", "Run", "compares_rounds"]

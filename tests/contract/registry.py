@@ -260,6 +260,18 @@ CASES = [
 ]
 BY_ID = {case.id: case for case in CASES}
 
+
+def each_of(cases, names):
+    """All of the cases; those not named are slow."""
+    return pytest.mark.parametrize(
+        "case",
+        [
+            pytest.param(case, id=case.id, marks=[] if case.id in names else [pytest.mark.slow])
+            for case in cases
+        ],
+    )
+
+
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
 # Other settings of what a case beside them covers: compiled in `make test-slow` only.
@@ -273,13 +285,7 @@ SECOND = (
     *("gradient-explicit-reuse", "spsa", "radazo-chunked-reuse", "fzoo-masked"),
     "scalar-masked-chunked",  # the walk of the diagonal and the spikes, with less beside it
 )
-compiled_case = pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=case.id, marks=[pytest.mark.slow] if case.id in SECOND else [])
-        for case in CASES
-    ],
-)
+compiled_case = each_of(CASES, BY_ID.keys() - {*SECOND})
 
 # One of each kind, for the contracts that cost several compilations.
 FEW = [

@@ -1,11 +1,11 @@
 """A step by ask and tell is the step by update."""
 
 import jax
-import pytest
 from registry import (
     CASES,
     assert_close,
     descend,
+    each_of,
     jitted_step,
     make_params,
     objective,
@@ -24,16 +24,8 @@ COMPILED = (
 )
 """One of each way to ask; the others in `make test-slow`."""
 
-ask_tell_case = pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=case.id, marks=[] if case.id in COMPILED else [pytest.mark.slow])
-        for case in CASES
-    ],
-)
 
-
-@ask_tell_case
+@each_of(CASES, COMPILED)
 def test_a_step_by_ask_and_tell_is_the_step(case):
     optimizer, params = case.make(), make_params()
     step, values_of = jitted_step(optimizer), jax.jit(jax.vmap(objective))

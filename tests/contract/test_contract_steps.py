@@ -15,6 +15,7 @@ from registry import (
     assert_equal,
     base_key,
     descend,
+    each_of,
     every_case,
     jitted_step,
     make_params,
@@ -32,16 +33,6 @@ LONGEST = "spikes-three-masked-ragged"
 """Takes extras as "diagonal-masked-chunked" does."""
 NOTING = ("poem-masked-chunked", "zovh-chunked-reuse")
 """Those that keep a value for the diagnostics, and save no query."""
-
-
-def each_of(cases, names):
-    return pytest.mark.parametrize(
-        "case",
-        [
-            pytest.param(case, id=case.id, marks=[] if case.id in names else [pytest.mark.slow])
-            for case in cases
-        ],
-    )
 
 
 def cases(*names, slow=()):

@@ -1,8 +1,8 @@
 """A file with all values that a run was told, from which it can be made again to the bit.
 
-One line for each time that values were told: a checksum and a JSON list of the ticket and the
-values. The first line says which run it is. Lines are appended and synced before the step that uses
-them is taken, so that after a crash at any instant only the last line can be torn.
+One line for each time that values were told: a checksum and a JSON list of the round's number and
+the values. The first line says which run it is. Lines are appended and synced before the step that
+uses them is taken, so that after a crash at any instant only the last line can be torn.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ class Journal:
       run: what identifies the run: a dict of strings.
 
     Attributes:
-      entries: (ticket, values) of all complete lines that were there.
+      entries: (number, values) of all complete lines that were there.
 
     Raises:
       ValueError: for a file of another run, or one that is damaged before its last line.
@@ -58,7 +58,7 @@ class Journal:
             if lines:
                 self._check(lines[0], head)
             self._file.truncate(end)
-            self.entries = [(int(ticket), values) for ticket, values in lines[1:]]
+            self.entries = [(int(number), values) for number, values in lines[1:]]
             if not lines:
                 self._write(head)
                 _sync_folder(self.path)
@@ -66,9 +66,9 @@ class Journal:
             self.close()
             raise
 
-    def append(self, ticket: int, values: Iterable[float]) -> None:
+    def append(self, number: int, values: Iterable[float]) -> None:
         """Adds a line; it is on the disk when this returns."""
-        self._write([ticket, [float(x) for x in values]])
+        self._write([number, [float(x) for x in values]])
 
     def close(self) -> None:
         """Closes the file."""

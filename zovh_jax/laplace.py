@@ -54,10 +54,7 @@ class Laplace:
     @property
     def precision(self) -> Operator:
         """P as an operator on trees like params; zero on frozen leaves."""
-        weights = self.eigenvalues - self.others
-        plan = Plan(None, Explicit(self.modes), num_directions=weights.shape[0])
-        scale = self.others + self.prior_precision
-        return LowRankPlusScaled(plan, weights, scale, self.layout)
+        return self._function(lambda values: values)
 
     @property
     def num_determined(self) -> jax.Array:
@@ -89,10 +86,7 @@ class Laplace:
 
     def variance(self) -> PyTree:
         """The marginal variances: a tree like params, zero on frozen leaves."""
-        base = 1 / (self.others + self.prior_precision)
-        extra = 1 / (self.eigenvalues + self.prior_precision) - base
-        plan = Plan(None, Explicit(self.modes), num_directions=extra.shape[0])
-        return LowRankPlusScaled(plan, extra, base, self.layout).diagonal()
+        return self._function(lambda values: 1 / values).diagonal()
 
     def log_evidence(self) -> jax.Array:
         """log p(data): −loss − ½α‖θ‖² + ½ d log α − ½ log det P, for the prior N(0, I/α)."""
@@ -104,10 +98,20 @@ class Laplace:
         prior = size * jnp.log(alpha) - alpha * vdot(leaves, leaves)
         return -self.loss + (prior - log_det) / 2
 
+    def _values(self, function: Any) -> tuple[jax.Array, jax.Array]:
+        """A function of P's eigenvalues: across the modes, and how much more along them, [m]."""
+        across = function(self.others + self.prior_precision)
+        return across, function(self.eigenvalues + self.prior_precision) - across
+
+    def _function(self, function: Any) -> LowRankPlusScaled:
+        """A function of P, as an operator."""
+        across, along = self._values(function)
+        plan = Plan(None, Explicit(self.modes), num_directions=along.shape[0])
+        return LowRankPlusScaled(plan, along, across, self.layout)
+
     def _applied(self, function: Any, vectors: Leaves) -> Leaves:
         """A function of P times vectors [num, *shape]."""
-        across = function(self.others + self.prior_precision)
-        along = function(self.eigenvalues + self.prior_precision) - across
+        across, along = self._values(function)
         dots = sum(gram_of(z, u) for z, u in zip(vectors, self.modes, strict=True)) * along
         return [
             across.astype(z.dtype) * z

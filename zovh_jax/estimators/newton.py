@@ -44,8 +44,19 @@ def newton_direction(
     defaults are exactly ZoVH's product (E18), but for the guard of `gram_diagonal`, and its reuse
     form on a `History`.
 
-    The paper's product is close to ĝ/λ where d ≫ n (compare it with ZoAR at a learning rate
-    divided by λ), and may point away from Newton's direction where n is of d's size.
+    **Where it descends.** On a quadratic with slope g and Hessian H, with Gaussian directions and
+    ``mean()`` on forward queries, the expected product is (our derivation, not the paper's)
+
+    - (I − (n−2)/n · H/λ) g/λ where values differ by far less than λμ²(n−1)/d, which is flat ground,
+      large λ or large μ: it descends along eigenvalues below λ n/(n−2);
+    - (1 − (n−1)²/(d(n−2))) g/λ where they differ by far more: it climbs if n + 1/(n−2) > d, however
+      small the learning rate. That is n > d; at n = d it stalls.
+
+    In between, the guard keeps each direction from taking more than in the second case, up to terms
+    of order 1/n. So with n < d the product descends on average everywhere, and where d ≫ n it is
+    close to ĝ/λ (compare it with ZoAR at a learning rate divided by λ). With n ≥ d take a large λ,
+    or ``gram_diagonal(limit=d/(2n))``, which descends everywhere. Without the correction the second
+    case is −(n−1)/d · g/λ: it climbs for any n.
 
     A random objective: as for `gradient` and `hessian`; the correction holds with common keys and
     without.

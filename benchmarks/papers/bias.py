@@ -116,15 +116,15 @@ def floors(
         for name, make in methods.items():
             squares = descents(make, dimension, steps, seeds)
             tail = float(np.mean(squares[-steps // 5 :]))
-            falling = squares > 30 * tail
-            count = int(np.argmin(falling)) if not falling.all() else len(falling)
-            speed = (squares[count - 1] / squares[0]) ** (1 / (count - 1)) if count > 2 else None
+            # The rate is that of the steps before the floor shows.
+            count = int(np.sum(np.cumprod(squares > 30 * tail)))
+            speed = (squares[count - 1] / squares[0]) ** (1 / (count - 1)) if count > 2 else np.nan
             found.append(
                 {
                     "method": name,
                     "radius": radius,
                     "rate_derived": factor,
-                    "rate": finite(speed) if speed is not None else None,
+                    "rate": finite(speed),
                     "floor_derived": rate**2 * c * radius**2 / (1 - factor),
                     "floor": finite(tail),
                     "squares": thinned(squares),

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from benchmarks.common import report, tuning
+from benchmarks.common.functions import FUNCTIONS
 from benchmarks.papers import bias, contests, descent, moments, reinforce
 
 STEEPNESS = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1e3, 1e5)
@@ -39,7 +40,7 @@ FULL = Size(
     rates=(3e-7, 1e-6, 1.8e-6, 3e-6, 5.6e-6, 1e-5, 1.8e-5, 3e-5),
     onset={"dimension": 100, "queries": 12_000, "num_directions": 3, "radius": 0.1, "seeds": 5},
     floors={"dimension": 100, "steps": 3_000, "rate": 0.05, "num_directions": 10, "seeds": 20},
-    functions=tuple(contests.FUNCTIONS),
+    functions=tuple(FUNCTIONS),
     ablation={"dimension": 5_000, "budget": 10_000},
     policies={"dimension": 100, "budget": 30_000},
 )
@@ -61,8 +62,6 @@ QUICK = Size(
 
 def measure(size: Size) -> dict[str, Any]:
     """The content of the JSON file."""
-    facts = tuning.facts(contests.SETTING)
-    own = {"settings": contests.facts(), "environment": report.environment()}
     with jax.enable_x64(True):
         exact = {
             "descent": descent.rows(size.shapes, STEEPNESS, size.rounds),
@@ -78,9 +77,10 @@ def measure(size: Size) -> dict[str, Any]:
             "policies": contests.policies(condition=1e3, **size.policies),
         }
     return {
-        **own,
-        "seeds": facts["seeds"],
-        "tuning_seeds": facts["tuning_seeds"],
+        "environment": report.environment(),
+        "settings": contests.facts(),
+        "seeds": list(tuning.SEEDS),
+        "tuning_seeds": tuning.tuning_seeds(),
         **exact,
         "onset_size": size.onset,
         "floors_size": size.floors,

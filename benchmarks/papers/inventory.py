@@ -1,7 +1,5 @@
 """What the papers show, and what became of it here: a row for each figure, table and claim."""
 
-SAH = ("ZO-SAH", "`zo-sah`", "see `zo-sah`")
-
 ROWS = [
     (
         "ZoVH, Fig. 1",
@@ -112,7 +110,7 @@ ROWS = [
     ),
     ("ZoAR", "attacks, fine-tuning", "`attack`, `finetune`", "as for ZoVH"),
     *(
-        (SAH[0], what, SAH[1], SAH[2])
+        ("ZO-SAH", what, "`zo-sah`", "see `zo-sah`")
         for what in (
             "Rosenbrock against RSPG",
             "logistic regression",

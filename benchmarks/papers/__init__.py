@@ -15,6 +15,8 @@ DIR/papers.json:
   errors       root mean squared errors over the size of the estimated
                (`benchmarks.papers.moments`): {of, dimension, num_directions, radius, derived,
                measured}
+  reused       the Hessian's errors over N and the way between rounds: {history_size, step,
+               derived (with no way), measured}
   identity     without the identity term and with a baseline beside F_μ: {offset (b − F_μ),
                derived, measured (‖E Ĥ − H‖)}
   reinforce    ZoAR beside REINFORCE by automatic differentiation: {dimension, learning_rate,

@@ -21,6 +21,7 @@ class Size:
     curved_rounds: int
     dimensions: tuple[int, ...]
     moment_rounds: int
+    reused: dict[str, Any]
     histories: tuple[int, ...]
     rates: tuple[float, ...]
     onset: dict[str, Any]
@@ -36,6 +37,7 @@ FULL = Size(
     curved_rounds=2_000,
     dimensions=(50, 500, 5000),
     moment_rounds=1_000,
+    reused={"dimension": 5_000, "histories": (1, 2, 5, 10, 20, 50), "rounds": 100},
     histories=(1, 2, 6, 20),
     rates=(3e-7, 1e-6, 1.8e-6, 3e-6, 5.6e-6, 1e-5, 1.8e-5, 3e-5),
     onset={"dimension": 100, "queries": 12_000, "num_directions": 3, "radius": 0.1, "seeds": 5},
@@ -50,6 +52,7 @@ QUICK = Size(
     curved_rounds=500,
     dimensions=(50,),
     moment_rounds=300,
+    reused={"dimension": 500, "histories": (1, 5), "rounds": 20},
     histories=(1, 6, 20),
     rates=(1e-6, 3e-6, 1e-5),
     onset={"dimension": 100, "queries": 3_000, "num_directions": 3, "radius": 0.1, "seeds": 3},
@@ -68,6 +71,7 @@ def measure(size: Size) -> dict[str, Any]:
             "derived": derived(size),
             "curved": descent.curved((0.5, 1.0, 1.5, 2.0), size.curved_rounds),
             "errors": moments.rows(size.dimensions, (3, 30), (0.1, 1.0), size.moment_rounds),
+            "reused": moments.reused(steps=(1e-4, 1e-1, 1.0), **size.reused),
             "identity": moments.without_identity((-2.0, -1.0, 0.0, 1.0, 2.0), 20 * size.rounds),
             "reinforce": reinforce.curves(
                 bias.PROBLEM, 20, 400, 1e-5, num_directions=8, radius=0.1

@@ -16,8 +16,8 @@ ROWS = [
     (
         "ZoVH, Fig. 2",
         "Hessian errors on functions",
-        "`hessian-error`",
-        "the order reproduces, far above the zero matrix; with our N and four short steps, as "
+        "`hessian-error`, `papers`",
+        "the order reproduces, far above the zero matrix; over N and lengths of steps of ours, as "
         "the paper's own are not known to us",
     ),
     (

@@ -90,16 +90,65 @@ def measured(slope: np.ndarray, curvature: np.ndarray, k: int, rounds: int) -> A
             values = radius * u @ g + radius**2 / 2 * jnp.square(u) @ h
             queries = zo.Queries.from_values(values, directions=explicit(u), radius=radius)
             gradient = zo.estimators.gradient(queries, jnp.zeros_like(g))
-            w = zo.estimators.hessian(queries, jnp.zeros_like(g)).weights
-            # ‖Σ w u uᵀ − H‖² without a d×d array.
-            own = w @ jnp.square(u @ u.T) @ w
-            square = own - 2 * w @ (jnp.square(u) @ h) + jnp.sum(h**2)
-            return jnp.sum((gradient - g) ** 2), square
+            return jnp.sum((gradient - g) ** 2), squared_error(values, u, radius, h)
 
         errors = jax.lax.map(one, jax.random.split(jax.random.key(1), rounds), batch_size=20)
         return jax.tree.map(jnp.mean, errors)
 
     return run
+
+
+def reused(
+    dimension: int, histories: tuple[int, ...], steps: tuple[float, ...], rounds: int
+) -> list[dict[str, Any]]:
+    """Errors of ZoVH's Hessian with one mean over N rounds, K = 3, μ = 0.1.
+
+    The rounds come from N points, steps of some length down the normalised gradient apart. What is
+    derived is the error where they come from one: that of N·K directions.
+    """
+    k, radius = 3, 0.1
+    curvature = np.linspace(1, 10, dimension)
+    h = jnp.asarray(curvature)
+    start = jax.random.normal(jax.random.key(0), (dimension,))
+    found = []
+    for size in histories:
+
+        @jax.jit
+        def run(step, size=size):
+            def down(x, _):
+                return x - step * h * x / jnp.linalg.norm(h * x), x
+
+            _, path = jax.lax.scan(down, start, length=size)
+
+            def one(key):
+                u = jax.random.normal(key, (size, k, dimension))
+                points = path[:, None] + radius * u
+                values = jnp.square(points) @ h / 2
+                return squared_error(values.reshape(-1), u.reshape(-1, dimension), radius, h)
+
+            keys = jax.random.split(jax.random.key(1), rounds)
+            return jnp.mean(jax.lax.map(one, keys)), h * path[-1]
+
+        for step in steps:
+            square, slope = run(step)
+            own = hessian_error(np.asarray(slope), curvature, size * k, radius)
+            whole = np.linalg.norm(curvature)
+            found.append(
+                {
+                    "history_size": size,
+                    "step": step,
+                    "derived": float(np.sqrt(own) / whole),
+                    "measured": float(np.sqrt(square) / whole),
+                }
+            )
+    return found
+
+
+def squared_error(values: jax.Array, u: jax.Array, radius: Any, h: jax.Array) -> jax.Array:
+    """‖Σ w u uᵀ − diag(h)‖² of ZoVH's estimate, without a d×d array."""
+    queries = zo.Queries.from_values(values, directions=explicit(u), radius=radius)
+    w = zo.estimators.hessian(queries, jnp.zeros_like(h)).weights
+    return w @ jnp.square(u @ u.T) @ w - 2 * w @ (jnp.square(u) @ h) + jnp.sum(h**2)
 
 
 def without_identity(offsets: tuple[float, ...], rounds: int, d: int = 5) -> list[dict[str, Any]]:

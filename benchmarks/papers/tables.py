@@ -14,6 +14,7 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
         "descent": descent(result["descent"]),
         "curved": curved(result["curved"]),
         "errors": errors(result["errors"]),
+        "reused": reused(result["reused"]),
         "identity": report.table(
             ["b − F_μ", "‖E Ĥ − H‖, derived", "measured"],
             [
@@ -79,6 +80,22 @@ def errors(rows: list[dict[str, Any]]) -> str:
         for row in sorted(rows, key=lambda row: row["of"])
     ]
     return report.table(["of", "d", "K", "μ", "derived", "measured"], lines)
+
+
+def reused(rows: list[dict[str, Any]]) -> str:
+    """The Hessian's errors over N, for each length of a step."""
+    steps = sorted({row["step"] for row in rows})
+    found = {(row["history_size"], row["step"]): row for row in rows}
+    lines = [
+        [
+            size,
+            number(found[size, steps[0]]["derived"]),
+            *(number(found[size, step]["measured"]) for step in steps),
+        ]
+        for size in sorted({row["history_size"] for row in rows})
+    ]
+    heads = ["rounds N", "derived, no steps", *(f"steps of {step:g}" for step in steps)]
+    return report.table(heads, lines)
 
 
 def onset(rows: list[dict[str, Any]]) -> str:

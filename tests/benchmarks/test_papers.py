@@ -45,6 +45,11 @@ def test_exact_errors_are_those_of_many_rounds(x64):
         assert hessian == pytest.approx(own, rel=0.12)
 
 
+def test_reuse_has_the_error_of_all_its_directions_while_steps_are_short(x64):
+    for row in moments.reused(6, (1, 4), (1e-6,), 4000):
+        assert row["measured"] == pytest.approx(row["derived"], rel=0.08)
+
+
 def test_the_identity_may_go_only_with_the_mean_as_baseline(x64):
     for row in moments.without_identity((-1.0, 0.0, 2.0), 100_000):
         assert row["measured"] == pytest.approx(row["derived"], abs=0.15)
@@ -81,6 +86,7 @@ def test_run(tmp_path, monkeypatch, capsys):
         curved_rounds=2,
         dimensions=(4,),
         moment_rounds=20,
+        reused={"dimension": 4, "histories": (1, 3), "rounds": 4},
         histories=(1, 3),
         rates=(1e-5,),
         onset={"dimension": 4, "queries": 60, "num_directions": 3, "radius": 0.1, "seeds": 2},

@@ -62,19 +62,23 @@ class GramDiagonal(DirectSolver):
         return jnp.where(unchanged, exact, limited * dots / (safe_base * norms))
 
 
-def warn_of_overlap(solver: Solver, num_directions: int, size: int) -> None:
+def warn_of_overlap(
+    solver: Solver, num_directions: int, size: int, uncorrected: bool = False
+) -> None:
     """Warns where a Gram-diagonal product climbs for some slope and damping.
 
     Args:
       solver: of any kind.
-      num_directions: n, how often all of v can be taken, times d.
+      num_directions: n, of the Hessian.
       size: d.
+      uncorrected: whether v is made of the same directions, and each takes its own part of it too.
     """
     if not isinstance(solver, GramDiagonal) or not size:
         return
+    overlap = num_directions + (size - 1 if uncorrected else 0)
     largest = 1.0 if solver.limit is None else solver.limit
-    if largest * num_directions >= size:
-        limit = size / (2 * num_directions)
+    if largest * overlap >= size:
+        limit = size / (2 * overlap)
         warnings.warn(
             f"{solver!r} with {num_directions} directions for {size} numbers makes a product that "
             "climbs wherever values differ by much more than λμ²(n − 1)/d; see "

@@ -111,9 +111,7 @@ def zo_newton(
         sizes = [math.prod(shape) for shape in shapes] or [0]
         size = min(sizes) if structure == "leaf" else sum(sizes)
         num = num_directions // 2 * history_size if decoupled else rounds.size
-        # Without the correction all of ĝ is taken once more, along the directions it is made of.
-        raw = not (bias_correction or decoupled)
-        warn_of_overlap(solver, num + size - 1 if raw else num, size)
+        warn_of_overlap(solver, num, size, uncorrected=not (bias_correction or decoupled))
         return rounds.init(params)
 
     def step(updates, state, params, value_fn, value):

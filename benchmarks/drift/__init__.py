@@ -27,7 +27,7 @@ from benchmarks.common import report
 from benchmarks.drift import experiment, plot
 from benchmarks.drift.tables import tables
 
-PICTURES = {"drift": plot.figure_of}
+PICTURES = {"drift": plot.figure_of, "drift-map": plot.map_of}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

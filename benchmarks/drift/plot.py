@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common import report
 from benchmarks.common.plots import legend_beside, plt
 
 COLOURS = ("#4477aa", "#228833", "#cc3311", "#ddaa33")
@@ -33,6 +34,52 @@ def figure_of(result: dict[str, Any]) -> Any:
         ax.set_ylabel("tracking error: mean ‖θ − θ*‖")
     legend_beside(figure, panels[0, 0])
     return figure
+
+
+def map_of(result: dict[str, Any]) -> Any:
+    """Tracking error of the first rule over N and learning rate, a panel for each speed.
+
+    The scores are those of the tuning seeds, where rates that nobody would choose were tried too.
+    """
+    rule = next((row["rule"] for row in result["rows"] if row["rule"]), None)
+    rows = [
+        row
+        for row in result["rows"]
+        if row["method"] == "zoar_1" or (row["method"] == "zoar" and row["rule"] == rule)
+    ]
+    speeds = list(dict.fromkeys(row["speed"] for row in rows))
+    figure, panels = plt.subplots(
+        len(speeds),
+        1,
+        figsize=(8.5, 2.3 * len(speeds) + 0.6),
+        dpi=110,
+        layout="constrained",
+        squeeze=False,
+    )
+    for ax, speed in zip(panels[:, 0], speeds, strict=True):
+        draw_map(ax, [row for row in rows if row["speed"] == speed])
+        ax.set_title(f"the minimiser moves {speed:g} a query", fontsize=10)
+    panels[-1, 0].set_xlabel("learning rate")
+    figure.suptitle(f"tracking error, reuse: {rule} (×: diverged)", fontsize=11)
+    return figure
+
+
+def draw_map(ax, rows):
+    """Draws one speed: an error in each cell that was tried, darker where it is smaller."""
+    sizes = [row["history_size"] for row in rows]
+    rates = sorted({trial["rate"] for row in rows for trial in row["grid"]})
+    image = np.full((len(sizes), len(rates)), np.nan)
+    for i, row in enumerate(rows):
+        for trial in row["grid"]:
+            j = rates.index(trial["rate"])
+            lost = trial["score"] is None
+            text = "×" if lost else report.number(trial["score"])
+            ax.text(j, i, text, ha="center", va="center", fontsize=8)
+            image[i, j] = np.nan if lost else np.log10(trial["score"])
+    ax.imshow(image, cmap="Blues_r", aspect="auto", origin="lower", alpha=0.7)
+    ax.set_xticks(range(len(rates)), [f"{rate:.2g}" for rate in rates])
+    ax.set_yticks(range(len(sizes)), sizes)
+    ax.set_ylabel("rounds N")
 
 
 def draw(ax, rows):

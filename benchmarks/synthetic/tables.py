@@ -18,6 +18,7 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
         ),
         "reuse": report.matrix("rounds N", "history_size", found["reuse"], "{problem}, {label}"),
         "radius": report.matrix("method", "label", found["radius"], "{problem}, μ = {radius}"),
+        "speedups": speedups(result["experiments"]["functions"]),
         "rates": rates(tuned(found["functions"]) + tuned(found["curvature"])),
     }
 
@@ -40,6 +41,47 @@ def controls(parts: dict[str, Any]) -> str:
                 name = f"{row['problem']}, {part['budget']} queries"
                 lines.append([name, zovh["label"], report.number(a), report.number(b), apart])
     return report.table(["problem", "method", "final", "ZoAR at η/λ", "difference"], lines)
+
+
+VANILLA = ("zo_sgd", "zo_sgd_near")
+"""Plain descent at the papers' radius and at a small one."""
+
+
+def speedups(part: dict[str, Any]) -> str:
+    """How many times fewer queries than plain descent, at either radius, to its final value.
+
+    Along the median curves, straight between checkpoints.
+    """
+    rows = tuned(part["rows"])
+    found = {(row["problem"], row["method"]): row for row in rows}
+    goals = [
+        (problem, found[problem, name])
+        for name in VANILLA
+        for problem in part["start"]
+        if (problem, name) in found
+    ]
+    lines = [
+        [
+            label,
+            *(times(found[problem, name]["curve"], goal["curve"]) for problem, goal in goals),
+        ]
+        for name, label in {row["method"]: row["label"] for row in rows}.items()
+    ]
+    heads = [f"{problem}, {goal['label']}" for problem, goal in goals]
+    return report.table(["times fewer queries", *heads], lines)
+
+
+def times(curve: dict[str, Any], other: dict[str, Any]) -> str:
+    """The other's queries over those that this curve takes to the other's last value."""
+    goal, spent, values = other["median"][-1], curve["queries"], curve["median"]
+    for i, value in enumerate(values):
+        if value is not None and value <= goal:
+            if i == 0:
+                return "-"
+            before = values[i - 1]
+            part = (before - goal) / (before - value)
+            return f"{other['queries'][-1] / (spent[i - 1] + part * (spent[i] - spent[i - 1])):.1f}"
+    return "< 1"
 
 
 def rates(rows: list[dict[str, Any]]) -> str:

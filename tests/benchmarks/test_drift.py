@@ -43,6 +43,7 @@ def test_run(tmp_path, monkeypatch, capsys):
     drift.run(argparse.Namespace(full=False, out=tmp_path))
     result = json.loads((tmp_path / "drift.json").read_text())
     assert (tmp_path / "drift.png").stat().st_size > 10_000
+    assert (tmp_path / "drift-map.png").stat().st_size > 10_000
     assert result["dimension"] == 10
     assert [row["rule"] for row in result["rows"]] == [None, "adaptive"]
     assert "history_size" not in result["setting"]

@@ -12,6 +12,7 @@ from benchmarks.common.methods import BASELINES, METHODS
 from benchmarks.common.report import number
 from benchmarks.synthetic import experiment
 from benchmarks.synthetic.experiment import curved
+from benchmarks.synthetic.tables import times
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 TINY = dataclasses.replace(
@@ -81,7 +82,8 @@ def test_the_ablations_vary_one_thing(result):
 def test_tables_quote_the_json(result):
     tables = synthetic.tables(result)
     assert set(tables) == {
-        "functions", "long", "curvature", "controls", "baselines", "reuse", "radius", "rates"
+        "functions", "long", "curvature", "controls", "baselines", "reuse", "radius", "speedups",
+        "rates",
     }  # fmt: skip
     for row in result["experiments"]["functions"]["rows"]:
         table = tables["controls" if "control" in row else "functions"]
@@ -89,6 +91,13 @@ def test_tables_quote_the_json(result):
     assert len(tables["functions"].splitlines()) == 2 + len(TINY.methods)
     assert tables["functions"].count("**") == 2  # one best method, in bold
     assert "%" in tables["controls"]
+
+
+def test_speed_ups_are_read_between_checkpoints():
+    slow = {"queries": [0, 50, 100], "median": [9.0, 7.0, 5.0]}
+    assert times({"queries": [0, 10, 20], "median": [9.0, 6.0, 2.0]}, slow) == "8.0"
+    assert times(slow, slow) == "1.0"
+    assert times({"queries": [0, 50, 100], "median": [9.0, 8.0, 6.0]}, slow) == "< 1"
 
 
 def test_curved_problems_have_the_condition_they_are_named_for():

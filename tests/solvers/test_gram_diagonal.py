@@ -96,6 +96,27 @@ def test_guard_inverts_the_magnitude_along_each_direction(floor, scale, x64):
         assert np.linalg.norm(x) <= bound * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("limit", [0.2, 0.7, 3.0])
+def test_a_limit_bounds_what_each_direction_takes(limit, x64):
+    weights = np.array([5.0, 0.02, -0.05, -5.0])
+    norms = np.sum(ORTHOGONAL**2, 1)
+    along, across = inverse_curvatures(weights)
+    part = np.clip(1 - along / across, -limit, limit)
+    unit = ORTHOGONAL / np.sqrt(norms)[:, None]
+    expected = across * (V - unit.T @ (part * (unit @ V)))
+    x = solve(ORTHOGONAL, weights, V, solver=gram_diagonal(limit=limit))
+    np.testing.assert_allclose(x, expected, rtol=1e-12)
+    unlimited = solve(ORTHOGONAL, weights, V)
+    assert np.allclose(x, unlimited) == (limit == 3.0)
+
+
+def test_a_limit_needs_the_guard_and_is_positive():
+    with pytest.raises(ValueError, match="needs guard=True"):
+        gram_diagonal(guard=False, limit=0.5)
+    with pytest.raises(ValueError, match="limit must be"):
+        gram_diagonal(limit=0.0)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_guard_is_finite_for_every_weight(dtype):
     # One weight at a time, next to harmless ones: all signs, sizes and exact zeros of (E17).

@@ -44,8 +44,20 @@ def newton_direction(
     defaults are exactly ZoVH's product (E18), but for the guard of `gram_diagonal`, and its reuse
     form on a `History`.
 
-    The paper's product is close to ĝ/λ where d ≫ n (compare it with ZoAR at a learning rate
-    divided by λ), and may point away from Newton's direction where n is of d's size.
+    **Where it descends.** On a quadratic with slope g and Hessian H, with Gaussian directions and
+    ``mean()`` on forward queries, the expected product is (our derivation, not the paper's)
+
+    - (I − (n−2)/n · H/λ) g/λ on flat ground, where values differ by far less than λμ²√n/d: it
+      descends along eigenvalues below λ n/(n−2);
+    - (1 − (n−1)²/(d(n−2))) g/λ on steep ground, where they differ by far more than λμ²(n−1)/d: it
+      climbs if n + 1/(n−2) > d, however small the learning rate. That is n > d; at n = d it stalls.
+
+    In between it is longer than g/λ, several times so where n > d. The guard keeps each direction
+    from taking more of ĝ than on steep ground, so that with n < d the product descends on average
+    everywhere, up to terms of order 1/n. Where d ≫ n it is close to ĝ/λ (compare it with ZoAR at a
+    learning rate divided by λ). With n ≥ d take a large λ, or ``gram_diagonal(limit=d/(2n))``,
+    which descends everywhere. Without the correction the product is −(n−1)/d · g/λ on steep ground:
+    it climbs for any n.
 
     A random objective: as for `gradient` and `hessian`; the correction holds with common keys and
     without.

@@ -21,6 +21,7 @@ from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.reuse import Reuse, uniform
 from zovh_jax.shaping import Shaping, none
 from zovh_jax.solvers import Solver, gram_diagonal, solve
+from zovh_jax.solvers.gram_diagonal import warn_of_overlap
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._rounds import Rounds, all_finite, scheduled, transformation
 
@@ -66,10 +67,12 @@ def scale_by_inverse_hessian(
 
     Raises:
       ValueError, TypeError: as `zo.zo_gradient`; TypeError for updates that are None.
+      UserWarning: from ``init``, where K·N ≥ d directions make ``gram_diagonal()`` climb on steep
+        ground; its ``limit`` mends it.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
-      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
+      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(20)
       >>> optimizer = optax.chain(
       ...     zo.zo_gradient(4, 1e-2, key=jax.random.key(0)),
       ...     zo.scale_by_inverse_hessian(4, 1e-1, damping=1.0, key=jax.random.key(1)),
@@ -98,6 +101,10 @@ def scale_by_inverse_hessian(
         common_key=common_key,
     )
 
+    def init(params):
+        warn_of_overlap(solver, rounds.size, rounds.layout(params).size)
+        return rounds.init(params)
+
     def step(updates, state, params, value_fn, value):
         name = "scale_by_inverse_hessian"
         if updates is None:
@@ -117,7 +124,7 @@ def scale_by_inverse_hessian(
         scaled = jax.tree.map(lambda x: jnp.where(keep, x, jnp.zeros_like(x)), scaled)
         return cast_like(scaled, updates), state
 
-    return transformation("scale_by_inverse_hessian", rounds.init, step)
+    return transformation("scale_by_inverse_hessian", init, step)
 
 
 __all__ = ["scale_by_inverse_hessian"]

@@ -3,6 +3,7 @@
 Source: ZoVH, arXiv 2605.30960. Queries per step: K with the default forward stencil.
 """
 
+import math
 from typing import Literal
 
 import jax
@@ -18,6 +19,7 @@ from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.reuse import Reuse, levels, uniform
 from zovh_jax.shaping import Shaping, none
 from zovh_jax.solvers import Solver, gram_diagonal
+from zovh_jax.solvers.gram_diagonal import warn_of_overlap
 from zovh_jax.stencils import Stencil, forward
 from zovh_jax.transforms._rounds import Rounds, by_share, descent, scheduled, transformation
 
@@ -64,17 +66,18 @@ def zo_newton(
       zero where it would not be finite, as when an iterative solver diverged.
 
     Raises:
-      ValueError: for options that do not go together; see `zo.estimators.newton_direction`.
+      ValueError: for options that do not go together; see `zo.estimators.newton_direction`. It
+        also says where the product climbs; ``init`` warns where n ≥ d makes that possible.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
-      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
+      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(20)
       >>> optimizer = optax.chain(
       ...     zo.zo_newton(8, 1e-2, damping=1.0, key=jax.random.key(0)), optax.scale(-0.1)
       ... )
       >>> updates, state = optimizer.update(None, optimizer.init(x), x, value_fn=f)
       >>> updates.shape
-      (3,)
+      (20,)
     """
     _checks.positive("damping", damping, schedule=True)
     rounds = Rounds(
@@ -103,6 +106,14 @@ def zo_newton(
         decoupled=decoupled,
     )
 
+    def init(params):
+        shapes = rounds.layout(params).shapes
+        sizes = [math.prod(shape) for shape in shapes] or [0]
+        size = min(sizes) if structure == "leaf" else sum(sizes)
+        num = num_directions // 2 * history_size if decoupled else rounds.size
+        warn_of_overlap(solver, num, size, uncorrected=not (bias_correction or decoupled))
+        return rounds.init(params)
+
     def step(updates, state, params, value_fn, value):
         del updates
         queries, step_key, state = rounds.step(state, params, value_fn, value)
@@ -119,7 +130,7 @@ def zo_newton(
         )
         return by_share(direction, queries, baseline), state
 
-    return transformation("zo_newton", rounds.init, step)
+    return transformation("zo_newton", init, step)
 
 
 def zovh(
@@ -153,6 +164,11 @@ def zovh(
         decoupled, directions, stencil, baseline, evaluate, store_directions, reuse,
         shaping: as for `zo_newton`.
 
+    The paper's product descends on average where N·K < d. Where N·K ≥ d it climbs on slopes
+    ‖∇f‖ far above λμ(N·K − 1)/d, at any learning rate. Take
+    ``solver=zo.solvers.gram_diagonal(limit=d/(2·N·K))`` there, which descends everywhere;
+    `zo.estimators.newton_direction` has the derivation.
+
     Returns:
       An optimiser; K queries a step (2K central, 2K + 1 three_point; one more for
       ``baseline=origin()`` unless ``value`` is given). Compare it with `zo.zoar` at learning rate
@@ -160,12 +176,13 @@ def zovh(
 
     Raises:
       ValueError, TypeError: as `zo_newton` and `zo.zo_gradient`.
+      UserWarning: from ``init``, where N·K ≥ d and the solver has no such limit.
 
     Source: ZoVH (arXiv 2605.30960), Alg. 1.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
-      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(3)
+      >>> f, x = lambda x: jnp.sum(x ** 2), jnp.ones(20)
       >>> optimizer = zo.zovh(0.01, num_directions=4, radius=1e-2, damping=1.0,
       ...                     key=jax.random.key(0), history_size=3)
       >>> updates, state = optimizer.update(None, optimizer.init(x), x, value_fn=f)

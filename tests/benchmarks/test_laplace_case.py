@@ -12,9 +12,7 @@ from benchmarks.laplace.contenders import CONTENDERS
 from benchmarks.laplace.tasks import Kind
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
-TINY = experiment.Size(
-    (Kind("tiny", "cancer", 2, False, 60),), (20,), 1, 20, ("full", "diagonal", "diagonal_zovh")
-)
+TINY = experiment.Size((Kind("tiny", "cancer", 2, False, 60),), (20,), 1, 20, ("full", "diagonal"))
 
 
 @pytest.fixture(scope="module")

@@ -161,11 +161,10 @@ def product(
 
     first, second = mean * jnp.eye(a.shape[1]), jnp.eye(b.shape[1])
     error = jnp.sum(jnp.where(held, values - mean, 0) ** 2)
-    start = first, second, (error, first, second)
+    start: Any = first, second, (error, first, second)
     (*_, (_, first, second)), _ = jax.lax.scan(sweep, start, None, length=SWEEPS)
     (p, left), (q, right) = jnp.linalg.eigh(first), jnp.linalg.eigh(second)
-    # Of two that are below zero the product would not be.
-    return jnp.outer(jnp.maximum(p, 0), jnp.maximum(q, 0)), left, right
+    return jnp.maximum(jnp.outer(p, q), 0), left, right
 
 
 def _step(matrix, rows, factors, values, fitted):

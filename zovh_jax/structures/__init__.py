@@ -5,7 +5,7 @@
 | ``interpolated(K)`` | K | any Hessian, from K = d(d + 1)/2 on; with fewer, little more than tr/d |
 | ``diagonal()`` | d, or fewer | the diagonal |
 | ``full()`` | d(d + 1)/2 | any Hessian |
-| ``kronecker(K)`` | K | A ⊗ B of each layer, from about the number of unknowns in A and B on |
+| ``kronecker(K)`` | K | A ⊗ B of each layer, from a few times as many pairs as it has unknowns |
 
 ``full`` asks along coordinates and needs no system of equations: memory d², time d³.
 ``interpolated`` asks along random directions, and takes memory K² and time K³. `zo.laplace` makes

@@ -25,6 +25,7 @@ CASES = {
     "stochastic": "minibatches, simulators and games, with a learning rate and without",
     "finetune": "a language model fine-tuned by values alone",
     "devices": "what queries spread over devices gain",
+    "laplace": "posteriors from values: predictions, doubt and evidence",
     "faults": "what runs withstand: missing values, deaths, messages in disorder",
     "outside": "what the loop adds to slow functions, and how busy it keeps workers",
     "speed": "time and memory of a step",

@@ -41,6 +41,7 @@ LAYERS = [
     "estimators",
     "functional",
     "bilevel",
+    "structures",
     "laplace",
     "transforms",
     "diagnostics",
@@ -63,6 +64,7 @@ PUBLIC = [
     "problems",
     "reuse",
     "shaping",
+    "structures",
 ]
 
 

@@ -39,6 +39,7 @@ from zovh_jax import (
     shaping,
     solvers,
     stencils,
+    structures,
 )
 from zovh_jax._deprecation import deprecated
 from zovh_jax.bilevel import hypergradient
@@ -157,6 +158,7 @@ __all__ = [
     "static_args",
     "stencils",
     "stochastic_rounding",
+    "structures",
     "tell",
     "unpack",
     "value_and_grad",

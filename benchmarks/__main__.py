@@ -23,6 +23,7 @@ CASES = {
     "newton": "optimisers without a learning rate against the best tuned ones",
     "stochastic": "minibatches, simulators and games, with a learning rate and without",
     "finetune": "a language model fine-tuned by values alone",
+    "bilevel": "hyper-parameters by gradients through training, from values",
     "devices": "what queries spread over devices gain",
     "faults": "what runs withstand: missing values, deaths, messages in disorder",
     "outside": "what the loop adds to slow functions, and how busy it keeps workers",

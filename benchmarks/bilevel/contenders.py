@@ -29,7 +29,7 @@ from zovh_jax.directions.hadamard import order_of
 FIRST = 20
 """Steps of an inner solve that does not start near its solution."""
 TERMS = 3
-"""Of Neumann's series: it goes on where it ended in the step before."""
+"""Of Neumann's series, or steps of CG: they go on where they ended in the step before."""
 ALL, SOME, NONE = "everything", "what is no black box", "nothing"
 """What a contender differentiates."""
 
@@ -127,18 +127,18 @@ def product(problem: Bilevel, x: jax.Array, y: jax.Array, v: jax.Array) -> jax.A
     return jax.jvp(lambda y: jax.grad(problem.inner, 1)(x, y), (y,), (v,))[1]
 
 
-def exactly(problem: Bilevel, steps: int = 20) -> Estimate:
+def exactly(problem: Bilevel) -> Estimate:
     """Implicit differentiation with derivatives for all: the ceiling."""
 
     def gradient(run, y, key):
         v = jax.grad(problem.outer, 1)(run.x, y)
         q, _ = jax.scipy.sparse.linalg.cg(
-            lambda v: product(problem, run.x, y, v), v, run.memory, maxiter=steps
+            lambda v: product(problem, run.x, y, v), v, run.memory, maxiter=TERMS
         )
         mixed = jax.grad(lambda x: jnp.vdot(q, jax.grad(problem.inner, 1)(x, y)))
         return -mixed(run.x), q
 
-    cost = GRADIENT + PRODUCT * (steps + 1) + PRODUCT
+    cost = GRADIENT + PRODUCT * (TERMS + 1) + PRODUCT
     return Estimate(gradient, jnp.zeros_like(problem.weights), cost * DERIVATIVES)
 
 

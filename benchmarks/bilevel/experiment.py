@@ -58,7 +58,7 @@ def parts(full: bool, examples: int, components: int) -> dict[str, Part]:
     if not full:
         some = ("first_order", "mixed", "whole")
         return {
-            "cleaning": Part({"0.5": cleaning(0.5)}, "0.5", some, 50_000, 6_000),
+            "cleaning": Part({"0.5": cleaning(0.5)}, "0.5", some, 50_000, 2_500),
             "augmentation": Part({"": tasks.augmentation()}, "", some[1:], 3_000, 0),
         }
     return {
@@ -67,9 +67,9 @@ def parts(full: bool, examples: int, components: int) -> dict[str, Part]:
             "0.7",
             tuple(CONTENDERS),
             150_000,
-            6_000,
+            2_500,
         ),
-        "decay": Part({"": tasks.decay()}, "", without("mixed"), 400_000, 10_000),
+        "decay": Part({"": tasks.decay()}, "", without("mixed"), 400_000, 4_000),
         "augmentation": Part(
             {"": tasks.augmentation()},
             "",

@@ -24,6 +24,7 @@ CASES = {
     "papers": "the papers' claims one at a time, beside exact answers",
     "stochastic": "minibatches, simulators and games, with a learning rate and without",
     "finetune": "a language model fine-tuned by values alone",
+    "bilevel": "hyper-parameters by gradients through training, from values",
     "devices": "what queries spread over devices gain",
     "laplace": "posteriors from values: predictions, doubt and evidence",
     "faults": "what runs withstand: missing values, deaths, messages in disorder",

@@ -122,6 +122,23 @@ def test_queries_are_those_that_are_asked():
     assert info.num_queries == sum(asked.values())
 
 
+def test_the_mixed_product_by_derivatives(exact):
+    """Of inner in x alone: the same gradient for fewer values."""
+    solver = zo.solvers.cg(max_steps=12)
+    by_values, info = estimated(solver=solver)
+    gradient, cheaper = estimated(solver=solver, inner_grad=jax.grad(inner))
+    assert error(gradient, exact) < 0.003 and error(gradient, by_values) < 0.003
+    assert info.num_queries - cheaper.num_queries == 4 * D
+
+
+def test_outer_may_depend_on_the_solution_alone():
+    """``direct=False`` saves values, and leaves out what outer has of x itself."""
+    whole, info = estimated()
+    gradient, cheaper = estimated(direct=False)
+    np.testing.assert_allclose(whole - gradient, 0.02 * X, rtol=0.02)
+    assert info.num_queries - cheaper.num_queries == 2 * D
+
+
 def test_random_truncation_is_unbiased():
     """A mean over many short series is the whole one, where the fixed one stays short."""
     quadratic = lambda x, y: 0.5 * jnp.sum(jnp.array([1.0, 2.0]) * y**2) - jnp.sum(x * y)  # noqa: E731

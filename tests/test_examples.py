@@ -51,6 +51,14 @@ def test_study(example):
     assert last < 0.4 * first
 
 
+def test_bilevel(example):
+    bilevel = example("bilevel")
+    before, after, weights = bilevel.main([])
+    assert after < 0.02 * before
+    wrong = bilevel.WRONG[: len(weights)]
+    assert np.mean(weights[wrong]) < 0.15 and np.mean(weights[~wrong]) > 0.8
+
+
 def test_a_simulator_whose_workers_die_in_a_run_that_is_killed(example, tmp_path):
     journal = tmp_path / "journal"
     options = ("--workers", 2, "--crash", "--journal", journal)

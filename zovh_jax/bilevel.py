@@ -59,6 +59,8 @@ def hypergradient(
     evaluate: Evaluator = vmapped(),
     outer_grad: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]] | None = None,
     inner_hvp: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None,
+    inner_grad: Callable[[PyTree, PyTree], PyTree] | None = None,
+    direct: bool = True,
     return_info: bool = False,
 ) -> Callable[..., Any]:
     """A function that gives the gradient of outer(x, y*(x)) from values of outer and inner.
@@ -82,6 +84,9 @@ def hypergradient(
       evaluate: as for `zo.query`.
       outer_grad: where outer can be differentiated: gives its gradients with respect to x and y.
       inner_hvp: where inner can: (x, y, v) to the product of its Hessian in y with v.
+      inner_grad: where inner can be differentiated in x, as by the weights of its terms: (x, y) to
+        that gradient, which is asked for twice.
+      direct: whether outer depends on x itself. If it depends on y alone, False saves its 2D_x.
       return_info: also return `HypergradientInfo`.
 
     Returns:
@@ -91,7 +96,7 @@ def hypergradient(
       where the series diverges, as for an inner Hessian that is not positive definite.
       Queries: 2D_y + 2D_x for outer, 4D_x for the mixed product, and 4D_y for each of the solver's
       products (`SolveInfo`; one more with ``start``), or 2K + 1 for the operator. (K in place of D
-      where it is less.)
+      where it is less; nothing for what ``outer_grad``, ``inner_hvp`` or ``inner_grad`` gives.)
 
     Raises:
       ValueError: for arguments out of range or that do not go together, naming them.
@@ -139,16 +144,16 @@ def hypergradient(
         )
         return estimate(at, key=key), 2 * k
 
-    def along(x, y, v):
-        """Differences of inner along v, over their distance: as far as the queries go."""
+    def along(y, v):
+        """Differences of a function along v, over their distance: as far as the queries go."""
         size = sum(np.size(leaf) for leaf in jax.tree.leaves(y))
         length = norm(v)
         unit = radius * np.sqrt(size) / jnp.where(length > 0, length, 1)
         there = [cast_like(add_scaled(widen(y), sign * unit, v), y) for sign in (1, -1)]
 
-        def difference(x, shift):
-            ahead, behind = (inner(x, jax.tree.map(jnp.add, z, shift)) for z in there)
-            return (ahead - behind) / (2 * unit)
+        def difference(f, x, shift):
+            ahead, behind = (widen(f(x, jax.tree.map(jnp.add, z, shift))) for z in there)
+            return jax.tree.map(lambda a, b: (a - b) / (2 * unit), ahead, behind)
 
         return difference
 
@@ -161,7 +166,9 @@ def hypergradient(
         if outer_grad is not None:
             outer_x, outer_y = outer_grad(x, y)
         else:
-            outer_x, n = gradient_of(lambda x: outer(x, y), x, next(keys))
+            outer_x, n = jax.tree.map(jnp.zeros_like, x), 0
+            if direct:
+                outer_x, n = gradient_of(lambda x: outer(x, y), x, next(keys))
             outer_y, m = gradient_of(lambda y: outer(x, y), y, next(keys))
             spent += n + m
         product_key, solve_key, mixed_key, round_key = (next(keys) for _ in range(4))
@@ -172,9 +179,10 @@ def hypergradient(
             each = 4 * order_of(layout_of(y, None).size)
 
             def operator(v):
-                difference = along(x, y, v)
+                difference = along(y, v)
                 # One key for all products: they are products with one matrix.
-                return widen(gradient_of(lambda z: difference(x, z), nowhere, product_key)[0])
+                product = gradient_of(lambda z: difference(inner, x, z), nowhere, product_key)
+                return widen(product[0])
 
         else:
             pairs = query(
@@ -191,9 +199,12 @@ def hypergradient(
             spent += 2 * num_directions + 1
         q, info = _solved(solver, operator, widen(outer_y), damping, solve_key, start)
         spent += each * (info.num_matvecs + (start is not None))
-        difference = along(x, y, q)
-        mixed, n = gradient_of(lambda x: difference(x, nowhere), x, mixed_key)
-        spent += 2 * n
+        difference = along(y, q)
+        if inner_grad is not None:
+            mixed = difference(inner_grad, x, nowhere)
+        else:
+            mixed, n = gradient_of(lambda x: difference(inner, x, nowhere), x, mixed_key)
+            spent += 2 * n
         # Queries along a q of NaN are missing values, and would leave a gradient of zero.
         mixed = poison(widen(mixed), ~jnp.isfinite(norm(q)))
         total = cast_like(jax.tree.map(jnp.subtract, widen(outer_x), mixed), x)

@@ -569,7 +569,7 @@ def test_empty_leaves_and_scalars_in_the_tree():
 
 
 def test_a_subspace_of_unknown_curvature_rests():
-    """No −μe at a switch: no step there and none later; new subspaces at once where all rest."""
+    """No −μe at a switch: no step there and none later; new subspaces at once where most rest."""
     newton = zo.zo_sah_direction(3, 0.1, key=KEY, switch_every=100)
     scales, x = jnp.arange(1.0, 7.0), jnp.ones(6)
 

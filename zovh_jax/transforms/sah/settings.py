@@ -98,9 +98,10 @@ class Settings:
         Args:
           count: steps before this one.
           precision: as `precision_of` gives it.
-          known: [J], which of the present subspaces have curvature: new ones are due if none has.
+          known: [J], which of the present subspaces have curvature; if fewer than half do, new ones
+            are due.
         """
-        switches = (count % self.switch_every == 0) | ~jnp.any(known)
+        switches = (count % self.switch_every == 0) | (2 * jnp.sum(known) < known.size)
         radius = scheduled(self.radius, count)
         if self.curvature_radius is None:
             wider = jnp.maximum(radius, jnp.minimum(WIDER * radius, precision**0.25 / 2))

@@ -162,7 +162,7 @@ def zo_sah_direction(
       evaluated. State: O(J·q²) scalars; memory for a step: two copies of the parameters with
       ``chunked(1)``, two for each query of a round with ``vmapped()``. A subspace with a
       value that is not finite does not move in this step. If it has just been drawn, its curvature
-      is unknown, and it rests until the next ones are drawn: in the next step, if all rest.
+      is unknown, and it rests until the next ones are drawn: in the next step, if most rest.
 
     Raises:
       ValueError, TypeError: for arguments out of range, naming them; at ``init`` for more

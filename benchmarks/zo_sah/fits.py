@@ -23,7 +23,7 @@ RADIUS = 1e-2
 def compared(data: dict[str, Task], num_steps: int) -> list[dict[str, Any]]:
     """Rows of the JSON file: errors by problem and age."""
     found = zo.problems.rosenbrock()
-    tasks = {
+    tasks: dict[str, tuple[Callable[[jax.Array], jax.Array], Task, int]] = {
         "Rosenbrock": (found, problems.rosenbrock(0, 1), 1),
         **{
             f"{name}, {planes} planes": (value_of(task), task, planes)

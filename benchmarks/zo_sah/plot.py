@@ -74,7 +74,7 @@ def draw_varied(ax, problems, part):
     ax.set(title=VARIED[part], xlabel=part, ylabel="final loss above its minimum")
     ax.set(xscale="log", yscale="log")
     ax.set_xticks(values, [f"{value:g}" for value in values])
-    ax.minorticks_off()
+    ax.set_xticks([], minor=True)
     ax.legend(frameon=False, fontsize=8)
 
 
@@ -89,4 +89,5 @@ def draw_fits(ax, rows, title):
             label = f"{problem}: {name}"
             ax.plot(ages, errors, color=colour, linestyle=dashes, label=label)
     ax.set(title=title, xlabel="steps since the draw", ylabel="relative error", yscale="log")
+    ax.set_ylim(bottom=1e-7)  # room for the names
     ax.legend(frameon=False, fontsize=7)

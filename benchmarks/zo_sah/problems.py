@@ -92,7 +92,7 @@ def digit(budget: int) -> Task:
 
 def logistic(features: np.ndarray, positive: np.ndarray, budget: int) -> Task:
     """The loss above its minimum, from zero."""
-    loss = functools.partial(logistic_loss, *map(jnp.asarray, with_bias(features, positive)))
+    loss = functools.partial(logistic_loss, *with_bias(features, positive))
     dimension = features.shape[1] + 1
     least = minimum(features, positive)
     curvature = float(np.mean(np.square(features))) / 4
@@ -106,9 +106,10 @@ def logistic(features: np.ndarray, positive: np.ndarray, budget: int) -> Task:
     )
 
 
-def with_bias(features: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def with_bias(features: np.ndarray, positive: np.ndarray) -> tuple[jax.Array, jax.Array]:
     """The features with a column of ones, and the classes as signs."""
-    return np.pad(features, ((0, 0), (0, 1)), constant_values=1), np.where(positive, 1, -1)
+    wide = np.pad(features, ((0, 0), (0, 1)), constant_values=1)
+    return jnp.asarray(wide), jnp.where(positive, 1, -1)
 
 
 def logistic_loss(features: jax.Array, signs: jax.Array, x: jax.Array) -> jax.Array:

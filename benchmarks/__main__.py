@@ -17,6 +17,7 @@ from benchmarks.common import report
 CASES = {
     "attack": "black-box attacks on a digit classifier: queries until it is fooled",
     "synthetic": "every method on the papers' functions, at equal queries",
+    "zo-sah": "the ZO-SAH paper's experiments and open questions",
     "noise": "how much noise each method stands",
     "drift": "how well each method follows an objective that moves",
     "hessian-error": "how far Hessian estimates are from the Hessian",

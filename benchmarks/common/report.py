@@ -173,3 +173,29 @@ def matrix(
     found = {(row[down], across.format(**row)): row for row in rows}
     cells = [bold_least([found.get((n, c)) for n in names], shown, most) for c in columns]
     return table([title, *columns], list(zip(names, *cells, strict=True)))
+
+
+def queries(count: float | None, budget: int) -> str:
+    """A number of queries, or that the budget was not enough."""
+    return f"{count:,.0f}" if count is not None and count <= budget else f"> {budget:,}"
+
+
+def reached(rows: Sequence[dict[str, Any]]) -> str:
+    """Queries to a target: methods down the side, problems across, the least of each in bold.
+
+    Rows have problem, label, budget, and a score: the queries, above the budget where it was not
+    enough.
+    """
+    problems = list(dict.fromkeys(row["problem"] for row in rows))
+    found = {(row["label"], row["problem"]): row for row in rows}
+    lines = []
+    for label in dict.fromkeys(row["label"] for row in rows):
+        cells = [label]
+        for problem in problems:
+            row = found[label, problem]
+            medians = [r["score"]["median"] for r in rows if r["problem"] == problem]
+            least = min(median for median in medians if median is not None)
+            text = queries(row["score"]["median"], row["budget"])
+            cells.append(f"**{text}**" if row["score"]["median"] == least else text)
+        lines.append(cells)
+    return table(["method", *problems], lines)

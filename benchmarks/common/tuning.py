@@ -97,6 +97,20 @@ def of_problem(problem: zo.problems.Problem, dimension: int, **facts) -> Task:
     )
 
 
+def queries_to(target: float, queries: np.ndarray) -> Callable[[np.ndarray], float]:
+    """A score: the queries until values are at most the target, which is above zero.
+
+    Where they never are, it is above the budget, and the more so the farther they ended.
+    """
+
+    def score(values: np.ndarray) -> float:
+        if (values <= target).any():
+            return float(queries[np.argmax(values <= target)])
+        return float(queries[-1] * (1 + math.log10(max(float(values[-1]), target) / target)))
+
+    return score
+
+
 @dataclasses.dataclass
 class Runs:
     """Outcomes of some runs.

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -109,12 +108,7 @@ def reaching(f: Callable, size: Size) -> tuning.Task:
     """The task of bringing the value to a fraction of the start's, in few queries."""
     checkpoints = 1_000
     grid = np.linspace(0, size.gap_budget, checkpoints + 1)
-
-    def score(values: np.ndarray) -> float:
-        ratio = values / values[0]
-        if (ratio <= FRACTION).any():
-            return float(grid[np.argmax(ratio <= FRACTION)])
-        return size.gap_budget * (1 + math.log10(max(float(ratio[-1]), FRACTION) / FRACTION))
+    of_ratios = tuning.queries_to(FRACTION, grid)
 
     key = jax.random.key(0)
     d = size.gap_dimension
@@ -128,7 +122,7 @@ def reaching(f: Callable, size: Size) -> tuning.Task:
         curvature=curvature,
         budget=size.gap_budget,
         checkpoints=checkpoints,
-        score=score,
+        score=lambda values: of_ratios(values / values[0]),
     )
 
 

@@ -8,28 +8,12 @@ from benchmarks.common import report, tuning
 
 def tables(result: dict[str, Any]) -> dict[str, str]:
     """Markdown tables of the result, by name."""
+    gap = result["gap"]
     return {
-        "gap": reached(result["gap"]),
+        "gap": report.reached([{"budget": gap["budget"]} | row for row in gap["rows"]]),
         "functions": report.matrix("method", "label", result["functions"]["rows"]),
         "starts": kept(result["starts"]["rows"]),
     }
-
-
-def reached(part: dict[str, Any]) -> str:
-    """Queries until the gap is small: methods down the side, problems across; the least is bold."""
-    problems = list(dict.fromkeys(row["problem"] for row in part["rows"]))
-    labels = list(dict.fromkeys(row["label"] for row in part["rows"]))
-    found = {(row["label"], row["problem"]): row["score"]["median"] for row in part["rows"]}
-    lines = []
-    for label in labels:
-        cells = [label]
-        for problem in problems:
-            queries = found[label, problem]
-            least = min(found[each, problem] for each in labels)
-            text = f"{queries:,.0f}" if queries <= part["budget"] else f"> {part['budget']:,}"
-            cells.append(f"**{text}**" if queries == least else text)
-        lines.append(cells)
-    return report.table(["method", *problems], lines)
 
 
 def kept(rows: list[dict[str, Any]]) -> str:

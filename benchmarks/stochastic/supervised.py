@@ -10,13 +10,12 @@ import numpy as np
 import optax
 import sklearn.datasets
 
+from benchmarks.common.tabular import Data, standardised
 from benchmarks.common.victim import CNN, HELD_OUT, load_digits
 from benchmarks.stochastic.problem import Problem, of_examples
 
 RIDGE = 1e-3
 """Of the logistic regressions: without it the minimum may be at infinity."""
-Data = tuple[np.ndarray, np.ndarray]
-"""Features, [count, …], and labels, [count]."""
 
 
 def least_squares(
@@ -44,12 +43,12 @@ def least_squares(
 
 def breast_cancer(batch_size: int | None) -> Problem:
     """Logistic regression on scikit-learn's breast cancer data: 30 features, two classes."""
-    return _linear("breast cancer", _standardised(sklearn.datasets.load_breast_cancer), batch_size)
+    return _linear("breast cancer", standardised(sklearn.datasets.load_breast_cancer), batch_size)
 
 
 def digits(batch_size: int | None) -> Problem:
     """Multinomial regression on scikit-learn's digits of 8×8 pixels."""
-    return _linear("digits", _standardised(sklearn.datasets.load_digits), batch_size)
+    return _linear("digits", standardised(sklearn.datasets.load_digits), batch_size)
 
 
 def mnist(batch_size: int | None) -> Problem:
@@ -143,18 +142,6 @@ def _classifier(
         test=accuracy,
         measure="test accuracy",
     )
-
-
-def _standardised(load: Callable[..., Any]) -> tuple[Data, Data]:
-    """One of scikit-learn's data sets, a fifth held out, in units of the rest's deviations."""
-    features, labels = load(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(labels))
-    features, labels = features[order].astype(np.float32), labels[order].astype(np.int32)
-    cut = len(labels) // 5
-    rest = features[cut:]
-    deviation = rest.std(0)
-    features = (features - rest.mean(0)) / np.where(deviation > 0, deviation, 1)
-    return (features[cut:], labels[cut:]), (features[:cut], labels[:cut])
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from helpers import compiled_run, ravel
 
 import zovh_jax as zo
 from zovh_jax._tree import layout_of
+from zovh_jax.problems.noise import hash_of
 from zovh_jax.transforms.sah.couplings import Couplings, couple, no_couplings, remember
 from zovh_jax.transforms.sah.fit import (
     Seen,
@@ -335,7 +336,7 @@ def slow_step(f, x, coordinates, past, priors, radius, clip, ridge, switches, sh
     norms = np.array([np.linalg.norm(prior) for prior in priors])
     noise = 0 if switches else np.finfo(float).eps * abs(f(x)) / radius
     if switches:
-        priors, ridge = [np.mean(norms) / np.sqrt(q) * np.eye(q)] * len(priors), min(ridge, 1e-6)
+        priors, ridge = [np.zeros((q, q))] * len(priors), min(ridge, 1e-6)
     sizes = np.maximum(norms, clip)
     hessians = [slow_fit(j, window, p, sizes, noise, ridge) for j, p in enumerate(priors)]
     direction, own, joint = np.zeros_like(x), 0, 0
@@ -465,21 +466,26 @@ def rosenbrock(x):
     "double", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["float32", "float64"]
 )
 def test_reaches_the_minimum_of_rosenbrocks_function(double):
-    """At radii at which it stopped before, and rates up to 1; bounds at twice what was measured.
+    """At radii at which it stopped before; bounds at twice what was measured.
 
-    The minimum of central differences is where f is 4e-4 for μ = 0.01: it goes with μ⁴.
+    The minimum of central differences is where f is 4e-4 for μ = 0.01: it goes with μ⁴. Medians
+    over starts: where f bends more than the fitted quadratic, a step may be far too long, and such
+    a run needs longer.
     """
     with jax.enable_x64(double):
 
-        def final(radius, rate):
+        def final(radius, rate, x):
             optimizer = zo.zo_sah(rate, num_subspaces=1, radius=radius, key=KEY)
-            return rosenbrock(
-                compiled_run(optimizer, rosenbrock, jnp.array([-1.2, 1.0]), 400)[0][-1]
-            )
+            return rosenbrock(compiled_run(optimizer, rosenbrock, x, 400)[0][-1])
 
-        rates = jnp.array([0.25, 0.5, 1.0])
+        rates = jnp.array([0.25, 0.5])
         radii = jnp.array([1e-2, 3e-3, 1e-3])
-        values = np.asarray(jax.jit(jax.vmap(jax.vmap(final, (None, 0)), (0, None)))(radii, rates))
+        starts = jnp.array([-1.2, 1.0]) + 0.05 * jax.random.normal(KEY, (9, 2))
+        of_starts = jax.vmap(final, (None, None, 0))
+        values = jax.jit(jax.vmap(jax.vmap(of_starts, (None, 0, None)), (0, None, None)))(
+            radii, rates, starts
+        )
+        values = np.median(values, -1)
     assert (values.max(1) < [1e-3, 1e-5, 4e-7]).all(), values
 
 
@@ -562,22 +568,63 @@ def test_empty_leaves_and_scalars_in_the_tree():
     jax.tree.map(lambda u, x: np.testing.assert_allclose(u, x, atol=1e-3), direction, tree)
 
 
-def test_unknown_curvature_is_taken_for_the_mean_of_the_last_subspaces(x64):
-    """A curvature point that fails at a later switch: a step by what is known, not g over clip."""
-    newton = zo.zo_sah_direction(2, 0.1, key=KEY, switch_every=1)
-    x = jnp.ones(4)
+def test_a_subspace_of_unknown_curvature_rests():
+    """No −μe at a switch: no step there and none later; new subspaces at once where most rest."""
+    newton = zo.zo_sah_direction(3, 0.1, key=KEY, switch_every=100)
+    scales, x = jnp.arange(1.0, 7.0), jnp.ones(6)
 
     @jax.jit
-    def step(state, limit):
-        f = lambda x: jnp.where(jnp.min(x) < limit, jnp.nan, 5 * jnp.sum(x**2))  # noqa: E731
+    def step(state, limits):
+        f = lambda x: jnp.where(jnp.any(x < limits), jnp.nan, scales @ x**2)  # noqa: E731
         return newton.update(None, state, x, value_fn=f)
 
-    _, state = step(newton.init(x), -1.0)
-    direction, state = step(state, 0.95)  # no −μe
-    expected = np.broadcast_to(10 * np.eye(2), (2, 2, 2))
-    np.testing.assert_allclose(state.hessians, expected, rtol=1e-3, atol=1e-9)
-    np.testing.assert_allclose(direction, x, rtol=1e-3)
-    assert int(state.counts.num_nonfinite) == 4
+    one, nobody, everybody = jnp.eye(6)[1] * 0.95, jnp.zeros(6), jnp.full(6, 0.95)
+    state, charged = newton.init(x), []
+    for limits in (everybody, everybody, one, nobody):
+        direction, state = step(state, limits)
+        charged.append(int(zo.num_queries(state)))
+        resting = next(group for group in np.asarray(state.coordinates) if 1 in group)
+        if limits is everybody:
+            assert not direction.any() and not state.known.any()
+        else:
+            np.testing.assert_allclose(direction, ~np.isin(np.arange(6), resting), rtol=1e-3)
+    assert np.diff([0, *charged]).tolist() == [16, 16, 16, 7]
+
+
+@pytest.mark.parametrize(
+    ("num_subspaces", "share"), [pytest.param(1, 0.8, marks=pytest.mark.slow), (4, 0.2)]
+)
+def test_missing_values_throw_no_run_away(num_subspaces, share):
+    """Three in ten values missing: the largest value of thirty runs is not far above the first."""
+    scales = jnp.geomspace(1, 10, 10)
+
+    def f(x):
+        return 0.5 * jnp.sum(scales * (x - 1) ** 2)
+
+    def run(seed):
+        keys = jax.random.split(jax.random.key(seed))
+        options = {"radius": 0.01, "curvature_radius": 0.1, "switch_every": 5, "key": keys[0]}
+        optimizer = zo.zo_sah(1.0, num_subspaces=num_subspaces, **options)
+        x = jax.random.normal(keys[1], (10,))
+
+        def step(carry, t):
+            x, state = carry
+            key = jax.random.fold_in(keys[1], t)
+
+            def value_fn(y):
+                missing = jax.random.uniform(jax.random.fold_in(key, hash_of(y))) < 0.3
+                return jnp.where(missing, jnp.nan, f(y))
+
+            updates, state = optimizer.update(None, state, x, value_fn=value_fn)
+            x = optax.apply_updates(x, updates)
+            return (x, state), f(x)
+
+        _, values = jax.lax.scan(step, (x, optimizer.init(x)), jnp.arange(60))
+        return jnp.max(values) / f(x), values[-1] / f(x)
+
+    most, last = jax.lax.map(run, jnp.arange(30))
+    assert float(jnp.max(most)) < 3
+    assert float(jnp.median(last)) < share
 
 
 def test_a_subspace_with_bad_values_rests():
@@ -700,6 +747,9 @@ def test_remember_keeps_the_strongest_and_renews(x64):
     new = jax.jit(remember)(old, groups, hessians, 0.1)
     np.testing.assert_array_equal(new.pairs, [[2, 3], [0, 7], [1, 4]])
     np.testing.assert_allclose(new.strengths, [1.0, 0.7, 0.5])
+    left_out = jnp.array([[-1, -1], [2, 3]])
+    kept = jax.jit(remember)(old, left_out, hessians.at[0].set(0), 0.1)
+    np.testing.assert_array_equal(kept.pairs, [[2, 3], [1, 4], [0, 7]])
     assert not no_couplings(2).strengths.any()
 
 

@@ -31,7 +31,8 @@ def remember(
 ) -> Couplings:
     """The strongest of the old couplings and those in ``groups``; a new value replaces an old one.
 
-    ``floor`` is the least |H_aa|, above zero, that is divided by.
+    ``floor`` is the least |H_aa|, above zero, that is divided by. A group of −1, whose Hessian must
+    be zero, is left out.
     """
     first, second = np.triu_indices(groups.shape[1], 1)
     pairs = jnp.stack([groups[:, first], groups[:, second]], -1)

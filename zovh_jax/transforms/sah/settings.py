@@ -18,7 +18,7 @@ WIDER = 10
 """By default the curvature radius is at most this many times the radius."""
 
 SMALL_RIDGE = 1e-6
-"""The largest ridge towards a prior that is no earlier fit of the same subspaces."""
+"""The largest ridge towards a prior of zero."""
 
 
 class Now(NamedTuple):
@@ -28,7 +28,7 @@ class Now(NamedTuple):
       switches: whether the step draws new subspaces.
       radius: μ of all queries of the step.
       clip, ridge: the scheduled numbers.
-      small_ridge: the ridge for fits whose prior is no earlier fit of the same subspaces.
+      small_ridge: the ridge for fits whose prior is zero.
     """
 
     switches: jax.Array
@@ -92,9 +92,16 @@ class Settings:
         """Whether coupled parameters are put into one subspace."""
         return self.pairing == "coupled"
 
-    def at(self, count: jax.Array, precision: float) -> Now:
-        """The settings at a step; ``precision`` as `precision_of` gives it."""
-        switches = count % self.switch_every == 0
+    def at(self, count: jax.Array, precision: float, known: jax.Array) -> Now:
+        """The settings at a step.
+
+        Args:
+          count: steps before this one.
+          precision: as `precision_of` gives it.
+          known: [J], which of the present subspaces have curvature; if fewer than half do, new ones
+            are due.
+        """
+        switches = (count % self.switch_every == 0) | (2 * jnp.sum(known) < known.size)
         radius = scheduled(self.radius, count)
         if self.curvature_radius is None:
             wider = jnp.maximum(radius, jnp.minimum(WIDER * radius, precision**0.25 / 2))

@@ -66,6 +66,7 @@ class SAHState(NamedTuple):
       priors: [J, q, q], what the next fits pull to while the subspaces stay.
       isotropy: what is known of the spread of curvature; empty without ``isotropy_tolerance``.
       couplings: the strongest couplings met so far; empty for ``pairing="random"``.
+      known: [J], the subspaces whose curvature is known; the others rest.
       shortening: how many times shorter the last step was than the subspaces' Newton steps.
     """
 
@@ -76,6 +77,7 @@ class SAHState(NamedTuple):
     priors: jax.Array
     isotropy: Any
     couplings: Any
+    known: jax.Array
     shortening: jax.Array
 
     @property
@@ -134,13 +136,12 @@ def zo_sah_direction(
       ridge: weight of ‖H_j − prior‖² in the fits between switches, relative to that of a slope's
         squared error when distances are in units of the largest one fitted; or a schedule. The
         default takes three quarters of a change along the last step, and little from steps that
-        are nearly parallel or much shorter than μ. Fits whose prior is not an earlier fit of the
-        same subspaces, as at switches, use at most 1e-6.
+        are nearly parallel or much shorter than μ. Fits whose prior is zero, as at switches, use
+        at most 1e-6.
       ridge_towards: "previous": with one subspace the prior is the previous fit, with several the
-        fit of the last switch. At a switch it is the mean curvature of the old subspaces, and
-        decides only what values that are not finite leave open. "zero", nearer to the paper: the
-        prior is zero, which with ``clip`` means a step g/κ along what is not determined, and the
-        fit takes other subspaces' moves for curvature.
+        fit of the last switch. "zero", nearer to the paper: the prior is zero, which with
+        ``clip`` means a step g/κ along what is not determined, and the fit takes other
+        subspaces' moves for curvature.
       subspace_dimension: q; the paper's is 2.
       isotropy_tolerance: None, or the spread (standard deviation over mean of |λ| over all
         subspaces) up to which curvature counts as the same everywhere. A switch then measures
@@ -159,8 +160,9 @@ def zo_sah_direction(
       saves one), J·q(q+1)/2 more after a switch, fewer where isotropy saves them (the count in the
       state is what was spent). Under ``jax.vmap`` over states both sides of such a choice are
       evaluated. State: O(J·q²) scalars; memory for a step: two copies of the parameters with
-      ``chunked(1)``, two for each query of a round with ``vmapped()``. A subspace with a forward
-      value that is not finite does not move; other such values are left out of the fit.
+      ``chunked(1)``, two for each query of a round with ``vmapped()``. A subspace with a
+      value that is not finite does not move in this step. If it has just been drawn, its curvature
+      is unknown, and it rests until the next ones are drawn: in the next step, if most rest.
 
     Raises:
       ValueError, TypeError: for arguments out of range, naming them; at ``init`` for more
@@ -226,6 +228,7 @@ def _init(settings: Settings, counts: ZerothOrderState, layout: Layout) -> SAHSt
         jnp.zeros((j, q, q), dtype),
         Isotropy(no_moments(), jnp.zeros((), bool)) if settings.tests_isotropy else (),
         no_couplings(4 * j) if settings.pairs else (),
+        jnp.zeros(j, bool),
         jnp.ones((), dtype),
     )
 
@@ -240,7 +243,7 @@ def _step(
 ) -> tuple[PyTree, SAHState]:
     layout, count = rounds.layout(params), state.counts.count
     precision = precision_of(layout)
-    now = settings.at(count, precision)
+    now = settings.at(count, precision, state.known)
     key = jax.random.fold_in(state.counts.key, state.counts.round)
     coordinates = settings.subspaces(now, key, layout.size, state.coordinates, state.couplings)
     # The curvature queries are further calls, in branches of their own: traced at the first only.
@@ -268,20 +271,25 @@ def _step(
     centres = read(layout.leaves(params, "params"), layout, coordinates)
     seen = _seen(Seen(slopes, centres, now.radius), state.past, now.switches)
     rounding = precision * jnp.abs(f0) / now.radius
+    known = jnp.where(now.switches, jnp.all(jnp.isfinite(slopes), -1), state.known)
     hessians = _fitted(settings, now, seen, state.priors, rounding)
+    hessians = jnp.where(known[:, None, None], hessians, 0)
     couplings = state.couplings
     if settings.pairs:  # from fresh values only
         couplings = jax.lax.cond(
             now.switches,
-            lambda: remember(state.couplings, coordinates, hessians, now.clip),
+            lambda: remember(
+                state.couplings, jnp.where(known[:, None], coordinates, -1), hessians, now.clip
+            ),
             lambda: state.couplings,
         )
     if settings.tests_isotropy:
         mean = measured.isotropy.moments.mean * jnp.eye(settings.dimension, dtype=hessians.dtype)
         hessians = jnp.where(measured.isotropy.holds, mean[None], hessians)
+        known = known | measured.isotropy.holds
 
-    usable = jnp.all(jnp.isfinite(forward_slopes), -1, keepdims=True)
-    gradients = jnp.where(usable, gradients_of(slopes, hessians, now.radius), 0)
+    usable = known & jnp.all(jnp.isfinite(forward_slopes), -1)
+    gradients = jnp.where(usable[:, None], gradients_of(slopes, hessians, now.radius), 0)
     shorter = shortening(seen, hessians, now.clip, rounding, state.shortening)
     direction = clipped_solve(hessians, gradients, now.clip) / shorter
     counts = counts._replace(
@@ -297,6 +305,7 @@ def _step(
         jnp.where(follows, hessians, state.priors),
         measured.isotropy,
         couplings,
+        known,
         shorter,
     )
 
@@ -363,17 +372,12 @@ def _fitted(
     if settings.ridge_towards == "zero":
         prior = jnp.zeros_like(priors)
         return fit_hessians(seen, settings.points, prior, ridge=now.small_ridge)
-    size = jnp.linalg.norm(priors, axis=(1, 2))
-    typical = jnp.mean(size) / settings.dimension**0.5
-    isotropic = jnp.broadcast_to(
-        typical * jnp.eye(settings.dimension, dtype=priors.dtype), priors.shape
-    )
     return fit_hessians(
         seen,
         settings.points,
-        jnp.where(now.switches, isotropic, priors),
+        jnp.where(now.switches, 0, priors),
         ridge=jnp.where(now.switches, now.small_ridge, now.ridge),
-        scales=jnp.maximum(size, now.clip),
+        scales=jnp.maximum(jnp.linalg.norm(priors, axis=(1, 2)), now.clip),
         rounding=jnp.where(now.switches, 0, rounding),
     )
 

@@ -5,14 +5,17 @@ products are written as sums, since a contraction over a split axis wants to be 
 """
 
 import functools
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from zovh_jax._factors import FEW_ROWS, Factors
 from zovh_jax._mesh import is_split
-from zovh_jax._tree import scalar_dtype
+from zovh_jax._tree import Layout, scalar_dtype
+from zovh_jax._types import Leaves
 
 
 @jax.jit
@@ -58,3 +61,15 @@ def gram_of(rows: Any, others: Any) -> jax.Array:
     else:
         product = jnp.einsum("j...,k...->jk", rows, others, precision="highest")
     return product.astype(scalar_dtype())
+
+
+def raveled(leaves: Leaves, num_rows: int) -> jax.Array:
+    """Rows of leaves as a matrix [num_rows, d], in ``ravel_pytree`` order; for few parameters."""
+    return jnp.concatenate([x.reshape(num_rows, -1).astype(scalar_dtype()) for x in leaves], 1)
+
+
+def unraveled(matrix: jax.Array, layout: Layout) -> Leaves:
+    """The leaves [n, *leaf] of a matrix [n, d]."""
+    ends = np.cumsum([math.prod(shape) for shape in layout.shapes])
+    parts = jnp.split(matrix, ends[:-1], 1)
+    return [x.reshape(-1, *shape) for x, shape in zip(parts, layout.shapes, strict=True)]

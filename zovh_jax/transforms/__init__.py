@@ -10,6 +10,7 @@ from zovh_jax.transforms.bounded import bounded
 from zovh_jax.transforms.fzoo import fzoo
 from zovh_jax.transforms.hizoo import hizoo, zo_hizoo, zoha
 from zovh_jax.transforms.mezo import mezo
+from zovh_jax.transforms.model import model_newton
 from zovh_jax.transforms.newton import diagonal_newton, low_rank_newton, scalar_newton
 from zovh_jax.transforms.poem import poem
 from zovh_jax.transforms.radazo import radazo, scale_by_radazo
@@ -34,6 +35,7 @@ __all__ = [
     "hizoo",
     "low_rank_newton",
     "mezo",
+    "model_newton",
     "num_queries",
     "poem",
     "radazo",

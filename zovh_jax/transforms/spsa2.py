@@ -4,7 +4,6 @@ Source: Spall, IEEE Trans. Automatic Control 45:10 (2000). Queries per step: 4K.
 """
 
 import dataclasses
-import math
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -12,8 +11,9 @@ import jax.numpy as jnp
 import optax
 
 from zovh_jax import _checks
-from zovh_jax._tree import Layout, scalar_dtype
-from zovh_jax._types import Leaves, Number, PyTree, Schedule
+from zovh_jax._rows import raveled, unraveled
+from zovh_jax._tree import scalar_dtype
+from zovh_jax._types import Number, PyTree, Schedule
 from zovh_jax.baselines import none
 from zovh_jax.directions import Directions, Wrapper, masked, rademacher
 from zovh_jax.evaluators import Evaluator, vmapped
@@ -141,7 +141,7 @@ def zo_spsa2(
         corners = dataclasses.replace(rounds, directions=_Corners(signs_family, ratio))
         queries, key, new_state = corners.step(state.counts, params, value_fn, None)
         layout = rounds.layout(params)
-        signs = _ravel(signs_family.draw(key, layout, 2 * k, jnp.arange(2 * k)), 2 * k)
+        signs = raveled(signs_family.draw(key, layout, 2 * k, jnp.arange(2 * k)), 2 * k)
         g, hessian, valid = _estimates(queries, signs, c, ratio)
         weight = 1 / (state.num_averaged.astype(hessian.dtype) + 1)
         use = valid & jnp.all(jnp.isfinite(hessian))
@@ -150,7 +150,7 @@ def zo_spsa2(
         root = jnp.sqrt(jnp.square(eigenvalues) + scheduled(regularization, state.counts.count))
         direction = _mv(basis, _mv(basis.T, g) / root)
         return (
-            finite_or_zero(layout.updates(_unravel(direction, layout))),
+            finite_or_zero(layout.updates([x[0] for x in unraveled(direction[None], layout)])),
             SPSA2State(new_state, average, saturating_add(state.num_averaged, use)),
         )
 
@@ -248,20 +248,6 @@ def _estimates(
 
 def _mv(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     return jnp.einsum("ij,j->i", matrix, vector, precision="highest")
-
-
-def _ravel(leaves: Leaves, num_rows: int) -> jax.Array:
-    """Rows of a [num_rows, d] matrix, in ``ravel_pytree`` order of the perturbed leaves."""
-    return jnp.concatenate([x.reshape(num_rows, -1).astype(scalar_dtype()) for x in leaves], 1)
-
-
-def _unravel(vector: jax.Array, layout: Layout) -> Leaves:
-    leaves, start = [], 0
-    for shape in layout.shapes:
-        size = math.prod(shape)
-        leaves.append(vector[start : start + size].reshape(shape))
-        start += size
-    return leaves
 
 
 __all__ = ["SPSA2State", "spsa2", "zo_spsa2"]

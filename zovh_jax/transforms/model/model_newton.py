@@ -1,0 +1,255 @@
+"""Newton's method on a quadratic model of all values, in a metric that it learns.
+
+Queries per step: K + 1. The module `regression` has the model, `region` where it is asked for.
+"""
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from zovh_jax import _checks
+from zovh_jax._rows import raveled, unraveled
+from zovh_jax._tree import Layout, scalar_dtype
+from zovh_jax._types import Leaves, Number, PyTree
+from zovh_jax.baselines import origin
+from zovh_jax.directions import Directions, masked, rademacher
+from zovh_jax.directions.wrappers import Wrapper
+from zovh_jax.evaluators import Evaluator, vmapped
+from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero, transformation
+from zovh_jax.transforms.model.region import (
+    REACHES,
+    STRETCH,
+    Region,
+    Spectrum,
+    ask,
+    changed,
+    orthonormal,
+)
+from zovh_jax.transforms.model.regression import Levels, mm, search, taus
+
+LEARNING = 0.15
+"""How much of what the model says about the metric it learns in d queries."""
+WIDEST = 100.0
+"""The largest ratio of an eigenvalue to the typical one that the metric learns from."""
+MEMORY = 1.2
+"""Values in memory, over the number of unknowns of a quadratic."""
+MOST = 1500
+"""The most values in memory by default."""
+
+
+class ModelNewtonState(NamedTuple):
+    """State of `model_newton`.
+
+    Attributes:
+      counts: the counts and the key.
+      points: where values in memory were asked, less θ, [m, d].
+      values: the values, [m]; infinite where there is none yet.
+      level: f(θ), as far as it is known; infinite before the first step.
+      region: where points are asked.
+      levels: how far values are believed.
+      scale: s of the last model, 0 before there is one; see `regression`.
+    """
+
+    counts: ZerothOrderState
+    points: jax.Array
+    values: jax.Array  # type: ignore[assignment]
+    level: jax.Array
+    region: Region
+    levels: Levels
+    scale: jax.Array
+
+    @property
+    def compares_rounds(self) -> bool:
+        """Values of one round are compared with those of another one."""
+        return True
+
+
+def model_newton(
+    num_directions: int,
+    radius: Number,
+    *,
+    key: jax.Array,
+    memory: int | None = None,
+    max_size: int = 200,
+    mask: PyTree = True,
+    evaluate: Evaluator = vmapped(),
+) -> optax.GradientTransformationExtraArgs:
+    """Newton's method on a full quadratic model, for up to some hundred parameters. No settings.
+
+    The model is regressed on all values in memory, each weighed by its distance in the metric that
+    the model has learnt so far, and by how quadratic the objective was found to be at that
+    distance (by evidence, see `zovh_jax.transforms.model.regression`). A round asks for the
+    model's minimisers within balls of several radii, and for points around the first of them,
+    along random directions that are orthonormal in the metric. The step goes to the best of them;
+    it is zero where none is better than θ.
+
+    Quadratics are solved in about 1.25 (d + 1)(d + 2)/2 queries, whatever their condition. Others
+    need the quadratic form again at every scale. The values of rounds are compared, so they must
+    be values of one objective: on minibatches use `zo.scalar_newton` or `zo.diagonal_newton`. The
+    updates must be applied as they are.
+
+    Args:
+      num_directions: K, at least 2: the points of a round besides θ. They can be asked in
+        parallel; more of them need fewer rounds and hardly more queries.
+      radius: the distance from θ of the first round's points: about as far as the objective is
+        expected to be of one piece, or a tenth of the distance to the optimum. It adapts.
+      key: a PRNG key.
+      memory: how many values are kept, those nearest to θ in the metric; None for 1.2 times the
+        unknowns of a quadratic, and K more, but at most 1 500. A quadratic is solved exactly only
+        if its (d + 1)(d + 2)/2 unknowns have room.
+      max_size: the largest d that is accepted.
+      mask: a tree of bools like params, or a prefix of it: False leaves are frozen.
+      evaluate: how the queries are evaluated.
+
+    Returns:
+      An optimiser: no learning rate, and the updates are steps downhill. Queries a step: K + 1, one
+      less where ``value=f(params)`` is passed. State: m(d + 1) + d² numbers. Time beyond the
+      queries': O(m³ + m²d + d³) a step, in float32 or float64; float64 is needed for a precision
+      in f beyond 1e-6 or so of its size.
+
+    Raises:
+      ValueError, TypeError: for arguments out of range, naming them, and as `zo.zo_gradient`; at
+        ``init`` for more than max_size parameters.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, zovh_jax as zo
+      >>> f = lambda x: 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2  # Rosenbrock's
+      >>> optimizer, x = zo.model_newton(6, 0.3, key=jax.random.key(0)), jnp.array([-1.2, 1.0])
+      >>> state = optimizer.init(x)
+      >>> step = jax.jit(lambda state, x: optimizer.update(None, state, x, value_fn=f))
+      >>> for _ in range(40):
+      ...     updates, state = step(state, x)
+      ...     x = optax.apply_updates(x, updates)
+      >>> bool(f(x) < 1e-4)
+      True
+    """
+    k = _checks.positive_int("num_directions", num_directions)
+    if k < 2:
+        raise ValueError("num_directions must be at least 2: a step, and a point beside it; got 1.")
+    _checks.positive("radius", radius)
+    _checks.positive_int("max_size", max_size)
+    if memory is not None:
+        _checks.positive_int("memory", memory)
+    num_steps = min(len(REACHES), max(1, k // 4))
+    family = masked(rademacher(), mask)
+    rounds = Rounds(
+        num_directions=k,
+        radius=1.0,
+        key=key,
+        directions=family,
+        baseline=origin(),
+        evaluate=evaluate,
+    )
+
+    def init(params):
+        layout, dtype = rounds.layout(params), scalar_dtype()
+        d = layout.size
+        if d > max_size:
+            raise ValueError(
+                f"model_newton models all of the Hessian: {d} parameters are above "
+                f"max_size={max_size}. Use zo.low_rank_newton or zo.diagonal_newton, or raise "
+                "max_size (a step takes O(memory³) time)."
+            )
+        size = memory or min(int(MEMORY * (d + 1) * (d + 2) / 2), MOST) + k
+        return ModelNewtonState(
+            rounds.init(params),
+            jnp.zeros((size, d), dtype),
+            jnp.full((size,), jnp.inf, dtype),
+            jnp.full((), jnp.inf, dtype),
+            Region.init(d, jnp.asarray(radius, dtype)),
+            Levels.init(),
+            jnp.zeros((), dtype),
+        )
+
+    def step(updates, state, params, value_fn, value):
+        del updates
+        layout, dtype, eps = rounds.layout(params), scalar_dtype(), jnp.finfo(scalar_dtype()).eps
+        counts, region, d = state.counts, state.region, rounds.layout(params).size
+        points, values, used = _with_centre(state.points, state.values, state.level)
+        # Rounding; the scale of the model to come is not known yet.
+        error = eps * jnp.abs(jnp.where(used[0], state.level, 0))
+        error = jnp.where(state.scale > 0, error / jnp.where(state.scale > 0, state.scale, 1), 0)
+        fitted = used[0] & jnp.any(used[1:])
+        model, levels = search(
+            region.inside(points), values, used, error, state.levels, counts.round
+        )
+        shape = Spectrum.of(model.hessian, model.curvature, STRETCH).power(-0.5)
+        others = orthonormal(jax.random.fold_in(counts.key, counts.round), k, d, dtype)
+        asked = ask(model.hessian, model.slopes, shape, others, num_steps)
+        z = jnp.where(fitted, asked.points, others)
+        lengths = jnp.where(fitted, asked.lengths, 1)
+
+        here = raveled([x[None] for x in layout.leaves(params, "params")], 1)
+        moves = (here + region.outside(z)) - here  # as the parameters' precision allows
+        there = dataclasses.replace(rounds, directions=_Points(family, moves))
+        queries, _, counts = there.step(counts, params, value_fn, value)
+        centre = jnp.where(jnp.isfinite(queries.origin), queries.origin, state.level)
+        new = jnp.where(jnp.isfinite(queries.values), queries.values, jnp.inf)
+
+        points = jnp.concatenate([points, moves])
+        values = jnp.concatenate([centre[None], state.values, new])
+        best = jnp.argmin(new)
+        better = new[best] < centre
+        move = jnp.where(better, moves[best], 0)
+        value_there = jnp.where(better, new[best], centre)
+
+        foretold = model.foretold(z[0])
+        smallest = jnp.finfo(dtype).tiny
+        gain = (centre - new[0]) / jnp.maximum(foretold, smallest)
+        rate = 1 - (1 - LEARNING) ** (k / d)
+        learnt = Spectrum.of(model.hessian, model.curvature, WIDEST)
+        metric = mm(region.metric, learnt.power(-rate / 2))
+        certain = jnp.asarray(taus(), dtype)[levels.tau] < 0.1
+        moved = jnp.where(better, lengths[best], 0)
+        radius = changed(region.radius, moved, lengths[0], gain, certain, k / d)
+        sound = fitted & jnp.all(jnp.isfinite(metric)) & jnp.isfinite(radius) & (radius > 0)
+        after = jax.tree.map(lambda x, y: jnp.where(sound, x, y), Region(metric, radius), region)
+        points, values = _nearest(points - move, values, after, len(state.values))
+        scale = jnp.where(sound, model.scale * (after.radius / region.radius) ** 2, 0)
+        new_state = ModelNewtonState(counts, points, values, value_there, after, levels, scale)
+        step = [x[0] for x in unraveled(move[None], layout)]
+        return finite_or_zero(layout.updates(step)), new_state
+
+    return transformation("model_newton", init, step)
+
+
+def _with_centre(
+    points: jax.Array, values: jax.Array, centre: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Points with θ as the first, values less f(θ), and which of them are known."""
+    points = jnp.concatenate([jnp.zeros_like(points[:1]), points])
+    values = jnp.concatenate([centre[None], values])
+    used = jnp.isfinite(values) & jnp.isfinite(centre)
+    return points, jnp.where(used, values, 0) - jnp.where(used, centre, 0), used
+
+
+def _nearest(
+    points: jax.Array, values: jax.Array, region: Region, num: int
+) -> tuple[jax.Array, jax.Array]:
+    """The points nearest to θ, which itself is left out: it is asked in every round."""
+    distances = jnp.linalg.norm(region.inside(points), axis=1)
+    kept = (distances > 0) & jnp.isfinite(values) & jnp.isfinite(distances)
+    order = jnp.argsort(jnp.where(kept, distances, jnp.inf))[:num]
+    return jnp.where(kept[order, None], points[order], 0), jnp.where(
+        kept[order], values[order], jnp.inf
+    )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Points(Wrapper):
+    """Given rows [K, d], on the leaves that another family perturbs."""
+
+    directions: Directions
+    rows: Any
+    joint: ClassVar[bool] = True  # type: ignore[misc]
+
+    def draw(self, key: jax.Array, layout: Layout, num_directions: int, indices: Any) -> Leaves:
+        del key, num_directions
+        return unraveled(self.rows[indices], layout)
+
+
+__all__ = ["ModelNewtonState", "model_newton"]

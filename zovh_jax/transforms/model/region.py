@@ -1,0 +1,167 @@
+"""Where to ask next: minimisers of the model within balls, and how balls and metric change."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from zovh_jax.transforms.model.regression import mm
+
+REACHES = 1.0, 0.5, 2.0, 4.0
+"""Radii of the balls whose minimisers are asked for, in units of the region's."""
+SPREAD = 1.5
+"""Distance of the other points from the minimiser, in units of its length."""
+STRETCH = 10.0
+"""How far the region follows the eigenvalues of the model, either way."""
+
+
+class Region(NamedTuple):
+    """Points are at θ + σ A z with |z| about 1.
+
+    Attributes:
+      metric: A, [d, d], of determinant 1.
+      radius: σ.
+    """
+
+    metric: jax.Array
+    radius: jax.Array
+
+    @classmethod
+    def init(cls, size: int, radius: jax.Array) -> "Region":
+        """A ball."""
+        return cls(jnp.eye(size, dtype=radius.dtype), radius)
+
+    def inside(self, displacements: jax.Array) -> jax.Array:
+        """Rows in the coordinates z."""
+        return jnp.linalg.solve(self.metric, displacements.T).T / self.radius
+
+    def outside(self, points: jax.Array) -> jax.Array:
+        """Rows z as displacements from θ."""
+        return self.radius * mm(points, self.metric.T)
+
+
+class Spectrum(NamedTuple):
+    """A model's Hessian, taken apart.
+
+    Attributes:
+      eigenvalues: [d].
+      basis: their eigenvectors, columns of [d, d].
+      logs: of the eigenvalues' sizes over their typical one; their mean is 0.
+    """
+
+    eigenvalues: jax.Array
+    basis: jax.Array
+    logs: jax.Array
+
+    @classmethod
+    def of(cls, hessian: jax.Array, curvature: jax.Array, limit: float) -> "Spectrum":
+        """That of hI + E, with sizes over the typical one held within a factor of ``limit``."""
+        eigenvalues, basis = jnp.linalg.eigh(hessian)
+        sizes = jnp.abs(eigenvalues)
+        typical = jnp.maximum(jnp.abs(curvature), jnp.median(sizes))
+        typical = jnp.maximum(typical, jnp.finfo(hessian.dtype).tiny)
+        logs = jnp.log(jnp.clip(sizes / typical, 1 / limit, limit))
+        return cls(eigenvalues, basis, logs - jnp.mean(logs))
+
+    def power(self, exponent: float | jax.Array) -> jax.Array:
+        """The matrix of the sizes to a power, of determinant 1."""
+        return mm(self.basis * jnp.exp(exponent * self.logs)[None], self.basis.T)
+
+
+def minimiser(hessian: jax.Array, slopes: jax.Array, radii: jax.Array) -> jax.Array:
+    """Minimisers of g·z + ½ zᵀHz within |z| ≤ radius, a row a radius."""
+    eigenvalues, basis = jnp.linalg.eigh(hessian)
+    slopes = mm(basis.T, slopes[:, None])[:, 0]
+    least = jnp.maximum(-eigenvalues[0], 0)
+    smallest = jnp.finfo(slopes.dtype).tiny
+
+    def at(shift):
+        return -slopes / jnp.maximum(eigenvalues + shift, smallest)
+
+    def one(radius):
+        def halve(_, ends):
+            low, high = ends
+            middle = (low + high) / 2
+            far = jnp.linalg.norm(at(middle)) > radius
+            return jnp.where(far, middle, low), jnp.where(far, high, middle)
+
+        high = least + jnp.linalg.norm(slopes) / radius
+        _, shift = jax.lax.fori_loop(0, 60, halve, (least, high))
+        newton = (eigenvalues[0] > 0) & (jnp.linalg.norm(at(0.0)) <= radius)
+        step = at(jnp.where(newton, 0, shift))
+        length = jnp.linalg.norm(step)
+        return step * jnp.minimum(1, radius / jnp.maximum(length, smallest))
+
+    return mm(jax.vmap(one)(radii), basis.T)
+
+
+class Asked(NamedTuple):
+    """Points of a round, in coordinates z.
+
+    Attributes:
+      points: [K, d]: the model's minimiser first.
+      lengths: theirs in the region's shape, [K].
+    """
+
+    points: jax.Array
+    lengths: jax.Array
+
+
+def ask(
+    hessian: jax.Array, slopes: jax.Array, shape: jax.Array, others: jax.Array, num_steps: int
+) -> Asked:
+    """Minimisers of the model within balls, and points around the first of them.
+
+    Args:
+      hessian, slopes: the model.
+      shape: B, symmetric; balls are those of B⁻¹z.
+      others: orthonormal rows, K of them.
+      num_steps: how many of `REACHES` are used.
+    """
+    inner = mm(shape, mm(hessian, shape))
+    tilted = mm(shape, slopes[:, None])[:, 0]
+    first = minimiser(inner, tilted, jnp.ones((1,), slopes.dtype))[0]
+    length = jnp.linalg.norm(first)
+    inside = length < 0.999
+    reaches = jnp.asarray(REACHES[:num_steps], slopes.dtype)
+    # Within the region the minimiser is the same for all larger balls; half the way is another.
+    steps = minimiser(inner, tilted, jnp.where(inside & (reaches < 1), reaches * length, reaches))
+    spread = SPREAD * jnp.clip(length, 1e-3, 1)
+    around = first + spread * others
+    same = inside & (reaches > 1)
+    steps = jnp.where(same[:, None], around[:num_steps], steps)
+    rows = jnp.concatenate([steps, around[num_steps:]])
+    return Asked(mm(rows, shape), jnp.linalg.norm(rows, axis=1))
+
+
+def orthonormal(key: jax.Array, num: int, size: int, dtype: jnp.dtype) -> jax.Array:
+    """Random rows, orthonormal in blocks of at most ``size``, [num, size]."""
+    blocks = -(-num // size)
+    normal = jax.random.normal(key, (blocks, size, size), dtype)
+    return jnp.linalg.qr(normal)[0].reshape(-1, size)[:num]
+
+
+def changed(
+    radius: jax.Array,
+    moved: jax.Array,
+    length: jax.Array,
+    gain: jax.Array,
+    certain: jax.Array,
+    pace: float,
+) -> jax.Array:
+    """The next radius.
+
+    Args:
+      radius: σ.
+      moved: length of the move to the best point, in units of σ; 0 if none was better.
+      length: that of the model's minimiser.
+      gain: how far the minimiser's value fell, over what the model foretold.
+      certain: whether the model fits its values well. A bad fit is not mended by a smaller region.
+      pace: K/d.
+    """
+    onward = jnp.where(gain > 0.25, jnp.clip(1.5 * moved, 0.3, 2), jnp.clip(moved, 0.3, 1))
+    retreat = jnp.where(certain, jnp.clip(length, 0.2, 1) / 2, jnp.exp(-0.12 * pace))
+    return radius * jnp.where(moved > 0, onward, retreat)
+
+
+__all__ = ["REACHES", "Asked", "Region", "Spectrum", "ask", "changed", "minimiser", "orthonormal"]

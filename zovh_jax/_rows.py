@@ -65,11 +65,13 @@ def gram_of(rows: Any, others: Any) -> jax.Array:
 
 def raveled(leaves: Leaves, num_rows: int) -> jax.Array:
     """Rows of leaves as a matrix [num_rows, d], in ``ravel_pytree`` order; for few parameters."""
-    return jnp.concatenate([x.reshape(num_rows, -1).astype(scalar_dtype()) for x in leaves], 1)
+    rows = [x.reshape(num_rows, math.prod(x.shape[1:])) for x in leaves]
+    return jnp.concatenate([x.astype(scalar_dtype()) for x in rows], 1)
 
 
 def unraveled(matrix: jax.Array, layout: Layout) -> Leaves:
     """The leaves [n, *leaf] of a matrix [n, d]."""
     ends = np.cumsum([math.prod(shape) for shape in layout.shapes])
     parts = jnp.split(matrix, ends[:-1], 1)
-    return [x.reshape(-1, *shape) for x, shape in zip(parts, layout.shapes, strict=True)]
+    shapes = [(len(matrix), *shape) for shape in layout.shapes]
+    return [x.reshape(shape) for x, shape in zip(parts, shapes, strict=True)]

@@ -127,7 +127,7 @@ def ask(
     # Within the region the minimiser is the same for all larger balls; half the way is another.
     steps = minimiser(inner, tilted, jnp.where(inside & (reaches < 1), reaches * length, reaches))
     spread = SPREAD * jnp.clip(length, 1e-3, 1)
-    around = first + spread * others
+    around = first[None] + spread * others
     same = inside & (reaches > 1)
     steps = jnp.where(same[:, None], around[:num_steps], steps)
     rows = jnp.concatenate([steps, around[num_steps:]])

@@ -28,7 +28,7 @@ notebooks: $(READY)  ## run the notebooks and keep their outputs
 
 bench: $(READY)  ## the benchmarks in full
 	for case in speed attack hessian-error synthetic newton noise drift stochastic finetune \
-		papers zo-sah laplace bilevel faults outside devices; do \
+		papers zo-sah blackbox laplace bilevel faults outside devices; do \
 		$(BIN)/python -m benchmarks $$case --full || exit 1; done
 
 $(READY): pyproject.toml

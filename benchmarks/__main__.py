@@ -22,6 +22,7 @@ CASES = {
     "drift": "how well each method follows an objective that moves",
     "hessian-error": "how far Hessian estimates are from the Hessian",
     "newton": "optimisers without a learning rate against the best tuned ones",
+    "blackbox": "few parameters and nothing but values: COCO's functions, beside CMA-ES and others",
     "papers": "the papers' claims one at a time, beside exact answers",
     "stochastic": "minibatches, simulators and games, with a learning rate and without",
     "finetune": "a language model fine-tuned by values alone",

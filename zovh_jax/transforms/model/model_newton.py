@@ -86,10 +86,11 @@ def model_newton(
     along random directions that are orthonormal in the metric. The step goes to the best of them;
     it is zero where none is better than θ.
 
-    Quadratics are solved in about 1.25 (d + 1)(d + 2)/2 queries, whatever their condition. Others
-    need the quadratic form again at every scale. The values of rounds are compared, so they must
-    be values of one objective: on minibatches use `zo.scalar_newton` or `zo.diagonal_newton`. The
-    updates must be applied as they are.
+    Quadratics are solved in 1.25 (d = 20) to 1.75 times (d = 8) as many queries as they have
+    unknowns, (d + 1)(d + 2)/2, whatever their condition. The values of rounds are compared, so they
+    must be values of one objective: on minibatches use `zo.scalar_newton` or `zo.diagonal_newton`.
+    Noise that does not depend on the round is averaged as far as memory goes. It is a local
+    method: of several minima it finds one. The updates must be applied as they are.
 
     Args:
       num_directions: K, at least 2: the points of a round besides θ. They can be asked in

@@ -1,0 +1,86 @@
+"""COCO's functions, and what a run spent on the way to each target."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+import cocoex
+import numpy as np
+
+TARGETS = 10.0 ** np.linspace(2, -8, 51)
+NAMES = {
+    1: "sphere",
+    2: "ellipsoid, axis-aligned",
+    3: "Rastrigin, separable",
+    4: "Büche-Rastrigin",
+    5: "linear slope",
+    6: "attractive sector",
+    7: "step ellipsoid",
+    8: "Rosenbrock",
+    9: "Rosenbrock, rotated",
+    10: "ellipsoid, rotated",
+    11: "discus",
+    12: "bent cigar",
+    13: "sharp ridge",
+    14: "different powers",
+    15: "Rastrigin, rotated",
+    16: "Weierstrass",
+    17: "Schaffers F7",
+    18: "Schaffers F7, condition 1000",
+    19: "Griewank-Rosenbrock",
+    20: "Schwefel",
+    21: "Gallagher, 101 peaks",
+    22: "Gallagher, 21 peaks",
+    23: "Katsuura",
+    24: "Lunacek bi-Rastrigin",
+}
+
+
+class Over(Exception):
+    """The last target is reached, or the budget is spent."""
+
+
+class Race:
+    """A function of COCO's that keeps count.
+
+    Args:
+      number: the function's, from 1 to 24.
+      dimension: 2, 3, 5, 10, 20 or 40.
+      instance: the function's, from 1.
+      budget: evaluations that count.
+    """
+
+    def __init__(self, number: int, dimension: int, instance: int, budget: int):
+        suite = cocoex.Suite("bbob", "", f"dimensions:{dimension} instance_indices:{instance}")
+        self._suite = suite  # its problems live as long as it does
+        self._problem = suite.get_problem_by_function_dimension_instance(
+            number, dimension, instance
+        )
+        # COCO tells where the optimum is in a file, in the folder that it runs in.
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            self._problem._best_parameter("print")
+            self.optimum_at = np.loadtxt(next(Path(folder).iterdir()))
+        self.optimum = float(self._problem(self.optimum_at))
+        self.start = np.random.default_rng(instance).uniform(-4, 4, dimension)
+        self.budget, self.spent = budget, 0
+        self.reached = np.full(len(TARGETS), np.inf)
+
+    @property
+    def over(self) -> bool:
+        """Whether the rest of the run counts for nothing."""
+        return self.spent >= self.budget or bool(np.isfinite(self.reached[-1]))
+
+    def __call__(self, x: np.ndarray) -> float:
+        """The value at x, counted; nothing is after the end."""
+        value = float(self._problem(np.asarray(x, float)))
+        if not self.over:
+            self.spent += 1
+            hit = (value - self.optimum <= TARGETS) & np.isinf(self.reached)
+            self.reached[hit] = self.spent
+        return value
+
+    def strictly(self, x: np.ndarray) -> float:
+        """The same, for methods that stop at an exception."""
+        if self.over:
+            raise Over
+        return self(x)

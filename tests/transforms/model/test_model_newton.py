@@ -1,0 +1,98 @@
+"""model_newton: what it finds, in how many queries, and what it refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import zovh_jax as zo
+
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
+
+def trace(value_fn, params, num_steps, num_directions, radius=1.0, **options):
+    """Values before each step, the last parameters, and the last state."""
+    optimizer = zo.model_newton(num_directions, radius, key=jax.random.key(0), **options)
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = optimizer.update(None, state, params, value_fn=value_fn)
+        return (optax.apply_updates(params, updates), state), value_fn(params)
+
+    @jax.jit
+    def run(params):
+        start = params, optimizer.init(params)
+        return jax.lax.scan(step, start, None, length=num_steps)
+
+    (params, state), values = run(params)
+    return values, params, state
+
+
+def quadratic(d, condition, seed=0):
+    r = np.random.default_rng(seed)
+    basis = np.linalg.qr(r.standard_normal((d, d)))[0]
+    hessian = jnp.asarray((basis * np.geomspace(1, condition, d)) @ basis.T)
+    minimum = jnp.asarray(r.standard_normal(d))
+    return lambda x: (x - minimum) @ hessian @ (x - minimum) / 2
+
+
+@pytest.mark.parametrize("condition", [1, 1e6])
+def test_a_quadratic_takes_some_more_queries_than_it_has_unknowns(x64, condition):
+    d, k = 8, 4
+    budget = int(1.75 * (d + 1) * (d + 2) / 2)
+    f = quadratic(d, condition)
+    values, x, state = trace(f, jnp.zeros(d), budget // (k + 1), k)
+    assert zo.num_queries(state) <= budget
+    assert f(x) < 1e-10 < values[0]
+
+
+def test_values_never_rise():
+    f = zo.problems.rosenbrock()
+    values, x, _ = trace(f, jnp.full(4, -1.0), 120, 6, 0.3)
+    assert jnp.all(jnp.diff(values) <= 0)
+    assert f(x) < 1e-6
+
+
+def test_with_little_memory_it_still_converges():
+    d = 12
+    values, x, _ = trace(quadratic(d, 10.0), jnp.zeros(d), 80, 6, memory=30)
+    assert quadratic(d, 10.0)(x) < 1e-4 * values[0]
+
+
+def test_missing_values_are_left_out():
+    f = quadratic(6, 10.0)
+
+    def crashing(x):
+        bits = jax.lax.bitcast_convert_type(jnp.sum(x * jnp.arange(1.0, 7.0)), jnp.int32)
+        return jnp.where(bits % 10 < 3, jnp.nan, f(x))
+
+    _, x, state = trace(crashing, jnp.zeros(6), 60, 6)
+    assert zo.diagnostics(state).num_nonfinite > 50
+    assert f(x) < 1e-6
+
+
+def test_on_flat_ground_it_stays():
+    _, x, _ = trace(lambda x: jnp.zeros(()), jnp.ones(3), 10, 4)
+    np.testing.assert_array_equal(x, 1)
+
+
+def test_many_small_problems_at_once():
+    minima = jax.random.normal(jax.random.key(1), (3, 4))
+
+    def solve(minimum):
+        return trace(lambda x: jnp.sum((x - minimum) ** 2), jnp.zeros(4), 8, 4)[1]
+
+    np.testing.assert_allclose(jax.jit(jax.vmap(solve))(minima), minima, atol=1e-2)
+
+
+def test_refusals():
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="num_directions must be at least 2"):
+        zo.model_newton(1, 0.1, key=key)
+    with pytest.raises(ValueError, match="radius must be"):
+        zo.model_newton(4, 0.0, key=key)
+    with pytest.raises(ValueError, match="memory must be"):
+        zo.model_newton(4, 0.1, key=key, memory=0)
+    with pytest.raises(ValueError, match="5 parameters are above max_size=4"):
+        zo.model_newton(4, 0.1, key=key, max_size=4).init(jnp.zeros(5))

@@ -1,0 +1,89 @@
+"""Where the model is asked for: minimisers within balls, and coordinates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from zovh_jax.transforms.model.region import (
+    REACHES,
+    SPREAD,
+    Region,
+    Spectrum,
+    ask,
+    changed,
+    minimiser,
+    orthonormal,
+)
+
+pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
+EIGENVALUES = {"convex": [0.5, 1, 2, 4], "indefinite": [-3, -1, 2, 4], "concave": [-4, -3, -2, -1]}
+
+
+def rotated(eigenvalues, seed=0):
+    r = np.random.default_rng(seed)
+    basis = np.linalg.qr(r.standard_normal((4, 4)))[0]
+    return jnp.asarray((basis * np.asarray(eigenvalues, float)) @ basis.T), jnp.asarray(
+        r.standard_normal(4)
+    )
+
+
+@pytest.mark.parametrize("kind", EIGENVALUES)
+def test_minimisers_satisfy_the_conditions_of_optimality(kind):
+    hessian, slopes = rotated(EIGENVALUES[kind])
+    radii = jnp.array([0.1, 1.0, 30.0])
+    for radius, z in zip(radii, jax.jit(minimiser)(hessian, slopes, radii), strict=True):
+        length, force = np.linalg.norm(z), -(hessian @ z + slopes)
+        assert length <= radius * (1 + 1e-9)
+        shift = z @ force / length**2  # (H + shift I) z = -g
+        np.testing.assert_allclose(force, shift * z, atol=1e-8)
+        assert shift >= max(0, -min(EIGENVALUES[kind])) - 1e-8
+        assert length > radius * (1 - 1e-6) or abs(shift) < 1e-8
+
+
+def test_coordinates_there_and_back():
+    hessian, _ = rotated([0.5, 1, 2, 4])
+    region = Region(hessian, jnp.asarray(0.1))
+    points = jax.random.normal(jax.random.key(0), (7, 4))
+    np.testing.assert_allclose(region.inside(region.outside(points)), points, rtol=1e-10)
+
+
+def test_the_spectrum_has_powers_of_determinant_1():
+    hessian, _ = rotated([-0.5, 1, 2, 400])
+    spectrum = Spectrum.of(hessian, jnp.asarray(1.0), 100.0)
+    np.testing.assert_allclose(jnp.linalg.det(spectrum.power(-0.5)), 1)
+    sizes = np.exp(np.asarray(spectrum.logs))
+    typical = 1.5  # the median of the sizes
+    np.testing.assert_allclose(sizes[1:] / sizes[0], np.array([1, 2, 100 * typical][:3]) / 0.5)
+
+
+def test_steps_come_first_and_points_around_them():
+    hessian, slopes = rotated([0.5, 1, 2, 4])
+    others = orthonormal(jax.random.key(1), 6, 4, jnp.dtype(float))
+    np.testing.assert_allclose(others[:4] @ others[:4].T, np.eye(4), atol=1e-12)
+    points = jax.jit(ask, static_argnums=4)
+    far = points(hessian, 100 * slopes, jnp.eye(4), others, 4)
+    np.testing.assert_allclose(far.lengths[:4], REACHES)
+    around = np.linalg.norm(far.points[4:] - far.points[0], axis=1)
+    np.testing.assert_allclose(around, SPREAD)
+
+    near = points(hessian, 0.01 * slopes, jnp.eye(4), others, 4)
+    newton = -jnp.linalg.solve(hessian, 0.01 * slopes)
+    np.testing.assert_allclose(near.points[0], newton, atol=1e-12)
+    np.testing.assert_allclose(near.lengths[1], near.lengths[0] / 2)
+    assert len(np.unique(np.round(near.points, 12), axis=0)) == 6
+
+
+@pytest.mark.parametrize(
+    "moved, length, gain, certain, factor",
+    [
+        (1.0, 1.0, 0.9, True, 1.5),
+        (4.0, 1.0, 0.9, True, 2.0),
+        (1.0, 1.0, 0.1, True, 1.0),
+        (0.0, 0.4, -1.0, True, 0.2),
+        (0.0, 0.4, -1.0, False, np.exp(-0.06)),
+    ],
+)
+def test_the_radius(moved, length, gain, certain, factor):
+    arrays = map(jnp.asarray, (2.0, moved, length, gain, certain))
+    np.testing.assert_allclose(changed(*arrays, 0.5), 2 * factor)

@@ -169,3 +169,15 @@ def test_it_is_a_pytree_and_works_under_jit():
     found = jax.jit(lambda: posterior(FEW, at=mean))()
     assert isinstance(found, zo.Laplace)
     np.testing.assert_allclose(found.log_evidence(), posterior(FEW).log_evidence(), rtol=1e-4)
+
+
+def test_num_directions_is_short_for_interpolation():
+    def of(**options):
+        key = jax.random.key(0)
+        return zo.laplace(jnp.sum, jnp.ones(3), prior_precision=1.0, radius=0.1, key=key, **options)
+
+    short, full = of(num_directions=4), of(structure=zo.structures.interpolated(4))
+    np.testing.assert_array_equal(short.curvature.eigenvalues, full.curvature.eigenvalues)
+    for options in ({}, {"num_directions": 4, "structure": zo.structures.full()}):
+        with pytest.raises(ValueError, match="give either num_directions"):
+            of(**options)

@@ -14,7 +14,7 @@ from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.evaluators.query import query
 from zovh_jax.operators import Operator
 from zovh_jax.stencils import three_point
-from zovh_jax.structures import Structure
+from zovh_jax.structures import Structure, interpolated
 from zovh_jax.structures.structure import Spectral
 
 ITERATIONS = 100
@@ -95,9 +95,10 @@ def laplace(
     params: PyTree,
     *,
     prior_precision: Any,
-    structure: Structure,
     radius: Any,
     key: jax.Array,
+    num_directions: int | None = None,
+    structure: Structure | None = None,
     mask: PyTree = True,
     evaluate: Evaluator = vmapped(),
 ) -> Laplace:
@@ -114,10 +115,11 @@ def laplace(
       params: the mean of the posterior: where loss(θ) + ½α‖θ‖² is least, or nearly.
       prior_precision: α, of the prior N(0, I/α); or "evidence", which takes the α of the largest
         `Laplace.log_evidence` with the mean and the Hessian as they are.
-      structure: ``zo.structures.interpolated(K)``, ``diagonal()``, ``full()`` or ``kronecker(K)``.
       radius: μ; a curvature is a second difference, so take it large enough: about the width of the
         posterior along one direction, which is √d entries long where directions are random.
       key: ``jax.random.key(seed)``.
+      num_directions: K, short for ``structure=zo.structures.interpolated(K)``.
+      structure: in its place, ``diagonal()``, ``full()``, ``kronecker(K)``, or one of your own.
       mask: a tree of bools like params, or a prefix of it: False leaves are frozen, as in a
         posterior of the last layer.
       evaluate: as for `zo.query`.
@@ -148,6 +150,13 @@ def laplace(
         )
     if not chosen:
         prior_precision = _checks.positive("prior_precision", prior_precision)
+    if (structure is None) == (num_directions is None):
+        raise ValueError(
+            "give either num_directions, the queries of zo.structures.interpolated, or structure; "
+            f"got num_directions={num_directions!r} and structure={structure!r}."
+        )
+    if structure is None:
+        structure = interpolated(_checks.positive_int("num_directions", num_directions))
     _checks.instance("structure", structure, Structure, "the structures of zo.structures")
     params = jax.tree.map(jnp.asarray, params)
     layout = layout_of(params, masked(gaussian(), mask).active)

@@ -181,3 +181,18 @@ def test_num_directions_is_short_for_interpolation():
     for options in ({}, {"num_directions": 4, "structure": zo.structures.full()}):
         with pytest.raises(ValueError, match="give either num_directions"):
             of(**options)
+
+
+def test_all_entries_leave_nothing_to_cancel():
+    """Variances far below the prior's are right, to rounding of the curvature."""
+    basis = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
+    hessian = (basis * np.array([5e5, 1e6, 1.5e6, 2e6])) @ basis.T
+    made = zo.laplace(
+        lambda x: x @ jnp.asarray(hessian, jnp.float32) @ x / 2,
+        jnp.zeros(4),
+        prior_precision=1e-3,
+        radius=1.0,
+        key=jax.random.key(0),
+        structure=zo.structures.full(),
+    )
+    np.testing.assert_allclose(made.variance(), np.diag(np.linalg.inv(hessian)), rtol=1e-4)

@@ -14,7 +14,7 @@ import numpy as np
 
 from zovh_jax._factors import FEW_ROWS, Factors
 from zovh_jax._mesh import is_split
-from zovh_jax._tree import Layout, scalar_dtype
+from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
 from zovh_jax._types import Leaves
 
 
@@ -69,9 +69,11 @@ def raveled(leaves: Leaves, num_rows: int) -> jax.Array:
     return jnp.concatenate([x.astype(scalar_dtype()) for x in rows], 1)
 
 
-def unraveled(matrix: jax.Array, layout: Layout) -> Leaves:
-    """The leaves [n, *leaf] of a matrix [n, d]."""
+def unraveled(vectors: jax.Array, layout: Layout) -> Leaves:
+    """Vectors [..., d] as arrays [..., *shape], in the dtypes of directions."""
     ends = np.cumsum([math.prod(shape) for shape in layout.shapes])
-    parts = jnp.split(matrix, ends[:-1], 1)
-    shapes = [(len(matrix), *shape) for shape in layout.shapes]
-    return [x.reshape(shape) for x, shape in zip(parts, shapes, strict=True)]
+    parts = jnp.split(vectors, ends[:-1], axis=-1)
+    return [
+        part.reshape(*vectors.shape[:-1], *shape).astype(direction_dtype(dtype))
+        for part, shape, dtype in zip(parts, layout.shapes, layout.dtypes, strict=True)
+    ]

@@ -94,9 +94,10 @@ def hypergradient(
       at y = y*(x); or (gradient, info). ``start`` is where the solve begins, as the ``solution`` of
       the step before. Its bias is O(μ²), and what the solver leaves: ``info.solve.residual``. NaN
       where the series diverges, as for an inner Hessian that is not positive definite.
-      Queries: 2D_y + 2D_x for outer, 4D_x for the mixed product, and 4D_y for each of the solver's
-      products (`SolveInfo`; one more with ``start``), or 2K + 1 for the operator. (K in place of D
-      where it is less; nothing for what ``outer_grad``, ``inner_hvp`` or ``inner_grad`` gives.)
+      Queries: 2D_y + 2D_x for outer (2D_y with ``direct=False``), 4D_x for the mixed product, and
+      4D_y for each of the solver's products (`SolveInfo`; one more with ``start``), or 2K + 1 for
+      the operator. (K in place of D where it is less; nothing for what ``outer_grad``,
+      ``inner_hvp`` or ``inner_grad`` gives.)
 
     Raises:
       ValueError: for arguments out of range or that do not go together, naming them.
@@ -126,6 +127,10 @@ def hypergradient(
         )
     if hessian == "interpolated" and num_directions is None:
         raise ValueError('hessian="interpolated" needs num_directions.')
+    if not direct and outer_grad is not None:
+        raise ValueError(
+            "direct=False with outer_grad, which gives the direct part: leave one of them out."
+        )
     if solver is None:
         solver = neumann(num_terms=30) if hessian == "products" else woodbury()
     _checks.instance("solver", solver, Solver, "the solvers of zo.solvers")

@@ -128,7 +128,7 @@ def laplace(
       `Laplace`, with ``sample``, ``variance``, ``precision``, ``covariance``, ``log_evidence`` and
       ``num_determined``; two queries for each direction that the structure asks along, and one. A
       pair that is not finite is left out; if loss(params) is not, all that follows from curvature
-      is NaN.
+      is NaN, an α by evidence too.
 
     Raises:
       ValueError, TypeError: for arguments out of range, naming them, and as `zo.query`.

@@ -50,7 +50,7 @@ def newton_direction(
     - (I − (n−2)/n · H/λ) g/λ on flat ground, where values differ by far less than λμ²√n/d: it
       descends along eigenvalues below λ n/(n−2);
     - (1 − (n−1)²/(d(n−2))) g/λ on steep ground, where they differ by far more than λμ²(n−1)/d: it
-      climbs if n + 1/(n−2) > d, however small the learning rate. That is n > d; at n = d it stalls.
+      climbs if n + 1/(n−2) > d, however small the learning rate: from n = d on, there hardly.
 
     In between it is longer than g/λ, several times so where n > d. The guard keeps each direction
     from taking more of ĝ than on steep ground, so that with n < d the product descends on average

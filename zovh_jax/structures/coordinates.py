@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from zovh_jax import _checks
-from zovh_jax._tree import Layout, direction_dtype
+from zovh_jax._rows import unraveled
+from zovh_jax._tree import Layout
 from zovh_jax._types import Leaves
 from zovh_jax.directions import Directions
 from zovh_jax.estimators.least_change import mean_curvature
@@ -34,16 +35,6 @@ class Axes(Spectral):
 
     def _leaves(self) -> Leaves:
         return unraveled(self.eigenvalues, self.layout)
-
-
-def unraveled(vectors: jax.Array, layout: Layout) -> Leaves:
-    """Vectors [..., d] as arrays [..., *shape], one for each perturbed leaf."""
-    ends = np.cumsum([np.prod(shape, dtype=int) for shape in layout.shapes])
-    parts = jnp.split(vectors, ends[:-1], axis=-1)
-    return [
-        part.reshape(*vectors.shape[:-1], *shape).astype(direction_dtype(dtype))
-        for part, shape, dtype in zip(parts, layout.shapes, layout.dtypes, strict=True)
-    ]
 
 
 @jax.tree_util.register_static
@@ -129,7 +120,8 @@ class Full(Structure):
     """All entries of the Hessian, from its d(d + 1)/2 curvatures along e_i and e_i + e_j.
 
     H_ij = (s_ij − s_i − s_j)/2. Where a curvature is missing, the entry is 0, or the mean of the
-    others on the diagonal. Memory: d²; time: d³.
+    others on the diagonal. Memory: d² numbers and the points of an evaluator's block, which are all
+    d²/2 with ``vmapped()`` and few with ``chunked(size)``. Time: d³.
     """
 
     def family(self):
@@ -159,4 +151,4 @@ class Full(Structure):
         )
 
 
-__all__ = ["Axes", "Diagonal", "Full", "unraveled"]
+__all__ = ["Axes", "Diagonal", "Full"]

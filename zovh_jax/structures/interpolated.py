@@ -34,8 +34,14 @@ class Modes(Spectral):
     modes: Leaves
     layout: Layout = dataclasses.field(metadata={"static": True})
 
+    @property
+    def _across(self) -> jax.Array:
+        """The eigenvalue across the modes; 0 where they leave nothing, as it would only round."""
+        complete = (self.counts[-1] == 0) & jnp.all(self.measured[:-1])
+        return jnp.where(complete, 0, self.eigenvalues[-1])
+
     def apply(self, vectors):
-        across = self.eigenvalues[-1]
+        across = self._across
         pairs = list(zip(vectors, self.modes, strict=True))
         dots = sum(gram_of(z, u) for z, u in pairs) * (self.eigenvalues[:-1] - across)
         return [
@@ -45,11 +51,12 @@ class Modes(Spectral):
         ]
 
     def diagonal(self):
-        across = self.eigenvalues[-1]
-        more = self.eigenvalues[:-1] - across
-        return self._tree(
-            [across + jnp.tensordot(more.astype(u.dtype), u**2, 1) for u in self.modes]
-        )
+        def of(u):
+            along_modes = jnp.tensordot(self.eigenvalues[:-1].astype(u.dtype), u**2, 1)
+            rest = jnp.maximum(1 - jnp.sum(u**2, 0), 0)
+            return along_modes + self._across.astype(u.dtype) * rest
+
+        return self._tree([of(u) for u in self.modes])
 
 
 @dataclasses.dataclass(frozen=True)

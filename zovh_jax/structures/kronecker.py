@@ -154,8 +154,9 @@ def product(
         first = _step(first, a, _forms(b, second), values, fitted)
         gap = jnp.where(held, values - _forms(a, first) * _forms(b, second), 0)
         error = jnp.sum(gap**2)
+        better = (error < best[0]) | ~jnp.any(held)
         best = jax.tree.map(
-            lambda new, old: jnp.where(error < best[0], new, old), (error, first, second), best
+            lambda new, old: jnp.where(better, new, old), (error, first, second), best
         )
         return (first, second, best), None
 

@@ -150,7 +150,7 @@ def zo_spsa2(
         root = jnp.sqrt(jnp.square(eigenvalues) + scheduled(regularization, state.counts.count))
         direction = _mv(basis, _mv(basis.T, g) / root)
         return (
-            finite_or_zero(layout.updates([x[0] for x in unraveled(direction[None], layout)])),
+            finite_or_zero(layout.updates(unraveled(direction, layout))),
             SPSA2State(new_state, average, saturating_add(state.num_averaged, use)),
         )
 

@@ -108,7 +108,7 @@ def zo_newton(
 
     def init(params):
         shapes = rounds.layout(params).shapes
-        sizes = [math.prod(shape) for shape in shapes] or [0]
+        sizes = [n for n in map(math.prod, shapes) if n] or [0]
         size = min(sizes) if structure == "leaf" else sum(sizes)
         num = num_directions // 2 * history_size if decoupled else rounds.size
         warn_of_overlap(solver, num, size, uncorrected=not (bias_correction or decoupled))

@@ -68,8 +68,37 @@ def test_missing_values_are_left_out():
         return jnp.where(bits % 10 < 3, jnp.nan, f(x))
 
     _, x, state = trace(crashing, jnp.zeros(6), 60, 6)
-    assert zo.diagnostics(state).num_nonfinite > 50
+    assert zo.diagnostics(state).num_nonfinite > 20
     assert f(x) < 1e-6
+
+
+def test_long_after_the_end_it_asks_for_nothing_but_numbers():
+    asked = []
+    f = zo.from_host(lambda x: asked.append(x) or float((x[0] - 1) ** 2 + 10 * (x[1] - 1) ** 2))
+    _, x, state = trace(f, jnp.zeros(2), 150, 6)
+    assert np.all(np.isfinite(asked))
+    np.testing.assert_allclose(x, 1, atol=1e-5)
+    assert state.region.radius > 1e-8
+
+
+def test_a_first_region_without_values_shrinks():
+    def f(x):
+        return jnp.where(jnp.linalg.norm(x) < 0.05, jnp.sum((x - 0.02) ** 2), jnp.nan)
+
+    _, x, _ = trace(f, jnp.zeros(2), 40, 4, radius=1.0)
+    np.testing.assert_allclose(x, 0.02, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_values_are_those_of_the_parameters_it_moves_to(x64, dtype):
+    def f(p):
+        a, b = (p[name].astype(float) for name in "ab")
+        return jnp.sum((a - 0.3) ** 2) + jnp.sum((b - 0.7) ** 2) + a[0] * b[0, 0]
+
+    start = {"a": jnp.ones(3, dtype), "b": jnp.ones((2, 2), dtype)}
+    _, end, state = trace(f, start, 30, 5)
+    np.testing.assert_allclose(state.level, f(end), rtol=1e-6)
+    assert f(end) < 0.5 * f(start)
 
 
 def test_on_flat_ground_it_stays():

@@ -9,7 +9,7 @@ from zovh_jax.transforms.model.region import (
     REACHES,
     SPREAD,
     Region,
-    Spectrum,
+    Sizes,
     ask,
     changed,
     minimiser,
@@ -48,13 +48,13 @@ def test_coordinates_there_and_back():
     np.testing.assert_allclose(region.inside(region.outside(points)), points, rtol=1e-10)
 
 
-def test_the_spectrum_has_powers_of_determinant_1():
+def test_sizes_have_powers_of_determinant_1():
     hessian, _ = rotated([-0.5, 1, 2, 400])
-    spectrum = Spectrum.of(hessian, jnp.asarray(1.0), 100.0)
-    np.testing.assert_allclose(jnp.linalg.det(spectrum.power(-0.5)), 1)
-    sizes = np.exp(np.asarray(spectrum.logs))
+    sizes = Sizes.of(hessian, jnp.asarray(1.0), 100.0)
+    np.testing.assert_allclose(jnp.linalg.det(sizes.power(-0.5)), 1)
+    found = np.exp(np.asarray(sizes.logs))
     typical = 1.5  # the median of the sizes
-    np.testing.assert_allclose(sizes[1:] / sizes[0], np.array([1, 2, 100 * typical][:3]) / 0.5)
+    np.testing.assert_allclose(found[1:] / found[0], np.array([1, 2, 100 * typical][:3]) / 0.5)
 
 
 def test_steps_come_first_and_points_around_them():

@@ -23,7 +23,7 @@ from zovh_jax.transforms.model.region import (
     REACHES,
     STRETCH,
     Region,
-    Spectrum,
+    Sizes,
     ask,
     changed,
     orthonormal,
@@ -37,7 +37,9 @@ WIDEST = 100.0
 MEMORY = 1.2
 """Values in memory, over the number of unknowns of a quadratic."""
 MOST = 1500
-"""The most values in memory by default."""
+"""The most values in memory by default, besides K."""
+FAR = 1e4
+"""Values farther than so many radii are left out: they tell nothing, and overflow."""
 
 
 class ModelNewtonState(NamedTuple):
@@ -45,7 +47,7 @@ class ModelNewtonState(NamedTuple):
 
     Attributes:
       counts: the counts and the key.
-      points: where values in memory were asked, less θ, [m, d].
+      points: where values in memory were asked, less θ, [m, d]; 0 where there is none yet.
       values: the values, [m]; infinite where there is none yet.
       level: f(θ), as far as it is known; infinite before the first step.
       region: where points are asked.
@@ -77,7 +79,7 @@ def model_newton(
     mask: PyTree = True,
     evaluate: Evaluator = vmapped(),
 ) -> optax.GradientTransformationExtraArgs:
-    """Newton's method on a full quadratic model, for up to some hundred parameters. No settings.
+    """Newton's method on a full quadratic model, for tens of parameters. No learning rate.
 
     The model is regressed on all values in memory, each weighed by its distance in the metric that
     the model has learnt so far, and by how quadratic the objective was found to be at that
@@ -87,7 +89,8 @@ def model_newton(
     it is zero where none is better than θ.
 
     Quadratics are solved in 1.25 (d = 20) to 1.75 times (d = 8) as many queries as they have
-    unknowns, (d + 1)(d + 2)/2, whatever their condition. The values of rounds are compared, so they
+    unknowns, (d + 1)(d + 2)/2, whatever their condition, if memory
+    has room for as many. The values of rounds are compared, so they
     must be values of one objective: on minibatches use `zo.scalar_newton` or `zo.diagonal_newton`.
     Noise that does not depend on the round is averaged as far as memory goes. It is a local
     method: of several minima it finds one. The updates must be applied as they are.
@@ -99,8 +102,8 @@ def model_newton(
         expected to be of one piece, or a tenth of the distance to the optimum. It adapts.
       key: a PRNG key.
       memory: how many values are kept, those nearest to θ in the metric; None for 1.2 times the
-        unknowns of a quadratic, and K more, but at most 1 500. A quadratic is solved exactly only
-        if its (d + 1)(d + 2)/2 unknowns have room.
+        unknowns of a quadratic, but at most 1 500, and K more. All of a Hessian is known only if
+        its (d + 1)(d + 2)/2 unknowns have room: up to d = 50 or so by default.
       max_size: the largest d that is accepted.
       mask: a tree of bools like params, or a prefix of it: False leaves are frozen.
       evaluate: how the queries are evaluated.
@@ -130,7 +133,7 @@ def model_newton(
     k = _checks.positive_int("num_directions", num_directions)
     if k < 2:
         raise ValueError("num_directions must be at least 2: a step, and a point beside it; got 1.")
-    _checks.positive("radius", radius)
+    first = _checks.positive("radius", radius)
     _checks.positive_int("max_size", max_size)
     if memory is not None:
         _checks.positive_int("memory", memory)
@@ -160,7 +163,7 @@ def model_newton(
             jnp.zeros((size, d), dtype),
             jnp.full((size,), jnp.inf, dtype),
             jnp.full((), jnp.inf, dtype),
-            Region.init(d, jnp.asarray(radius, dtype)),
+            Region.init(d, jnp.asarray(first, dtype)),
             Levels.init(),
             jnp.zeros((), dtype),
         )
@@ -173,18 +176,19 @@ def model_newton(
         # Rounding; the scale of the model to come is not known yet.
         error = eps * jnp.abs(jnp.where(used[0], state.level, 0))
         error = jnp.where(state.scale > 0, error / jnp.where(state.scale > 0, state.scale, 1), 0)
-        fitted = used[0] & jnp.any(used[1:])
-        model, levels = search(
-            region.inside(points), values, used, error, state.levels, counts.round
-        )
-        shape = Spectrum.of(model.hessian, model.curvature, STRETCH).power(-0.5)
+        inside = region.inside(points)
+        used &= jnp.linalg.norm(inside, axis=1) < FAR
+        model, levels = search(inside, values, used, error, state.levels, counts.round)
+        shape = Sizes.of(model.hessian, model.curvature, STRETCH).power(-0.5)
         others = orthonormal(jax.random.fold_in(counts.key, counts.round), k, d, dtype)
         asked = ask(model.hessian, model.slopes, shape, others, num_steps)
+        sound = jnp.isfinite(model.evidence) & jnp.all(jnp.isfinite(asked.points))
+        fitted = used[0] & jnp.any(used[1:]) & sound
         z = jnp.where(fitted, asked.points, others)
         lengths = jnp.where(fitted, asked.lengths, 1)
 
-        here = raveled([x[None] for x in layout.leaves(params, "params")], 1)
-        moves = (here + region.outside(z)) - here  # as the parameters' precision allows
+        leaves = layout.leaves(params, "params")
+        moves = _rounded(region.outside(z), leaves, layout)
         there = dataclasses.replace(rounds, directions=_Points(family, moves))
         queries, _, counts = there.step(counts, params, value_fn, value)
         centre = jnp.where(jnp.isfinite(queries.origin), queries.origin, state.level)
@@ -201,20 +205,33 @@ def model_newton(
         smallest = jnp.finfo(dtype).tiny
         gain = (centre - new[0]) / jnp.maximum(foretold, smallest)
         rate = 1 - (1 - LEARNING) ** (k / d)
-        learnt = Spectrum.of(model.hessian, model.curvature, WIDEST)
+        learnt = Sizes.of(model.hessian, model.curvature, WIDEST)
         metric = mm(region.metric, learnt.power(-rate / 2))
         certain = jnp.asarray(taus(), dtype)[levels.tau] < 0.1
         moved = jnp.where(better, lengths[best], 0)
         radius = changed(region.radius, moved, lengths[0], gain, certain, k / d)
-        sound = fitted & jnp.all(jnp.isfinite(metric)) & jnp.isfinite(radius) & (radius > 0)
-        after = jax.tree.map(lambda x, y: jnp.where(sound, x, y), Region(metric, radius), region)
+        sound = fitted & jnp.all(jnp.isfinite(metric)) & jnp.isfinite(radius)
+        nothing = jnp.isfinite(centre) & ~jnp.any(jnp.isfinite(new))
+        radius = jnp.where(sound, radius, jnp.where(nothing, region.radius / 2, region.radius))
+        # Below the parameters' precision all points are one.
+        far = sum(jnp.max(jnp.abs(x), initial=0).astype(dtype) for x in leaves)
+        radius = jnp.maximum(radius, 4 * eps * (far + eps * first))
+        after = Region(jnp.where(sound, metric, region.metric), radius)
         points, values = _nearest(points - move[None], values, after, len(state.values))
         scale = jnp.where(sound, model.scale * (after.radius / region.radius) ** 2, 0)
         new_state = ModelNewtonState(counts, points, values, value_there, after, levels, scale)
-        step = [x[0] for x in unraveled(move[None], layout)]
-        return finite_or_zero(layout.updates(step)), new_state
+        return finite_or_zero(layout.updates(unraveled(move, layout))), new_state
 
     return transformation("model_newton", init, step)
+
+
+def _rounded(moves: jax.Array, leaves: Leaves, layout: Layout) -> jax.Array:
+    """Displacements [K, d] from the parameters, as these can hold them."""
+    rounded = []
+    for x, row in zip(leaves, unraveled(moves, layout), strict=True):
+        wide = x.astype(row.dtype)[None]
+        rounded.append((wide + row).astype(x.dtype).astype(row.dtype) - wide)
+    return raveled(rounded, len(moves))
 
 
 def _with_centre(

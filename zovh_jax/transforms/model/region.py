@@ -40,28 +40,26 @@ class Region(NamedTuple):
         return self.radius * mm(points, self.metric.T)
 
 
-class Spectrum(NamedTuple):
-    """A model's Hessian, taken apart.
+class Sizes(NamedTuple):
+    """The sizes of a Hessian's eigenvalues.
 
     Attributes:
-      eigenvalues: [d].
-      basis: their eigenvectors, columns of [d, d].
-      logs: of the eigenvalues' sizes over their typical one; their mean is 0.
+      basis: the eigenvectors, columns of [d, d].
+      logs: of the sizes over their typical one; their mean is 0.
     """
 
-    eigenvalues: jax.Array
     basis: jax.Array
     logs: jax.Array
 
     @classmethod
-    def of(cls, hessian: jax.Array, curvature: jax.Array, limit: float) -> "Spectrum":
+    def of(cls, hessian: jax.Array, curvature: jax.Array, limit: float) -> "Sizes":
         """That of hI + E, with sizes over the typical one held within a factor of ``limit``."""
         eigenvalues, basis = jnp.linalg.eigh(hessian)
         sizes = jnp.abs(eigenvalues)
         typical = jnp.maximum(jnp.abs(curvature), jnp.median(sizes))
         typical = jnp.maximum(typical, jnp.finfo(hessian.dtype).tiny)
         logs = jnp.log(jnp.clip(sizes / typical, 1 / limit, limit))
-        return cls(eigenvalues, basis, logs - jnp.mean(logs))
+        return cls(basis, logs - jnp.mean(logs))
 
     def power(self, exponent: float | jax.Array) -> jax.Array:
         """The matrix of the sizes to a power, of determinant 1."""
@@ -164,4 +162,4 @@ def changed(
     return radius * jnp.where(moved > 0, onward, retreat)
 
 
-__all__ = ["REACHES", "Asked", "Region", "Spectrum", "ask", "changed", "minimiser", "orthonormal"]
+__all__ = ["REACHES", "Asked", "Region", "Sizes", "ask", "changed", "minimiser", "orthonormal"]

@@ -162,7 +162,7 @@ def hypergradient(access: str) -> Callable[[Bilevel], Estimate]:
             radius=problem.radius,
             solver=zo.solvers.neumann(TERMS, step_size=1 / problem.curvature[1]),
             evaluate=zo.evaluators.chunked(16),
-            direct=access == ALL,  # outer depends on y alone
+            direct="outer_grad" in given,  # outer depends on y alone: nothing to ask for
             return_info=True,
             **given,
         )

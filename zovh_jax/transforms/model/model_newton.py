@@ -28,7 +28,7 @@ from zovh_jax.transforms.model.region import (
     changed,
     orthonormal,
 )
-from zovh_jax.transforms.model.regression import Levels, mm, search, taus
+from zovh_jax.transforms.model.regression import Levels, Quadratic, mm, search, taus
 
 LEARNING = 0.15
 """How much of what the model says about the metric it learns in d queries."""
@@ -170,59 +170,120 @@ def model_newton(
 
     def step(updates, state, params, value_fn, value):
         del updates
-        layout, dtype, eps = rounds.layout(params), scalar_dtype(), jnp.finfo(scalar_dtype()).eps
-        counts, region, d = state.counts, state.region, rounds.layout(params).size
-        points, values, used = _with_centre(state.points, state.values, state.level)
-        # Rounding; the scale of the model to come is not known yet.
-        error = eps * jnp.abs(jnp.where(used[0], state.level, 0))
-        error = jnp.where(state.scale > 0, error / jnp.where(state.scale > 0, state.scale, 1), 0)
-        inside = region.inside(points)
-        used &= jnp.linalg.norm(inside, axis=1) < FAR
-        model, levels = search(inside, values, used, error, state.levels, counts.round)
-        shape = Sizes.of(model.hessian, model.curvature, STRETCH).power(-0.5)
-        others = orthonormal(jax.random.fold_in(counts.key, counts.round), k, d, dtype)
-        asked = ask(model.hessian, model.slopes, shape, others, num_steps)
-        sound = jnp.isfinite(model.evidence) & jnp.all(jnp.isfinite(asked.points))
-        fitted = used[0] & jnp.any(used[1:]) & sound
+        layout, leaves = rounds.layout(params), rounds.layout(params).leaves(params, "params")
+        counts, region, pace = state.counts, state.region, k / layout.size
+        view = _look(state)
+        shape = Sizes.of(view.model.hessian, view.model.curvature, STRETCH).power(-0.5)
+        random = jax.random.fold_in(counts.key, counts.round)
+        others = orthonormal(random, k, layout.size, scalar_dtype())
+        asked = ask(view.model.hessian, view.model.slopes, shape, others, num_steps)
+        fitted = view.fitted & jnp.all(jnp.isfinite(asked.points))
         z = jnp.where(fitted, asked.points, others)
         lengths = jnp.where(fitted, asked.lengths, 1)
 
-        leaves = layout.leaves(params, "params")
         moves = _rounded(region.outside(z), leaves, layout)
         there = dataclasses.replace(rounds, directions=_Points(family, moves))
         queries, _, counts = there.step(counts, params, value_fn, value)
         centre = jnp.where(jnp.isfinite(queries.origin), queries.origin, state.level)
         new = jnp.where(jnp.isfinite(queries.values), queries.values, jnp.inf)
-
-        points = jnp.concatenate([points, moves])
-        values = jnp.concatenate([centre[None], state.values, new])
         best = jnp.argmin(new)
         better = new[best] < centre
         move = jnp.where(better, moves[best], 0)
-        value_there = jnp.where(better, new[best], centre)
 
-        foretold = model.foretold(z[0])
-        smallest = jnp.finfo(dtype).tiny
-        gain = (centre - new[0]) / jnp.maximum(foretold, smallest)
-        rate = 1 - (1 - LEARNING) ** (k / d)
-        learnt = Sizes.of(model.hessian, model.curvature, WIDEST)
-        metric = mm(region.metric, learnt.power(-rate / 2))
-        certain = jnp.asarray(taus(), dtype)[levels.tau] < 0.1
         moved = jnp.where(better, lengths[best], 0)
-        radius = changed(region.radius, moved, lengths[0], gain, certain, k / d)
-        sound = fitted & jnp.all(jnp.isfinite(metric)) & jnp.isfinite(radius)
+        after = _adapted(region, view, z[0], centre - new[0], moved, lengths[0], pace)
+        sound = fitted & jnp.all(jnp.isfinite(after.metric)) & jnp.isfinite(after.radius)
         nothing = jnp.isfinite(centre) & ~jnp.any(jnp.isfinite(new))
-        radius = jnp.where(sound, radius, jnp.where(nothing, region.radius / 2, region.radius))
-        # Below the parameters' precision all points are one.
-        far = sum(jnp.max(jnp.abs(x), initial=0).astype(dtype) for x in leaves)
-        radius = jnp.maximum(radius, 4 * eps * (far + eps * first))
-        after = Region(jnp.where(sound, metric, region.metric), radius)
-        points, values = _nearest(points - move[None], values, after, len(state.values))
-        scale = jnp.where(sound, model.scale * (after.radius / region.radius) ** 2, 0)
-        new_state = ModelNewtonState(counts, points, values, value_there, after, levels, scale)
+        smaller = jnp.where(nothing, region.radius / 2, region.radius)
+        radius = jnp.where(sound, after.radius, smaller)
+        after = Region(
+            jnp.where(sound, after.metric, region.metric),
+            jnp.maximum(radius, _resolution(leaves, first)),
+        )
+        points, values = _nearest(
+            jnp.concatenate([view.points, moves]) - move[None],
+            jnp.concatenate([centre[None], state.values, new]),
+            after,
+            len(state.values),
+        )
+        new_state = ModelNewtonState(
+            counts,
+            points,
+            values,
+            jnp.where(better, new[best], centre),
+            after,
+            view.levels,
+            jnp.where(sound, view.model.scale * (after.radius / region.radius) ** 2, 0),
+        )
         return finite_or_zero(layout.updates(unraveled(move, layout))), new_state
 
     return transformation("model_newton", init, step)
+
+
+class _View(NamedTuple):
+    """What is known before a round.
+
+    Attributes:
+      points: those in memory, after θ itself.
+      model: the model of their values.
+      levels: how far they are believed.
+      fitted: whether there is anything that the model is made of.
+    """
+
+    points: jax.Array
+    model: Quadratic
+    levels: Levels
+    fitted: jax.Array
+
+
+def _look(state: ModelNewtonState) -> _View:
+    """The model of the values in memory."""
+    eps = jnp.finfo(state.level.dtype).eps
+    points, values, used = _with_centre(state.points, state.values, state.level)
+    # Rounding; the scale of the model to come is not known yet.
+    error = eps * jnp.abs(jnp.where(used[0], state.level, 0))
+    error = jnp.where(state.scale > 0, error / jnp.where(state.scale > 0, state.scale, 1), 0)
+    inside = state.region.inside(points)
+    used &= jnp.linalg.norm(inside, axis=1) < FAR
+    model, levels = search(inside, values, used, error, state.levels, state.counts.round)
+    fitted = used[0] & jnp.any(used[1:]) & jnp.isfinite(model.evidence)
+    return _View(points, model, levels, fitted)
+
+
+def _adapted(
+    region: Region,
+    view: _View,
+    first: jax.Array,
+    fall: jax.Array,
+    moved: jax.Array,
+    length: jax.Array,
+    pace: float,
+) -> Region:
+    """The next region, from what the round told; ``changed`` has the rest of the arguments.
+
+    Args:
+      region: the last one.
+      view: what was known before.
+      first: the model's minimiser, which was asked first.
+      fall: f(θ) less the value there.
+    """
+    smallest = jnp.finfo(fall.dtype).tiny
+    gain = fall / jnp.maximum(view.model.foretold(first), smallest)
+    certain = jnp.asarray(taus(), fall.dtype)[view.levels.tau] < 0.1
+    learnt = Sizes.of(view.model.hessian, view.model.curvature, WIDEST)
+    rate = 1 - (1 - LEARNING) ** pace
+    return Region(
+        mm(region.metric, learnt.power(-rate / 2)),
+        changed(region.radius, moved, length, gain, certain, pace),
+    )
+
+
+def _resolution(leaves: Leaves, first: Any) -> jax.Array:
+    """The least radius: below the parameters' precision all points are one."""
+    dtype = scalar_dtype()
+    eps = jnp.finfo(dtype).eps
+    far = sum(jnp.max(jnp.abs(x), initial=0).astype(dtype) for x in leaves)
+    return 4 * eps * (far + eps * first)
 
 
 def _rounded(moves: jax.Array, leaves: Leaves, layout: Layout) -> jax.Array:

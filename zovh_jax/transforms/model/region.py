@@ -53,7 +53,7 @@ class Sizes(NamedTuple):
 
     @classmethod
     def of(cls, hessian: jax.Array, curvature: jax.Array, limit: float) -> "Sizes":
-        """That of hI + E, with sizes over the typical one held within a factor of ``limit``."""
+        """Those of hI + E, with sizes over the typical one held within a factor of ``limit``."""
         eigenvalues, basis = jnp.linalg.eigh(hessian)
         sizes = jnp.abs(eigenvalues)
         typical = jnp.maximum(jnp.abs(curvature), jnp.median(sizes))

@@ -1,4 +1,4 @@
-"""A quadratic regressed on all values, with error bars: which of them to believe is learnt too.
+"""A quadratic regressed on all values; how far to believe each of them is learnt too.
 
 In coordinates z, in which the Hessian is thought to be near a multiple of the identity, values are
 
@@ -12,8 +12,8 @@ quadratic, and rounding: its standard deviations are s τ w_i and s ν, with w_i
     rough:   ½ (|z_i|² + 1)          a function that is quadratic on average only, at every scale
     smooth:  ½ (|z_i|² + 0.01)^{3/2}   one that has a third derivative
 
-So far values count little. s comes out in closed form; τ and the form of w are those of the largest
-evidence, which is sought from round to round.
+This makes distant values count little. s comes out in closed form; τ and the form of w are those of
+the largest evidence, which is sought from round to round.
 """
 
 from typing import NamedTuple

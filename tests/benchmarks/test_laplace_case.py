@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import laplace
+from benchmarks.common import plots
 from benchmarks.laplace import experiment, plot, scores
 from benchmarks.laplace.contenders import CONTENDERS
 from benchmarks.laplace.tasks import Kind
@@ -31,12 +32,13 @@ def test_the_full_structure_is_the_exact_posterior(result):
         assert abs(rows["full"][name]["median"] - rows["exact"][name]["median"]) < 0.02
 
 
-def test_what_is_reported(result):
+def test_what_is_reported(result, tmp_path):
     rendered = laplace.tables(json.loads(json.dumps(result)))
     assert "| tiny | 3 | full" in " ".join(rendered["targets"].split())
     assert "exact Hessian" in rendered["predictions"]
     figure = plot.figure_of(result)
     assert len(figure.axes) == 2
+    plots.save(figure, tmp_path / "laplace.png")  # and close it
 
 
 def test_scores_by_hand():

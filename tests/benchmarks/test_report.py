@@ -17,14 +17,14 @@ def figure_of(result):
 
 
 def test_finish_writes_prints_and_draws(tmp_path, capsys):
-    result = {"numbers": [1, 2]}
+    result, before = {"numbers": [1, 2]}, plots.plt.get_fignums()
     report.finish("case", result, lambda r: {"a_b": str(r)}, {"drawn": figure_of}, tmp_path / "new")
     assert json.loads((tmp_path / "new" / "case.json").read_text()) == result
     assert (tmp_path / "new" / "drawn.png").read_bytes()[:4] == b"\x89PNG"
     printed = capsys.readouterr().out
     for text in ("a b", str(result), "case.json", "drawn.png"):
         assert text in printed
-    assert not plots.plt.get_fignums()
+    assert plots.plt.get_fignums() == before
 
 
 def test_numbers_outlive_a_picture_that_fails(tmp_path):

@@ -1,0 +1,52 @@
+"""Reads the package as its users see it: every public name is what it stands for."""
+
+import ast
+import pathlib
+import re
+
+import griffe
+
+
+class PublicNames(griffe.Extension):
+    """Mends what a reader of the sources alone gets wrong.
+
+    - A factory, such as ``gaussian = Gaussian``, is the class under another name.
+    - A function with the name of its own file, such as `zo.estimators.gradient`, is no module.
+    - "Example:" is a section of examples.
+    """
+
+    def on_object(self, *, obj: griffe.Object, **kwargs: object) -> None:
+        """Lets the parser find the examples."""
+        if obj.docstring:
+            obj.docstring.value = re.sub(r"(?m)^( *)Example:$", r"\1Examples:", obj.docstring.value)
+
+    def on_package(self, *, pkg: griffe.Module, **kwargs: object) -> None:
+        """Goes through the package's modules, the inner ones first."""
+        self._module(pkg)
+
+    def _module(self, module: griffe.Module) -> None:
+        for member in list(module.members.values()):
+            if not member.is_alias and member.is_module:
+                self._module(member)
+        factories = _assigned_names(module) if module.exports else {}
+        for name in map(str, module.exports or []):
+            member = module.members[name]
+            if name in factories:
+                target = module.members[factories[name]]
+            elif not member.is_alias and member.is_module and name in member.members:
+                target = member.members[name]
+            else:
+                continue
+            target = target.final_target if target.is_alias else target
+            module.set_member(name, griffe.Alias(name, target, parent=module))
+
+
+def _assigned_names(module: griffe.Module) -> dict[str, str]:
+    """``{"gaussian": "Gaussian"}`` for ``gaussian = Gaussian``."""
+    return {
+        node.targets[0].id: node.value.id
+        for node in ast.parse(pathlib.Path(str(module.filepath)).read_text()).body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Name)
+    }

@@ -1,0 +1,87 @@
+"""What MkDocs is told while it builds the site: borrowed pages, and links from code to the API."""
+
+import functools
+import pathlib
+import re
+from typing import Any
+
+import borrowed
+import griffe
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+PACKAGE = "zovh_jax"
+NOT_LINKED = r"<pre.*?</pre>|<h\d.*?</h\d>|<a .*?</a>"
+CODE = re.compile(rf"({NOT_LINKED})|<code>([A-Za-z_][\w.]*)(\([^<]*\))?</code>", re.DOTALL)
+COMMON = ("ask", "bounded", "explain", "grad", "inverse", "laplace", "pack", "query", "solve", "tell")
+"""Names that are words too: linked with their ``zo.`` only."""
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Fills in entries of the navigation such as "benchmarks/*", and drops those without pages."""
+    own = pathlib.Path(config.docs_dir)
+    pages = [one.page for one in borrowed.everything() if one.text is not None]
+    pages += [str(path.relative_to(own)) for path in own.rglob("*.md")]
+    config.nav = _filled(config.nav, sorted(pages, key=lambda page: (_folder_first(page), page)))
+    return config
+
+
+def _folder_first(page: str) -> bool:
+    return not page.endswith("index.md")
+
+
+def _filled(nav: list[Any], pages: list[str]) -> list[Any]:
+    filled: list[Any] = []
+    for entry in nav:
+        if isinstance(entry, dict):
+            (name, inside), *_ = entry.items()
+            inside = _filled(inside, pages) if isinstance(inside, list) else inside
+            filled += [{name: inside}] if inside else []
+        elif entry.endswith("/*"):
+            filled += [page for page in pages if page.startswith(entry.removesuffix("*"))]
+        else:
+            filled.append(entry)
+    return filled
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the borrowed pages and pictures."""
+    for one in borrowed.everything():
+        content = one.data if one.text is None else one.text
+        if content is None:
+            path = str(borrowed.ROOT / one.source)
+            files.append(File.generated(config, one.page, abs_src_path=path))
+        else:
+            files.append(File.generated(config, one.page, content=content))
+    return files
+
+
+def on_page_content(html: str, **kwargs: object) -> str:
+    """Links code that is a public name, such as ``zo.zoar``, to where it is documented."""
+
+    def link(match: re.Match) -> str:
+        identifier = None if match[1] else _identifier(match[2])
+        if identifier is None:
+            return match[0]
+        return f'<autoref identifier="{identifier}" optional>{match[0]}</autoref>'
+
+    return CODE.sub(link, html)
+
+
+def _identifier(name: str) -> str | None:
+    """ "zovh_jax.zoar" for "zo.zoar" or "zoar"; None for what is not public."""
+    short = name.removeprefix("zo.")
+    if short == name and short in COMMON:
+        return None
+    return f"{PACKAGE}.{short}" if short in _public() else None
+
+
+@functools.cache
+def _public() -> frozenset[str]:
+    """ "zoar", "estimators", "estimators.gradient" and so on; of modules, with their own names."""
+    package = griffe.load(PACKAGE, search_paths=[borrowed.ROOT])
+    names = {str(name) for name in package.exports or ()}
+    for name in sorted(names):
+        if (module := package[name]).is_module:
+            names |= {f"{name}.{inner}" for inner in module.exports or ()}
+    return frozenset(names)

@@ -7,28 +7,39 @@ A page holds blocks such as
     <!-- end -->
 
 where "speed" is a case, whose committed result is ``benchmarks/results/speed.json``, and "others" a
-table that the case's package renders: ``tables(result)["others"]``. What lies between the two lines
-is replaced. `tests/benchmarks/test_results.py` fails where a page and the results disagree.
+table that the case's package renders: ``tables(result)["others"]``. In the place of a case may be a
+module of `benchmarks.across`, whose tables are made from several. What lies between the two lines is
+replaced. `tests/benchmarks/test_results.py` fails where a page and the results disagree.
 """
 
 import functools
 import importlib
 import re
 from pathlib import Path
+from typing import Any
 
 from benchmarks.common import report
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-PAGES = (HERE / "README.md", HERE.parent / "README.md")
+DOCS = sorted((HERE.parent / "docs" / "pages").rglob("*.md"))
+PAGES = (HERE / "README.md", HERE.parent / "README.md", *DOCS)
+ACROSS = ("decisions", "losses")
 BLOCK = re.compile(r"<!-- results: (\S+) (.+?) -->\n(.*?)<!-- end -->", re.DOTALL)
 
 
 @functools.cache
 def tables(case: str) -> dict[str, str]:
-    """The tables of a case, rendered from its committed result."""
-    package = importlib.import_module(f"benchmarks.{case.replace('-', '_')}")
-    return package.tables(report.read(case, RESULTS))
+    """The tables of a case, rendered from its committed result, or of a module across cases."""
+    if case in ACROSS:
+        return importlib.import_module(f"benchmarks.across.{case}").tables(result)
+    return importlib.import_module(f"benchmarks.{case.replace('-', '_')}").tables(result(case))
+
+
+@functools.cache
+def result(case: str) -> dict[str, Any]:
+    """A case's committed result."""
+    return report.read(case, RESULTS)
 
 
 def filled(page: str) -> str:
@@ -40,7 +51,7 @@ def filled(page: str) -> str:
 
     def block(match: re.Match) -> str:
         case, name, _ = match.groups()
-        if not (RESULTS / f"{case}.json").exists():
+        if case not in ACROSS and not (RESULTS / f"{case}.json").exists():
             raise ValueError(f"{match[0].splitlines()[0]}: there is no {RESULTS / case}.json")
         if name not in tables(case):
             raise ValueError(

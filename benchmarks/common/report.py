@@ -93,18 +93,18 @@ def cpu_name() -> str:
     return platform.processor() or "unknown"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A markdown table with aligned columns: the first to the left, the others to the right."""
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, left: int = 1) -> str:
+    """A markdown table with aligned columns: the first ones to the left, the others to the right."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
 
-    sides = "<" + ">" * (len(header) - 1)
+    sides = "<" * left + ">" * (len(header) - left)
 
     def line(row):
         columns = zip(row, sides, widths, strict=True)
         return f"| {' | '.join(f'{cell:{side}{width}}' for cell, side, width in columns)} |"
 
-    rule = [("-" * (w - 1) + ":") if i else "-" * w for i, w in enumerate(widths)]
+    rule = [("-" * (w - 1) + ":") if i >= left else "-" * w for i, w in enumerate(widths)]
     return "\n".join([line(cells[0]), line(rule), *map(line, cells[1:])])
 
 

@@ -1,0 +1,200 @@
+"""What to choose: each advice with the measurements behind it."""
+
+from typing import Any
+
+from benchmarks.across import Read, grouped, least, median, ours
+from benchmarks.blackbox.tables import reached
+from benchmarks.common import report
+from benchmarks.stochastic.tables import compared, ratio, split
+
+NEAR = 1.3
+"""What is called near the best tuned method."""
+
+
+def tables(read: Read) -> dict[str, str]:
+    """Markdown tables by name: "all", the advice."""
+    lines = [
+        [where, take, f"{of(read(case))} ([`{case}`](benchmarks/{case}.md))"]
+        for where, take, case, of in DECISIONS
+    ]
+    return {"all": report.table(["what you have", "take", "because"], lines, left=3)}
+
+
+def derivatives(result: dict[str, Any]) -> str:
+    """How often Adam on true gradients ends far below the best from values."""
+    rows = [row for part in result["parts"].values() for row in part["rows"]]
+    times = []
+    for found in grouped(rows, "problem", "batch").values():
+        known = [row for row in found if row["kind"] == "derivatives"]
+        if known:
+            values = least((row for row in found if row["kind"] != "derivatives"), "final")
+            times.append(median(values, "final") / median(known[0], "final"))
+    far = sum(t > NEAR for t in times)
+    return (
+        f"at equal costs the best method from values ends above {NEAR} times Adam on true "
+        f"gradients in {far} of {len(times)} settings"
+    )
+
+
+def blackbox(result: dict[str, Any]) -> str:
+    """Runs that arrive, of the best three kinds of methods."""
+    (part,) = result["dimensions"][-1:]
+    counts, runs = {}, 0
+    for label, rows in grouped(part["rows"], "label").items():
+        instances = [run for row in rows for run in row["instances"]]
+        last = result["setting"]["targets"][-1]
+        counts[label] = sum(reached(run, result["setting"]["targets"]) <= last for run in instances)
+        runs = len(instances)
+    rivals = {label: count for label, count in counts.items() if "Newton" not in label}
+    mine = counts["model Newton"]
+    second = " and ".join(f"{label}'s {count}" for label, count in _largest(rivals, 2))
+    return f"{mine} of {runs} runs on COCO's functions arrive, against {second}"
+
+
+def _largest(counts: dict[str, int], number: int) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: -item[1])[:number]
+
+
+def no_rate(result: dict[str, Any]) -> str:
+    """On how many functions `scalar_newton` ends below every tuned peer."""
+    wins, found = 0, grouped(result["functions"]["rows"], "problem")
+    for rows in found.values():
+        mine = next(row for row in rows if row["method"] == "scalar_newton_16")
+        peer = least((row for row in rows if not ours(row)), "final")
+        wins += median(mine, "final") < median(peer, "final")
+    dimension = f"{result['functions']['dimension']:,}".replace(",", " ")
+    return (
+        f"with K = 16 it ends below every tuned method on {wins} of {len(found)} functions of "
+        f"{dimension} parameters"
+    )
+
+
+def diagonal(result: dict[str, Any]) -> str:
+    """Queries of `diagonal_newton` and of the best tuned peer."""
+    return _gap(result, "condition 1e3, axis-aligned", "diagonal_newton")
+
+
+def low_rank(result: dict[str, Any]) -> str:
+    """Queries of `low_rank_newton` and of the best tuned peer."""
+    return _gap(result, "10 eigenvalues up to 1e4", "low_rank_newton")
+
+
+def _gap(result: dict[str, Any], problem: str, method: str) -> str:
+    rows = grouped(result["gap"]["rows"], "problem")[problem]
+    mine = next(row for row in rows if row["method"] == method)
+    peer = least((row for row in rows if not ours(row)), "score")
+    counts = [f"{median(row, 'score'):,.0f}" for row in (mine, peer)]
+    return f"{counts[0]} queries against {counts[1]} of the best tuned method: {problem}"
+
+
+def batches(result: dict[str, Any]) -> str:
+    """In how many settings it is near the best tuned method."""
+    losses, _ = split(result)
+    found = [pair for rows in losses.values() for pair in compared(rows).values()]
+    of = [ratio(by["diagonal_newton"], best) for by, best in found if "diagonal_newton" in by]
+    near = sum(r is not None and r <= NEAR for r in of)
+    return f"within {NEAR} times the best tuned method in {near} of {len(of)} settings"
+
+
+def games(result: dict[str, Any]) -> str:
+    """Pendulum's returns."""
+    _, rows = split(result)
+    found = grouped(rows, "problem")["Pendulum"]
+    best = max(found, key=lambda row: row["test"]["median"])
+    mine = max(filter(ours, found), key=lambda row: row["test"]["median"])
+    shown = [f"{row['label']}: {report.number(row['test']['median'])}" for row in (best, mine)]
+    return f"return on Pendulum: {shown[0]}, against {shown[1]}"
+
+
+def flat(result: dict[str, Any]) -> str:
+    """The fewest queries of an attack, and ZoVH's."""
+    rows = [row for row in result["methods"] if not row["control"]]
+    best = min(rows, key=lambda row: (-row["successes"], median(row, "queries")))
+    papers = next(row for row in rows if row["label"] == "ZoVH")
+    newton = next(row for row in rows if "scalar Newton" in row["label"])
+    return (
+        f"{best['label']} fools a classifier in {median(best, 'queries'):,.0f} queries, ZoVH in "
+        f"{median(papers, 'queries'):,.0f}; scalar Newton fails in "
+        f"{newton['attacks'] - newton['successes']} of {newton['attacks']}"
+    )
+
+
+def network(result: dict[str, Any]) -> str:
+    """Memory and time of a step on a CPU, along factored directions and full ones."""
+    rows = grouped(result["costs"]["cpu"]["rows"], "num_directions", "batch")
+    (_, batch), found = max(rows.items(), key=lambda item: item[0])
+    by = {row["program"]: row for row in found}
+    factored, full = by["ZoAR, factored signs"], by["ZoAR, Gaussian"]
+    memory = full["temporaries"] / factored["temporaries"]
+    return (
+        f"{memory:.1f} times less memory than full directions at {batch} sentences a query; "
+        "per forward it learns as MeZO does, and no faster"
+    )
+
+
+def moving(result: dict[str, Any]) -> str:
+    """Tracking errors with the default of `zoar` and without reuse."""
+    fast = sorted(grouped(result["rows"], "speed"))[-2]
+    rows = [row for row in result["rows"] if row["speed"] == fast]
+    alone = next(row for row in rows if row["label"] == "ZoAR, N = 1")
+    levels = least((row for row in rows if row["rule"] == "levels"), "score")
+    shown = [report.number(median(row, "score")) for row in (levels, alone)]
+    return f"distance from a bowl of speed {fast:g}: {shown[0]}, without reuse {shown[1]}"
+
+
+def posterior(result: dict[str, Any]) -> str:
+    """The worst divergence of the full Hessian, in nats."""
+    rows = [row for row in result["rows"] if row["method"] == "full"]
+    worst = max(median(row, "divergence") for row in rows)
+    return f"at most {report.number(worst)} nats from the exact Hessian's posterior"
+
+
+DECISIONS = (
+    (
+        "derivatives that you can trust",
+        "`jax.grad`, not this library",
+        "stochastic",
+        derivatives,
+    ),
+    (
+        "up to some tens of parameters, exact values, such as a simulator's",
+        "`zo.model_newton`",
+        "blackbox",
+        blackbox,
+    ),
+    (
+        "more parameters, exact values, no idea of a learning rate",
+        "`zo.scalar_newton`",
+        "newton",
+        no_rate,
+    ),
+    ("parameters of very different scales", "`zo.diagonal_newton`", "newton", diagonal),
+    ("a few dominating directions", "`zo.low_rank_newton`", "newton", low_rank),
+    (
+        "batches, no idea of a learning rate",
+        "`zo.diagonal_newton` or `zo.scalar_newton`",
+        "stochastic",
+        batches,
+    ),
+    (
+        "a rate that you can tune; flat or kinked objectives; batches of one to eight",
+        "`zo.zoar` along `zo.directions.hadamard()`",
+        "attack",
+        flat,
+    ),
+    ("returns of games", "`zo.fzoo`, tuned", "stochastic", games),
+    (
+        "a network too large for copies",
+        "`zo.zo_gradient` or `zo.zoar` along `zo.directions.hadamard(factored=True)`",
+        "finetune",
+        network,
+    ),
+    ("an objective that moves", "`zo.zoar`, several rounds", "drift", moving),
+    (
+        "a fit, and the question how sure it is",
+        "`zo.laplace` with `zo.structures.full()`, where d(d + 1)/2 pairs can be afforded",
+        "laplace",
+        posterior,
+    ),
+)
+"""Where, what to take, the case that shows it, and what it shows."""

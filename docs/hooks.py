@@ -68,6 +68,13 @@ def on_page_content(html: str, **kwargs: object) -> str:
     return CODE.sub(link, html)
 
 
+def on_post_build(config: MkDocsConfig) -> None:
+    """Keeps the search's index as a script too: a page that is opened as a file can load nothing else."""
+    search = pathlib.Path(config.site_dir) / "search"
+    index = (search / "search_index.json").read_text()
+    (search / "search_index.js").write_text(f"var __index = {index}")
+
+
 def _identifier(name: str) -> str | None:
     """ "zovh_jax.zoar" for "zo.zoar" or "zoar"; None for what is not public."""
     short = name.removeprefix("zo.")

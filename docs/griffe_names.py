@@ -13,21 +13,27 @@ class PublicNames(griffe.Extension):
     - A factory, such as ``gaussian = Gaussian``, is the class under another name.
     - A function with the name of its own file, such as `zo.estimators.gradient`, is no module.
     - "Example:" is a section of examples.
+    - What a function returns is a sentence, in which a colon does not end a type.
     """
 
-    def on_object(self, *, obj: griffe.Object, **kwargs: object) -> None:
-        """Lets the parser find the examples."""
-        if obj.docstring:
-            obj.docstring.value = re.sub(r"(?m)^( *)Example:$", r"\1Examples:", obj.docstring.value)
-
     def on_package(self, *, pkg: griffe.Module, **kwargs: object) -> None:
-        """Goes through the package's modules, the inner ones first."""
-        self._module(pkg)
+        """Goes through all that the package has."""
+        self._object(pkg)
 
-    def _module(self, module: griffe.Module) -> None:
-        for member in list(module.members.values()):
-            if not member.is_alias and member.is_module:
-                self._module(member)
+    def _object(self, obj: griffe.Object) -> None:
+        """Mends an object, after those that it holds."""
+        for member in list(obj.members.values()):
+            if isinstance(member, griffe.Object):
+                self._object(member)
+        if obj.docstring:
+            text = re.sub("(?m)^Example:$", "Examples:", obj.docstring.value)
+            if isinstance(obj, griffe.Function):
+                text = re.sub("(?m)^Returns:\n +", f"Returns:\n  {obj.returns}: ", text)
+            obj.docstring.value = text
+        if isinstance(obj, griffe.Module):
+            self._exports(obj)
+
+    def _exports(self, module: griffe.Module) -> None:
         factories = _assigned_names(module) if module.exports else {}
         for name in map(str, module.exports or []):
             member = module.members[name]

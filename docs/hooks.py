@@ -1,18 +1,19 @@
 """What MkDocs is told while it builds the site: borrowed pages, and links from code to the API."""
 
-import functools
 import pathlib
 import re
 from typing import Any
 
 import borrowed
-import griffe
+import equations
+import reference
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 PACKAGE = "zovh_jax"
 NOT_LINKED = r"<pre.*?</pre>|<h\d.*?</h\d>|<a .*?</a>"
-CODE = re.compile(rf"({NOT_LINKED})|<code>([A-Za-z_][\w.]*)(\([^<]*\))?</code>", re.DOTALL)
+CODE = re.compile(rf"({NOT_LINKED})|<code>([A-Za-z_][\w.]*)(\([^<()]*\))?</code>", re.DOTALL)
 COMMON = ("ask", "bounded", "explain", "grad", "inverse", "laplace", "pack", "query", "solve", "tell")
 """Names that are words too: linked with their ``zo.`` only."""
 
@@ -56,11 +57,20 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_content(html: str, **kwargs: object) -> str:
+def on_page_markdown(markdown: str, page: Page, **kwargs: object) -> str:
+    """Puts the tables of equations and sources into their page."""
+    if page.file.src_uri == "equations.md":
+        for name, table in equations.tables().items():
+            markdown = markdown.replace(f"<!-- {name} -->", table)
+    return markdown
+
+
+def on_page_content(html: str, page: Page, **kwargs: object) -> str:
     """Links code that is a public name, such as ``zo.zoar``, to where it is documented."""
+    module = pathlib.Path(page.file.src_uri).stem if page.file.src_uri.startswith("api/") else ""
 
     def link(match: re.Match) -> str:
-        identifier = None if match[1] else _identifier(match[2])
+        identifier = None if match[1] else _identifier(match[2], module)
         if identifier is None:
             return match[0]
         return f'<autoref identifier="{identifier}" optional>{match[0]}</autoref>'
@@ -75,20 +85,21 @@ def on_post_build(config: MkDocsConfig) -> None:
     (search / "search_index.js").write_text(f"var __index = {index}")
 
 
-def _identifier(name: str) -> str | None:
-    """ "zovh_jax.zoar" for "zo.zoar" or "zoar"; None for what is not public."""
+def _identifier(name: str, module: str) -> str | None:
+    """ "zovh_jax.zoar" for "zo.zoar" or "zoar"; None for what is not public.
+
+    Args:
+      name: as it is written.
+      module: the public module that the page documents, where it does.
+    """
+    public = reference.public()
     short = name.removeprefix("zo.")
-    if short == name and short in COMMON:
-        return None
-    return f"{PACKAGE}.{short}" if short in _public() else None
-
-
-@functools.cache
-def _public() -> frozenset[str]:
-    """ "zoar", "estimators", "estimators.gradient" and so on; of modules, with their own names."""
-    package = griffe.load(PACKAGE, search_paths=[borrowed.ROOT])
-    names = {str(name) for name in package.exports or ()}
-    for name in sorted(names):
-        if (module := package[name]).is_module:
-            names |= {f"{name}.{inner}" for inner in module.exports or ()}
-    return frozenset(names)
+    if short == name:
+        inner = f"{module}.{name}"
+        if inner not in public and name in COMMON:
+            return None
+        homes = [full for full in public if full.endswith(f".{name}")]
+        if "_" not in name and name.islower():
+            homes = []  # may be a word of its own
+        short = next((full for full in (inner, name, *homes[:1]) if full in public), name)
+    return f"{PACKAGE}.{short}" if short in public else None

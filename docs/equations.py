@@ -7,6 +7,14 @@ import griffe
 from reference import package, public
 
 NUMBERED = re.compile(r"\(E(\d+)\) (.*?)(?=[.;] \(E\d+\) |\.?$)", re.DOTALL)
+LONG = 200
+"""A source of more letters is cut to one sentence."""
+GENERAL = {
+    2: "what every gradient estimates",
+    3: "what every averaged Hessian estimates",
+    4: "`zo.baselines`: why only F_μ will do",
+}
+"""Equations that no single name stands for."""
 MENTION = re.compile(r"\((E\d+[^)]*)\)(?:–\((E\d+)\))?")
 
 
@@ -27,7 +35,7 @@ def _numbers() -> str:
     for bullet in bullets:
         for number, formula in NUMBERED.findall(bullet):
             shown = formula.replace("|", "\\|")
-            where = ", ".join(dict.fromkeys(homes[int(number)]))
+            where = ", ".join(dict.fromkeys(homes[int(number)])) or GENERAL.get(int(number), "")
             lines.append(f"| E{number} | {shown} | {where} |")
     return "\n".join(lines)
 
@@ -48,7 +56,9 @@ def _sources() -> str:
     for name, text in _documented():
         found = re.search(r"Source: (.*?)(?:\n\n|Queries (?:per|a) step|Estimator:|$)", text, re.S)
         if found and not package()[name].is_module:
-            source, *_ = re.split(r"(?<=\w{4})\. (?=[A-Z])", " ".join(found[1].split()), maxsplit=1)
+            source = " ".join(found[1].split())
+            if len(source) > LONG:  # the first sentence: a point after more than an abbreviation
+                source = re.split(r"(?<=\w{4})\. (?=[A-Z])", source)[0]
             source = re.sub(r"arXiv (\d+\.\d+)", r"[arXiv \1](https://arxiv.org/abs/\1)", source)
             lines.append(f"| `zo.{name}` | {source.rstrip('.')} |")
     return "\n".join(lines)

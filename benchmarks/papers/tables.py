@@ -26,7 +26,7 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
         "floors": floors(result["floors"]),
         "ablation": report.matrix("ZoVH", "label", result["ablation"]),
         "policies": report.matrix("policy", "label", result["policies"]),
-        "inventory": report.table(["paper", "what", "command", "verdict"], ROWS),
+        "inventory": report.table(["paper", "what", "command", "verdict"], ROWS, left=4),
     }
 
 

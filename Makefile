@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo finetune test test-slow lint notebooks bench clean
+.PHONY: demo finetune test test-slow lint notebooks docs bench clean
 
 demo: $(READY)  ## train a digit classifier, then fool it through function values only
 	$(BIN)/python -m benchmarks attack --quick
@@ -26,17 +26,23 @@ lint: $(READY)  ## ruff and mypy, over the package, the benchmarks, the examples
 notebooks: $(READY)  ## run the notebooks and keep their outputs
 	$(BIN)/python -m notebooks
 
+docs: $(VENV)/.docs  ## the documentation, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --config-file docs/mkdocs.yml
+	@echo "open build/site/index.html"
+
 bench: $(READY)  ## the benchmarks in full
 	for case in speed attack hessian-error synthetic newton noise drift stochastic finetune \
 		papers zo-sah blackbox laplace bilevel faults outside devices; do \
 		$(BIN)/python -m benchmarks $$case --full || exit 1; done
 
-$(READY): pyproject.toml
+$(READY): EXTRA = test
+$(VENV)/.docs: EXTRA = docs
+$(READY) $(VENV)/.docs: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "zovh_jax needs Python >= 3.11; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[test]'
+	$(BIN)/python -m pip install --quiet -e '.[$(EXTRA)]'
 	@touch $@
 
 clean:

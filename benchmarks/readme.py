@@ -7,9 +7,9 @@ A page holds blocks such as
     <!-- end -->
 
 where "speed" is a case, whose committed result is ``benchmarks/results/speed.json``, and "others" a
-table that the case's package renders: ``tables(result)["others"]``. In the place of a case may be a
-module of `benchmarks.across`, whose tables are made from several. What lies between the two lines is
-replaced. `tests/benchmarks/test_results.py` fails where a page and the results disagree.
+table that the case's package renders: ``tables(result)["others"]``. A module of `benchmarks.across`
+may stand in the place of a case: its tables are made from several. What lies between the two lines
+is replaced. `tests/benchmarks/test_results.py` fails where a page and the results disagree.
 """
 
 import functools

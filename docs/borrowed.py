@@ -94,7 +94,8 @@ def _script(path: pathlib.Path) -> Borrowed:
 
 def _notebook(path: pathlib.Path) -> list[Borrowed]:
     """The notebook as it was committed, outputs included, and its pictures."""
-    blocks, pictures = [], []
+    blocks: list[str] = []
+    pictures: list[Borrowed] = []
     for cell in json.loads(path.read_text())["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":

@@ -14,7 +14,7 @@ from mkdocs.structure.pages import Page
 PACKAGE = "zovh_jax"
 NOT_LINKED = r"<pre.*?</pre>|<h\d.*?</h\d>|<a .*?</a>"
 CODE = re.compile(rf"({NOT_LINKED})|<code>([A-Za-z_][\w.]*)(\([^<()]*\))?</code>", re.DOTALL)
-COMMON = ("ask", "bounded", "explain", "grad", "inverse", "laplace", "pack", "query", "solve", "tell")
+COMMON = ("ask", "bounded", "explain", "grad", "inverse", "laplace", "pack", "query", "solve")
 """Names that are words too: linked with their ``zo.`` only."""
 
 
@@ -79,14 +79,14 @@ def on_page_content(html: str, page: Page, **kwargs: object) -> str:
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Keeps the search's index as a script too: a page that is opened as a file can load nothing else."""
+    """Keeps the search's index as a script too: all that pages opened as files can load."""
     search = pathlib.Path(config.site_dir) / "search"
     index = (search / "search_index.json").read_text()
     (search / "search_index.js").write_text(f"var __index = {index}")
 
 
 def _identifier(name: str, module: str) -> str | None:
-    """ "zovh_jax.zoar" for "zo.zoar" or "zoar"; None for what is not public.
+    """Where a name is documented: "zovh_jax.zoar" for "zo.zoar" or "zoar"; None for other names.
 
     Args:
       name: as it is written.

@@ -1,4 +1,4 @@
-"""The package's public names, read from its sources: nothing is imported, so that JAX is not needed."""
+"""The package's public names, read from its sources: nothing is imported, JAX is not needed."""
 
 import functools
 import pathlib

@@ -1,8 +1,8 @@
 """``python -m docs.run``: runs the pages' Python and puts what it prints, and draws, beside it.
 
 A block of Python on a page goes on where the block before it ended. Where a block of ``text``
-follows, that is what it prints. `tests/test_readme.py` runs the pages too, and fails where they print
-something else.
+follows, that is what it prints. `tests/test_readme.py` runs the pages too, and fails where they
+print something else.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The documentation site: it builds without a warning, its links lead somewhere, nothing is missing."""
+"""The documentation site: it builds without a warning, links lead somewhere, nothing is missing."""
 
 import collections
 import html.parser
@@ -82,7 +82,7 @@ def test_every_public_name_is_documented_once(site):
         name for path, page in pages.items() if path.parts[0] == "api" for name in page.names
     )
     names = collections.defaultdict(list)  # of each object; solve and solvers.solve are one
-    for module in [zo, *(member for member in map(zo.__dict__.get, zo.__all__) if is_module(member))]:
+    for module in [zo, *filter(is_module, map(vars(zo).get, zo.__all__))]:
         for name in module.__all__:
             names[id(getattr(module, name))].append(f"{module.__name__}.{name}")
     wrong = [some for some in names.values() if sum(headings[name] for name in some) != 1]

@@ -1,8 +1,8 @@
 """Tables over several cases, for the documentation: what to choose, and where it loses.
 
-Both are computed from the committed results whenever a page is filled, so that a claim ends with the
-numbers that made it. `decisions` and `losses` have a function ``tables(read)``; ``read`` gives a
-case's result by its name.
+Both are computed from the committed results whenever a page is filled, so that a claim ends with
+the numbers that made it. `decisions` and `losses` have a function ``tables(read)``; ``read`` gives
+a case's result by its name.
 """
 
 from collections.abc import Callable, Iterable

@@ -109,7 +109,9 @@ def stochastic_settings(result: dict[str, Any]) -> str:
             if any(over is None or over > FAR for over in mine.values()):
                 cells = [report.number(mine[label]) for label in labels]
                 lines.append([setting, best["label"], number(best, "final"), *cells])
-    return report.table(["setting", "best tuned", "its loss", *(f"{m}, times" for m in labels)], lines)
+    return report.table(
+        ["setting", "best tuned", "its loss", *(f"{m}, times" for m in labels)], lines
+    )
 
 
 def games(result: dict[str, Any]) -> str:

@@ -94,7 +94,7 @@ def cpu_name() -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, left: int = 1) -> str:
-    """A markdown table with aligned columns: the first ones to the left, the others to the right."""
+    """A markdown table with aligned columns: the first ones to the left, the rest to the right."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
 

@@ -14,7 +14,8 @@ from mkdocs.structure.pages import Page
 PACKAGE = "zovh_jax"
 NOT_LINKED = r"<pre.*?</pre>|<h\d.*?</h\d>|<a .*?</a>"
 CODE = re.compile(rf"({NOT_LINKED})|<code>([A-Za-z_][\w.]*)(\([^<()]*\))?</code>", re.DOTALL)
-COMMON = ("ask", "bounded", "explain", "grad", "inverse", "laplace", "pack", "query", "solve")
+COMMON = ("ask", "bounded", "explain", "grad", "inverse", "laplace", "pack")
+COMMON += ("query", "solve", "tell", "unpack")
 """Names that are words too: linked with their ``zo.`` only."""
 
 

@@ -4,6 +4,7 @@ import collections
 import html.parser
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import types
@@ -91,3 +92,10 @@ def test_every_public_name_is_documented_once(site):
 
 def is_module(member):
     return isinstance(member, types.ModuleType)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "examples/README.md"])
+def test_links_between_files_lead_somewhere(name):
+    path = ROOT / name
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text())
+    assert not [link for link in links if not (path.parent / link).exists()]

@@ -41,6 +41,9 @@ class PublicNames(griffe.Extension):
                 target = module.members[factories[name]]
             elif not member.is_alias and member.is_module and name in member.members:
                 target = member.members[name]
+                for other in module.members.values():  # that come from the same file
+                    if other.is_alias and other.target_path.startswith(f"{member.path}."):
+                        other.resolve_target()
             else:
                 continue
             target = target.final_target if target.is_alias else target

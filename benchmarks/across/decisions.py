@@ -47,7 +47,7 @@ def blackbox(result: dict[str, Any]) -> str:
         runs = len(instances)
     rivals = {label: count for label, count in counts.items() if "Newton" not in label}
     mine = counts["model Newton"]
-    second = " and ".join(f"{label}'s {count}" for label, count in _largest(rivals, 2))
+    second = " and ".join(f"{count} of {label}" for label, count in _largest(rivals, 2))
     return f"{mine} of {runs} runs on COCO's functions arrive, against {second}"
 
 
@@ -88,12 +88,14 @@ def _gap(result: dict[str, Any], problem: str, method: str) -> str:
 
 
 def batches(result: dict[str, Any]) -> str:
-    """In how many settings it is near the best tuned method."""
+    """In how many settings they are near the best tuned method."""
     losses, _ = split(result)
     found = [pair for rows in losses.values() for pair in compared(rows).values()]
-    of = [ratio(by["diagonal_newton"], best) for by, best in found if "diagonal_newton" in by]
-    near = sum(r is not None and r <= NEAR for r in of)
-    return f"within {NEAR} times the best tuned method in {near} of {len(of)} settings"
+    counts = []
+    for method in ("diagonal_newton", "scalar_newton"):
+        of = [ratio(by[method], best) for by, best in found if method in by]
+        counts.append(f"{sum(r is not None and r <= NEAR for r in of)} of {len(of)}")
+    return f"within {NEAR} times the best tuned method in {' and '.join(counts)} settings"
 
 
 def games(result: dict[str, Any]) -> str:

@@ -14,8 +14,7 @@ from mkdocs.structure.pages import Page
 PACKAGE = "zovh_jax"
 NOT_LINKED = r"<pre.*?</pre>|<h\d.*?</h\d>|<a .*?</a>"
 CODE = re.compile(rf"({NOT_LINKED})|<code>([A-Za-z_][\w.]*)(\([^<()]*\))?</code>", re.DOTALL)
-COMMON = ("ask", "bounded", "explain", "grad", "inverse", "laplace", "pack")
-COMMON += ("query", "solve", "tell", "unpack")
+COMMON = ("ask", "bounded", "explain", "grad", "inverse", "laplace", "query", "solve", "tell")
 """Names that are words too: linked with their ``zo.`` only."""
 
 

@@ -6,6 +6,9 @@ import re
 
 import griffe
 
+FORMULA = re.compile(r"_(?=\{)|(?<=\w)\*(?=[\s_({,;.)])")
+"""Marks as in Σ_{j≠k} and y*(x), outside code that anybody writes."""
+
 
 class PublicNames(griffe.Extension):
     """Mends what a reader of the sources alone gets wrong.
@@ -13,6 +16,7 @@ class PublicNames(griffe.Extension):
     - A factory, such as ``gaussian = Gaussian``, is the class under another name.
     - A function with the name of its own file, such as `zo.estimators.gradient`, is no module.
     - "Example:" is a section of examples.
+    - Stars and underscores in formulas are no emphasis.
     - What a function returns is a sentence, in which a colon does not end a type.
     """
 
@@ -27,6 +31,7 @@ class PublicNames(griffe.Extension):
                 self._object(member)
         if obj.docstring:
             text = re.sub("(?m)^Example:$", "Examples:", obj.docstring.value)
+            text = FORMULA.sub(r"\\\g<0>", text)
             if isinstance(obj, griffe.Function):
                 text = re.sub("(?m)^Returns:\n +", f"Returns:\n  {obj.returns}: ", text)
             obj.docstring.value = text

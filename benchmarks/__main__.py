@@ -27,6 +27,7 @@ CASES = {
     "stochastic": "minibatches, simulators and games, with a learning rate and without",
     "finetune": "a language model fine-tuned by values alone",
     "bilevel": "hyper-parameters by gradients through training, from values",
+    "populations": "our steps beside libraries of evolution strategies",
     "devices": "what queries spread over devices gain",
     "laplace": "posteriors from values: predictions, doubt and evidence",
     "faults": "what runs withstand: missing values, deaths, messages in disorder",

@@ -15,10 +15,10 @@ from benchmarks.common import report
 from benchmarks.common.functions import FUNCTIONS
 from benchmarks.common.methods import Setting
 from benchmarks.common.steps import stepping
+from benchmarks.common.timing import Turn, called, looped, take_turns
 from benchmarks.speed import compilation, others, pieces
 from benchmarks.speed.others import RATE, Contender
 from benchmarks.speed.tables import targets
-from benchmarks.speed.timing import Turn, called, looped, take_turns
 
 DIMENSION = 10_000
 SETTING = Setting(num_directions=3, radius=0.1, damping=0.1, history_size=4)

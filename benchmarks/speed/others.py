@@ -18,10 +18,8 @@ A library that is not installed is skipped; evosax, nevergrad and scipy come wit
 ``bench``, PyTorch does not.
 """
 
-import contextlib
 import importlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,8 +29,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks.common.clones import importable
 from benchmarks.common.methods import Setting
-from benchmarks.speed.timing import Turn, looped
+from benchmarks.common.timing import Turn, looped
 
 RATE = 1e-9
 """Every method's learning rate: a step costs the same at any, and at this one none diverges."""
@@ -198,16 +197,6 @@ def on_numpy(f: Callable) -> Callable[[np.ndarray], float]:
     """The compiled function as a library on numpy calls it."""
     compiled = jax.jit(f)
     return lambda point: float(compiled(point))
-
-
-@contextlib.contextmanager
-def importable(folder: Path) -> Iterator[None]:
-    """Makes a folder's modules importable for a while."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
 
 
 def versions(found: dict[str, Any]) -> dict[str, str]:

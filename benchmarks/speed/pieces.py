@@ -9,7 +9,7 @@ import numpy as np
 
 import zovh_jax as zo
 from benchmarks.common.steps import stepping
-from benchmarks.speed.timing import looped, take_turns
+from benchmarks.common.timing import looped, take_turns
 
 ROUNDS_OF_POINTS = 32
 

@@ -13,7 +13,8 @@ import pytest
 
 import zovh_jax as zo
 from benchmarks import speed
-from benchmarks.speed import compilation, encoder, experiment, others, pieces, timing
+from benchmarks.common import timing
+from benchmarks.speed import compilation, encoder, experiment, others, pieces
 from benchmarks.speed.tables import targets
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")

@@ -47,11 +47,13 @@ class PublicNames(griffe.Extension):
             elif not member.is_alias and member.is_module and name in member.members:
                 target = member.members[name]
                 for other in module.members.values():  # that come from the same file
-                    if other.is_alias and other.target_path.startswith(f"{member.path}."):
+                    if not isinstance(other, griffe.Alias):
+                        continue
+                    if other.target_path.startswith(f"{member.path}."):
                         other.resolve_target()
             else:
                 continue
-            target = target.final_target if target.is_alias else target
+            target = target.final_target if isinstance(target, griffe.Alias) else target
             module.set_member(name, griffe.Alias(name, target, parent=module))
 
 

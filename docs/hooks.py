@@ -23,7 +23,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     own = pathlib.Path(config.docs_dir)
     pages = [one.page for one in borrowed.everything() if one.text is not None]
     pages += [str(path.relative_to(own)) for path in own.rglob("*.md")]
-    config.nav = _filled(config.nav, sorted(pages, key=lambda page: (_folder_first(page), page)))
+    config.nav = _filled(
+        config.nav or [], sorted(pages, key=lambda page: (_folder_first(page), page))
+    )
     return config
 
 

@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 @functools.cache
 def package() -> griffe.Module:
     """The package as its sources have it."""
-    names = griffe.load_extensions(pathlib.Path(__file__).with_name("griffe_names.py"))
+    names = griffe.load_extensions(str(pathlib.Path(__file__).with_name("griffe_names.py")))
     found = griffe.load("zovh_jax", search_paths=[ROOT], extensions=names)
     assert isinstance(found, griffe.Module)
     return found

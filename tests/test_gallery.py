@@ -62,7 +62,7 @@ def test_stars(run):
 
 def test_forest(run):
     result = run("forest", num_trees=20, digits=(3, 8), most=400)
-    assert max(result["margins"]) < 0 and result["stands"] > 0.7
+    assert max(result["margins"]) < 0 and result["stands"] > 0.5
 
 
 def test_lander(run):

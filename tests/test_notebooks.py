@@ -7,16 +7,12 @@ import pytest
 from notebooks.__main__ import execute
 
 NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-LONG = ("01_which_estimator",)
+LONG = ("01_which_estimator", "02_language_model")
+"""In `make test-slow`."""
 FEWER = {
     "00_quickstart": {"for i in range(1, 8)": "for i in range(7, 8)"},
-    "02_language_model": {
-        "[Block(rngs) for _ in range(2)]": "[Block(rngs) for _ in range(1)]",
-        "for i in range(300)": "for i in range(30)",
-        "ROUNDS, points = 160": "ROUNDS, points = 20",
-    },
 }
-"""Points of a curve that compile again, blocks, and rounds of training, are fewer here."""
+"""Points of a curve that compile again are fewer here."""
 
 
 @pytest.mark.filterwarnings("default")  # the kernel client's own

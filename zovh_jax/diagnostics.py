@@ -26,6 +26,8 @@ class Diagnostics(NamedTuple):
       num_undone: steps taken back, by the optimisers that do so.
       num_flat: rounds whose values were all equal. Where they are many the radius is below
         rounding, or the objective does not depend on what is perturbed.
+      num_outliers: finite values taken for missing ones, as they are too far from the others; by
+        the optimisers that do so.
     """
 
     value: jax.Array
@@ -37,6 +39,7 @@ class Diagnostics(NamedTuple):
     num_dropped: jax.Array
     num_undone: jax.Array
     num_flat: jax.Array
+    num_outliers: jax.Array
 
 
 def diagnostics(opt_state: Any) -> Diagnostics:
@@ -65,10 +68,12 @@ def diagnostics(opt_state: Any) -> Diagnostics:
     def total(counts: list[Any]) -> jax.Array:
         return functools.reduce(saturating_add, counts, jnp.zeros((), jnp.int32))
 
+    def named(name: str) -> list[Any]:
+        return [n for _, n in optax.tree.get_all_with_path(opt_state, name)]
+
     unknown = jnp.asarray(jnp.inf, scalar_dtype())
     seen = states[0].summary if states else (unknown, unknown, unknown, jnp.zeros_like(unknown))
     best = functools.reduce(jnp.minimum, [state.summary.best_value for state in states], unknown)
-    undone = [n for _, n in optax.tree.get_all_with_path(opt_state, "num_undone")]
     return Diagnostics(
         value=jnp.asarray(seen[0]),
         origin=jnp.asarray(seen[1]),
@@ -77,8 +82,9 @@ def diagnostics(opt_state: Any) -> Diagnostics:
         num_queries=num_queries(opt_state),
         num_nonfinite=total([state.num_nonfinite for state in states]),
         num_dropped=total([state.num_dropped for state in states]),
-        num_undone=total(undone),
+        num_undone=total(named("num_undone")),
         num_flat=total([state.num_flat for state in states]),
+        num_outliers=total(named("num_outliers")),
     )
 
 

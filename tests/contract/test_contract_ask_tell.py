@@ -19,7 +19,6 @@ COMPILED = (
     "precondition-woodbury-chunked-reuse",  # two that ask
     "subspaces-coupled-chunked",  # a branch
     "boxed-chunked",
-    "spikes-three-masked-ragged",  # a branch that needs the first values
     "mezo",
 )
 """One of each way to ask; the others in `make test-slow`."""

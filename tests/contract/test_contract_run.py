@@ -104,7 +104,7 @@ def check_diagnostics(run):
     for t, state in enumerate(run.states):
         d = zo.diagnostics(state)
         counts = [int(x) for x in d[4:]]
-        assert counts == [run.num_asked[t], 0, 0, counts[3], 0]
+        assert counts == [run.num_asked[t], 0, 0, counts[3], 0, 0]
         assert all(x.shape == () for x in d)
         if t:
             assert d.best_value <= d.value < jnp.inf and d.spread > 0

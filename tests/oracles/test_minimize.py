@@ -240,6 +240,28 @@ def test_noise_that_the_seeds_fix_is_common_to_a_step(tmp_path):
     assert np.sum((result.params["x"] - 1) ** 2) < 1
 
 
+@pytest.mark.parametrize("max_pending", [1, 2])
+def test_a_run_goes_on_from_a_state(max_pending, tmp_path):
+    """As if it had never ended, seeds and all; its journal is that of no new run."""
+    seeds = []
+
+    def noisy(p, key):
+        seeds.append(tuple(key))
+        return np.sum((p["x"] - 1) ** 2) + 0.1 * np.random.default_rng(key).normal()
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        how = {"executor": pool, "max_pending": max_pending}
+        first = minimize(noisy, 40, **how)
+        how |= {"start": first.params, "journal": tmp_path / "run"}
+        second = minimize(noisy, 40, state=first.state, **how)
+        assert second.num_queries == 40 and zo.num_queries(second.state) == 80
+        assert len(set(seeds)) == 20
+        with pytest.raises(ValueError, match="key and state"):
+            minimize(noisy, **how)
+    if max_pending == 1:
+        same(second.state, minimize(noisy, 80).state)
+
+
 def test_batched_and_pools():
     want = minimize(Quadratic())
     batched = minimize(lambda p: np.sum((p["x"] - 1) ** 2, 1), batched=True)

@@ -80,6 +80,7 @@ def minimize(
     optimizer: optax.GradientTransformation,
     *,
     max_queries: int,
+    state: Any = None,
     executor: Pool = None,
     batched: bool = False,
     journal: str | os.PathLike | None = None,
@@ -104,6 +105,8 @@ def minimize(
       params: where to start.
       optimizer: any optimiser of this library, or a chain with one in it.
       max_queries: the most calls; no round is asked that would need more.
+      state: the optimiser's, to go on from: an earlier `Result`'s, with its ``params``, or a saved
+        one. Counts, budgets and the best value are those of this run alone. A new state by default.
       executor, batched, on_error, timeout, retries: as for `zo.from_host`.
       journal: a file that every value is written to before it is used. If it is there, the run is
         made again from it, to the bit and without a call, and goes on. It survives the death of the
@@ -159,7 +162,7 @@ def minimize(
             "the other."
         )
     params = jax.tree.map(_strong, params)
-    run = Run(optimizer, params, max_pending)
+    run = Run(optimizer, params, max_pending, state)
     values = _Values(calls, max_pending, keyed=wants_key(parameters_of(fun)))
     book = None
     if journal is not None:

@@ -54,11 +54,18 @@ class Run:
       optimizer: any optimiser that `ask` takes.
       params: where to start.
       max_pending: the most rounds that are asked at a time.
+      state: the optimiser's, where an earlier run left it; None for a new one.
     """
 
-    def __init__(self, optimizer: optax.GradientTransformation, params: PyTree, max_pending: int):
+    def __init__(
+        self,
+        optimizer: optax.GradientTransformation,
+        params: PyTree,
+        max_pending: int,
+        state: Any = None,
+    ):
         self.optimizer, self.params, self.max_pending = optimizer, params, max_pending
-        self.state = optimizer.init(params)
+        self.state = optimizer.init(params) if state is None else state
         self.start = self.state, params
         self.num_rounds = self.num_queries = self.num_steps = 0
         self.pending: dict[int, Round] = {}
@@ -66,6 +73,7 @@ class Run:
         self.size: int | None = None
         self._next = _places(self.state)
         self._seed = _seed(self.state)
+        self._before = max((int(count) for *_, count in self._next), default=0)
         if max_pending > 1 and compares_rounds(self.state):
             raise ValueError(
                 f"max_pending={max_pending}: this optimiser compares each round with the one "
@@ -90,7 +98,7 @@ class Run:
             self.size = _num_perturbed(asked.points, self.params)
         # The same in both parts of a step that asks twice.
         step = self.num_steps if single else self.num_rounds
-        seed = np.append(self._seed, np.uint32(step))
+        seed = np.append(self._seed, np.uint32(self._before + step))
         new = Round(self.num_rounds, asked, self.num_steps, self._next, seed)
         self.pending[new.number] = new
         self.num_rounds += 1

@@ -81,7 +81,8 @@ def test_a_third_of_the_queries_crash(go):
 @pytest.mark.parametrize("number", range(3, 3 + len(OUTLIERS)), ids=map(str, OUTLIERS))
 def test_one_round_of_outliers(go, number):
     """Fifty rounds later nearly as much is reached as without them."""
-    clean, spoilt = (go(i, 1)[0] for i in (2, number))
+    (clean, _), (spoilt, states) = (go(i, 1) for i in (2, number))
+    assert zo.diagnostics(states).num_outliers[-1] > 0
     np.testing.assert_array_equal(clean[SPOILT - 1], spoilt[SPOILT - 1])
     assert bowl(spoilt[SPOILT]) < 1.5 * bowl(clean[SPOILT - 1])
     assert bowl(spoilt[SPOILT + 50]) < 2 * bowl(clean[SPOILT + 50])
@@ -108,10 +109,10 @@ def test_what_is_dropped():
     kept, usual = sift(Usual.init(), [2.0, 1e9, jnp.nan], 1.0)
     assert kept == [True, True, False, True]  # in the first round anything may be right
     np.testing.assert_allclose(usual.size, 1e9)
-    known = Usual(jnp.asarray(2.0), jnp.asarray(False))
+    known = Usual.init()._replace(size=jnp.asarray(2.0))
     far = 2 * 2 * BEYOND
     kept, usual = sift(known, [1.9 + far, 1.1 - far, 1.5], 1.0)
-    assert kept == [False, True, True, True] and not usual.lost
+    assert kept == [False, True, True, True] and not usual.lost and usual.num_outliers == 1
     np.testing.assert_allclose(usual.size, far - 0.1, rtol=1e-6)
     kept, usual = sift(known, [1.5, 1.6, 1.7], -1e30)
     assert kept == [True, True, True, False] and usual.size == 1  # half of what it was
@@ -119,7 +120,7 @@ def test_what_is_dropped():
     kept, usual = sift(known, [1e20, 1e21, 1.5], 1e20)
     assert kept == [False, False, True, False] and usual.lost
     kept, usual = sift(usual, [1e20, 1e21, 1.5], 1e20)
-    assert all(kept) and not usual.lost
+    assert all(kept) and not usual.lost and usual.num_outliers == 3
     np.testing.assert_allclose(usual.size, 9e20, rtol=1e-6)
     # Nothing is known after an f(θ) that was not finite.
     assert all(sift(known, [1e20, 1.0, 1.0], 1.0, level=jnp.inf)[0])

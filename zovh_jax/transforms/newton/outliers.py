@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from zovh_jax._tree import scalar_dtype
 from zovh_jax.queries import Queries
+from zovh_jax.transforms._state import saturating_add
 
 BEYOND = 100
 """How far a value may be from the last f(θ), over √d times the usual."""
@@ -27,15 +28,17 @@ class Usual(NamedTuple):
       size: the largest distance of a round's values from its f(θ), and of that from the last one;
         of the last rounds, each of which counts half as much as the next. 0 before the first.
       lost: whether most of the last round's values were dropped.
+      num_outliers: how many values were dropped so far; `zo.diagnostics` reports it.
     """
 
     size: jax.Array
     lost: jax.Array
+    num_outliers: jax.Array
 
     @classmethod
     def init(cls) -> "Usual":
         """Before the first round."""
-        return cls(jnp.zeros((), scalar_dtype()), jnp.zeros((), bool))
+        return cls(jnp.zeros((), scalar_dtype()), jnp.zeros((), bool), jnp.zeros((), jnp.int32))
 
     def _known(self, level: jax.Array) -> jax.Array:
         """Whether there is something to compare with; ``level`` is the last f(θ)."""
@@ -54,13 +57,15 @@ class Usual(NamedTuple):
         odd = finite & ~self.believes(every, level, dimension)
         most = jnp.any(odd) & (2 * jnp.sum(odd) >= jnp.sum(finite))
         lost = most & ~self.lost
-        every = jnp.where(odd & (lost | ~most), jnp.nan, every)
+        dropped = odd & (lost | ~most)
+        every = jnp.where(dropped, jnp.nan, every)
         values, origin = every[:-1].reshape(queries.values.shape), every[-1]
         last = jnp.where(self._known(level), level, origin)
         centre = jnp.where(jnp.isfinite(origin), origin, last)
         distances = jnp.abs(jnp.append(values, last) - centre)
         largest = jnp.max(jnp.where(jnp.isfinite(distances), distances, 0))
-        usual = Usual(jnp.maximum(largest.astype(self.size.dtype), self.size / 2), lost)
+        size = jnp.maximum(largest.astype(self.size.dtype), self.size / 2)
+        usual = Usual(size, lost, saturating_add(self.num_outliers, jnp.sum(dropped)))
         return dataclasses.replace(queries, values=values, origin=origin), usual
 
 

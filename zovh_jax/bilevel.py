@@ -39,7 +39,7 @@ class HypergradientInfo(NamedTuple):
     Attributes:
       solution: q, a tree like y: where the next solve may start.
       solve: how the solve went; see `zo.solvers`.
-      num_queries: values of inner and outer that were asked for (with ``cg()`` the most), int32.
+      num_queries: values of inner and outer that were asked for, int32.
     """
 
     solution: PyTree

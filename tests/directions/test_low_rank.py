@@ -10,6 +10,7 @@ import pytest
 
 import zovh_jax as zo
 from zovh_jax._tree import layout_of
+from zovh_jax.directions.hadamard import SCATTER
 from zovh_jax.directions.splits import default_split
 from zovh_jax.problems.noise import hash_of
 
@@ -116,6 +117,25 @@ def test_an_epoch_of_slopes_is_the_gradient():
     u = matrix(zo.Plan(SIGNS.round_key(KEY, 0, layout, 128), SIGNS, num_directions=128))
     np.testing.assert_allclose(u.T @ (u @ g) / 128, g, rtol=1e-5, atol=1e-4)
     assert float(SIGNS.shrinkage(128, layout)) == 1.0
+
+
+def test_a_round_looks_at_all_of_a_matrix():
+    """Neither factor is the same throughout: slopes of one r tell of r's part alone."""
+    rows = zo.Plan(KEY, SIGNS, num_directions=16, block_size=16).draw(jnp.zeros((32, 64)))
+    left, right = rows[:, :, :1] * rows[:, :1, :1], rows[:, :1] * rows[:, :1, :1]
+    for factor, least in ((left, 12), (right, 16)):
+        assert len(np.unique(np.asarray(factor).reshape(16, -1), axis=0)) >= least
+
+
+def test_scattered_multiples_are_far_apart():
+    for log_size in range(3, 32):
+        n = 1 << log_size
+        multiples = np.arange(min(128, n), dtype=np.uint64) * np.uint64(SCATTER) % np.uint64(n)
+        for k in (2, 4, 8, 16, 32, 64, 128):
+            if k <= n:
+                first = np.sort(multiples[:k])
+                gaps = np.diff(np.append(first, first[0] + np.uint64(n)))
+                assert gaps.min() >= 0.147 * n / k
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ class SolveInfo(NamedTuple):
     Attributes:
       residual: ‖v − (H + λI) x‖ / ‖v‖ of the answer; 0 for direct solvers, which do not check.
       diverged: whether the iteration broke down; its answer is then NaN.
-      num_matvecs: products with H that were spent (for ``cg``, at most).
+      num_matvecs: products with H that were spent.
     """
 
     residual: jax.Array

@@ -32,7 +32,7 @@ docs: $(VENV)/.docs  ## the documentation, in build/site
 
 bench: $(READY)  ## the benchmarks in full
 	for case in speed attack hessian-error synthetic newton noise drift stochastic finetune \
-		papers zo-sah blackbox laplace bilevel faults outside devices; do \
+		papers zo-sah blackbox laplace bilevel faults outside devices populations; do \
 		$(BIN)/python -m benchmarks $$case --full || exit 1; done
 
 $(READY): EXTRA = test

@@ -19,15 +19,7 @@ from zovh_jax.directions import Directions, masked, rademacher
 from zovh_jax.directions.wrappers import Wrapper
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero, transformation
-from zovh_jax.transforms.model.region import (
-    REACHES,
-    STRETCH,
-    Region,
-    Sizes,
-    ask,
-    changed,
-    orthonormal,
-)
+from zovh_jax.transforms.model.region import REACHES, Region, Sizes, ask, changed, orthonormal
 from zovh_jax.transforms.model.regression import Levels, Quadratic, mm, search, taus
 
 LEARNING = 0.15
@@ -173,10 +165,9 @@ def model_newton(
         layout, leaves = rounds.layout(params), rounds.layout(params).leaves(params, "params")
         counts, region, pace = state.counts, state.region, k / layout.size
         view = _look(state)
-        shape = Sizes.of(view.model.hessian, view.model.curvature, STRETCH).power(-0.5)
         random = jax.random.fold_in(counts.key, counts.round)
         others = orthonormal(random, k, layout.size, scalar_dtype())
-        asked = ask(view.model.hessian, view.model.slopes, shape, others, num_steps)
+        asked = ask(view.sizes, view.model.slopes, others, num_steps)
         fitted = view.fitted & jnp.all(jnp.isfinite(asked.points))
         z = jnp.where(fitted, asked.points, others)
         lengths = jnp.where(fitted, asked.lengths, 1)
@@ -226,12 +217,14 @@ class _View(NamedTuple):
     Attributes:
       points: those in memory, after θ itself.
       model: the model of their values.
+      sizes: its eigenvalues.
       levels: how far they are believed.
       fitted: whether there is anything that the model is made of.
     """
 
     points: jax.Array
     model: Quadratic
+    sizes: Sizes
     levels: Levels
     fitted: jax.Array
 
@@ -247,7 +240,8 @@ def _look(state: ModelNewtonState) -> _View:
     used &= jnp.linalg.norm(inside, axis=1) < FAR
     model, levels = search(inside, values, used, error, state.levels, state.counts.round)
     fitted = used[0] & jnp.any(used[1:]) & jnp.isfinite(model.evidence)
-    return _View(points, model, levels, fitted)
+    sizes = Sizes.of(model.hessian, model.curvature)
+    return _View(points, model, sizes, levels, fitted)
 
 
 def _adapted(
@@ -270,10 +264,9 @@ def _adapted(
     smallest = jnp.finfo(fall.dtype).tiny
     gain = fall / jnp.maximum(view.model.foretold(first), smallest)
     certain = jnp.asarray(taus(), fall.dtype)[view.levels.tau] < 0.1
-    learnt = Sizes.of(view.model.hessian, view.model.curvature, WIDEST)
     rate = 1 - (1 - LEARNING) ** pace
     return Region(
-        mm(region.metric, learnt.power(-rate / 2)),
+        mm(region.metric, view.sizes.power(-rate / 2, WIDEST)),
         changed(region.radius, moved, length, gain, certain, pace),
     )
 

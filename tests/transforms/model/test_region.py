@@ -64,13 +64,17 @@ def test_steps_come_first_and_points_around_them():
     np.testing.assert_allclose(others[:4] @ others[:4].T, np.eye(4), atol=1e-12)
     points = jax.jit(ask, static_argnums=3)
     sizes = Sizes.of(hessian, jnp.asarray(1.0))
-    far = points(sizes, 100 * slopes, others, 4)
+    far = points(sizes, 100 * slopes, others, 4, jnp.asarray(1.0))
     np.testing.assert_allclose(far.lengths[:4], REACHES)
     apart = (far.points[4:] - far.points[0]) @ sizes.power(0.5, STRETCH)
     around = np.linalg.norm(apart, axis=1)
     np.testing.assert_allclose(around, SPREAD)
 
-    near = points(sizes, 0.01 * slopes, others, 4)
+    np.testing.assert_allclose(
+        points(sizes, 100 * slopes, others, 4, jnp.asarray(3.0)).lengths[:4], 3 * np.array(REACHES)
+    )
+
+    near = points(sizes, 0.01 * slopes, others, 4, jnp.asarray(1.0))
     newton = -jnp.linalg.solve(hessian, 0.01 * slopes)
     np.testing.assert_allclose(near.points[0], newton, atol=1e-12)
     np.testing.assert_allclose(near.lengths[1], near.lengths[0] / 2)

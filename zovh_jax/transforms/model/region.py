@@ -109,7 +109,9 @@ class Asked(NamedTuple):
     lengths: jax.Array
 
 
-def ask(sizes: Sizes, slopes: jax.Array, others: jax.Array, num_steps: int) -> Asked:
+def ask(
+    sizes: Sizes, slopes: jax.Array, others: jax.Array, num_steps: int, trust: jax.Array
+) -> Asked:
     """Minimisers of the model within balls, and points around the first of them.
 
     All balls are balls in the coordinates of the region's shape: along the Hessian's eigenvectors,
@@ -119,23 +121,24 @@ def ask(sizes: Sizes, slopes: jax.Array, others: jax.Array, num_steps: int) -> A
       sizes, slopes: the model.
       others: orthonormal rows, K of them.
       num_steps: how many of `REACHES` are used.
+      trust: how many times as far the minimisers are sought.
     """
     factors = sizes.factors(-0.5, STRETCH)
     eigenvalues = sizes.eigenvalues * factors**2
     tilted = factors * mm(slopes[None], sizes.basis)[0]
-    first = minimiser(eigenvalues, tilted, jnp.ones((1,), slopes.dtype))[0]
+    first = minimiser(eigenvalues, tilted, trust[None])[0]
     length = jnp.linalg.norm(first)
-    inside = length < 0.999
+    inside = length < 0.999 * trust
     reaches = jnp.asarray(REACHES[:num_steps], slopes.dtype)
     # Within the region the minimiser is the same for all larger balls; half the way is another.
-    radii = jnp.where(inside & (reaches < 1), reaches * length, reaches)
+    radii = reaches * jnp.where(inside & (reaches < 1), length, trust)
     steps = minimiser(eigenvalues, tilted, radii)
     spread = SPREAD * jnp.clip(length, 1e-3, 1)
     around = first[None] + spread * others
     same = inside & (reaches > 1)
     steps = jnp.where(same[:, None], around[:num_steps], steps)
     rows = jnp.concatenate([steps, around[num_steps:]])
-    return Asked(mm(rows * factors, sizes.basis.T), jnp.linalg.norm(rows, axis=1))
+    return Asked(mm(rows * factors[None], sizes.basis.T), jnp.linalg.norm(rows, axis=1))
 
 
 def orthonormal(key: jax.Array, num: int, size: int, dtype: jnp.dtype) -> jax.Array:

@@ -105,9 +105,9 @@ def model_newton(
 
     Returns:
       An optimiser: no learning rate, and the updates are steps downhill. Queries a step: K.
-      ``value=f(params)`` may be passed: it is believed, and saves nothing. State: m(d + 1) + d² numbers. Time beyond the
-      queries': O(m³ + m²d + d³) a step, in float32 or float64; float64 is needed for a precision
-      in f beyond 1e-6 or so of its size.
+      ``value=f(params)`` may be passed: it is believed, and saves nothing. State: m(d + 1) + d²
+      numbers. Time beyond the queries': O(m³ + m²d + d³) a step, in float32 or float64; float64
+      is needed for a precision in f beyond 1e-6 or so of its size.
 
     Raises:
       ValueError, TypeError: for arguments out of range, naming them, and as `zo.zo_gradient`; at

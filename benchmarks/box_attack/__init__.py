@@ -45,7 +45,7 @@ TUNING = Path(__file__).parents[1] / "results" / "box-attack-tuning.json"
 PICTURES = {"box-attack": plot.figure_of}
 VICTIMS = ("standard", "robust")
 EPSILON = 0.3
-TUNED_ON = {"images": 60, "budget": 300}
+TUNED_ON = {"images": 32, "budget": 200}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.attack.attacker import attackable
@@ -35,7 +36,7 @@ def compare(
     """
     digits = attackable(victim, slice(TUNING_DIGITS, None), images)
     rows = np.tile(digits, len(seeds))
-    keys = np.concatenate([keys_of(seed, digits) for seed in seeds])
+    keys = jnp.concatenate([keys_of(seed, digits) for seed in seeds])
     entries = []
     for name, choices in settings.items():
         who = CONTENDERS[name]

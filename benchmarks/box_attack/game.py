@@ -6,8 +6,8 @@ brought if it does not. The value is the margin: the label's logit minus the lar
 negative once the network errs, whatever it takes the image for.
 
 Charging. Every image sent is a query, and is looked at: the first one with a negative margin ends
-the attack, and counts as well. So nobody pays for a check, or has to check: a probe that fools is as
-good as any image, and all attacks are counted alike.
+the attack, and counts as well. So nobody pays for a check, or has to check: a probe that fools is
+as good as any image, and all attacks are counted alike.
 """
 
 import dataclasses

@@ -121,17 +121,15 @@ def thompson(
     return Attack(start, step)
 
 
-def hadamard(tiles: int, num_directions: int, decay: float) -> Attack:
-    """Vertices that are constant on tiles, along Hadamard's signs, then the best of what they tell.
+def hadamard(tiles: int, num_directions: int) -> Attack:
+    """Vertices that are constant on tiles: Hadamard's signs, then the best of what they tell.
 
-    A step asks at ``num_directions`` vertices, whose tiles are rows of a Hadamard matrix, without
-    replacement from step to step, then at the vertex against the gradient of all of them, and
-    begins again from there: signs are then flips of that vertex's.
+    A step asks at ``num_directions`` vertices, whose tiles are rows of a new Hadamard matrix, and
+    then at the vertex against the sum of all steps' gradients.
 
     Args:
       tiles: a side.
       num_directions: of a step.
-      decay: of past steps' gradients in the sum, from step to step.
     """
     family = zo.directions.hadamard()
     tile_of = jnp.arange(SIDE) * tiles // SIDE
@@ -146,11 +144,11 @@ def hadamard(tiles: int, num_directions: int, decay: float) -> Attack:
             return value_fn(box.vertex(signs[tile_of][:, tile_of]))
 
         zeros = jnp.zeros((tiles, tiles))
+        now = jax.random.fold_in(key, turn)
         told = zo.query(
-            tiled, zeros, jax.random.fold_in(key, turn), num_directions=num_directions,
-            radius=1.0, directions=family,
-        )  # fmt: skip
-        total = decay * total + zo.estimators.gradient(told, zeros)
+            tiled, zeros, now, num_directions=num_directions, radius=1.0, directions=family
+        )
+        total = total + zo.estimators.gradient(told, zeros)
         last = tiled(-total)
         return (total, turn + 1, key), jnp.append(told.values, last)
 

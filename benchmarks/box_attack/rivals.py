@@ -86,8 +86,8 @@ def square(share: float, queries: int) -> Attack:
 def sign_hunter() -> Attack:
     """SignHunter (Al-Dujaili and O'Reilly, arXiv 1902.06894, algorithms 1 and 2).
 
-    Starts with all pixels up, then flips the whole image, its halves, its quarters and so on, row by
-    row, and keeps a flip unless the margin rises. It has no settings.
+    Starts with all pixels up, then flips the whole image, its halves, its quarters and so on, row
+    by row, and keeps a flip unless the margin rises. It has no settings.
     """
     flips = [(0, 0)]  # the first query flips nothing
     for level in range(int(np.ceil(np.log2(PIXELS))) + 1):
@@ -121,9 +121,9 @@ def simba(length: float, basis: Literal["pixels", "cosines"]) -> Attack:
       length: of a step; the paper's is 0.2.
       basis: "pixels" or "cosines" (SimBA-DCT).
     """
-    waves = np.cos(np.pi / SIDE * np.outer(np.arange(SIDE), np.arange(SIDE) + 0.5))
-    waves /= np.linalg.norm(waves, axis=1, keepdims=True)
-    cosines, waves = basis == "cosines", jnp.asarray(waves, jnp.float32)
+    table = np.cos(np.pi / SIDE * np.outer(np.arange(SIDE), np.arange(SIDE) + 0.5))
+    table /= np.linalg.norm(table, axis=1, keepdims=True)
+    cosines, waves = basis == "cosines", jnp.asarray(table, jnp.float32)
     low_first = np.argsort(np.add.outer(np.arange(SIDE), np.arange(SIDE)).ravel(), kind="stable")
 
     def start(box, key):

@@ -23,7 +23,7 @@ RIVALS = {
     "simba, cosines": rivals.simba(2.0, "cosines"),
     "nes": rivals.nes(0.1, 0.1, 4),
     "bandits": rivals.bandits(0.1, 0.1, 1.0, 1.0, 7),
-    "hadamard": ours.hadamard(7, 4, 1.0),
+    "hadamard": ours.hadamard(7, 4),
     "thompson": ours.thompson(count=20, memory=8),
 }
 
@@ -147,7 +147,9 @@ def test_ours_needs_fewer_than_published_ones_on_a_smooth_victim():
 
 def test_the_published_settings_come_first_and_none_comes_twice():
     assert grid({"a": 1, "b": 2}, a=(0, 1), b=(2,)) == [{"a": 1, "b": 2}, {"a": 0, "b": 2}]
-    assert all(who.own or who.choices[0] for name, who in CONTENDERS.items() if name != "sign_hunter")
+    assert all(
+        who.own or who.choices[0] for name, who in CONTENDERS.items() if name != "sign_hunter"
+    )
 
 
 TINY = robust.Settings(channels=(2, 4), hidden=8, epochs=1, train_size=100, steps=2)
@@ -186,7 +188,7 @@ def test_a_rival_whose_published_settings_lose_has_both(tuned):
     published, best = tuning.chosen(tuned, "standard", "square")
     assert (published["share"], best["share"]) == (0.8, 0.3)
     assert tuning.chosen(tuned, "standard", "sign_hunter") == [{}]
-    with pytest.raises(ValueError, match="no settings for nes against the standard.*--tune"):
+    with pytest.raises(ValueError, match=r"no settings for nes against the standard.*--tune"):
         tuning.chosen(tuned, "standard", "nes")
 
 

@@ -3,16 +3,18 @@
 `benchmarks.box_attack.game` says what is sent and charged, `rivals` and `ours` how it is chosen.
 There are two victims: the network of the case `attack`, and one that was trained against attacks
 (`robust`). Settings come from ``benchmarks/results/box-attack-tuning.json``, which ``--tune`` makes
-on the first 300 held-out digits with a seed of their own; reports use the other 700. Rivals whose
+on the first 300 held-out digits with a seed of their own; reports use the other 700. A victim that
+nobody was tuned against meets the settings that were chosen against the standard one. Rivals whose
 published settings were not the best have a row for each.
 
 DIR/box-attack.json:
   environment    versions and machine
   budget         queries an image may cost
-  images, seeds  how many images were attacked for each seed, and the seeds
+  seeds          of the attacks
   victims        one entry a victim:
     name         "standard" or "robust"
     epsilon      how much a pixel may change
+    images       how many digits were attacked for each seed
     trained      its settings
     accuracy     on the held-out digits
     under_pgd    that on the same digits after projected gradient descent, 100 steps; null where not
@@ -43,7 +45,8 @@ from benchmarks.common import cache, report, victim
 
 TUNING = Path(__file__).parents[1] / "results" / "box-attack-tuning.json"
 PICTURES = {"box-attack": plot.figure_of}
-VICTIMS = ("standard", "robust")
+IMAGES = {"standard": 200, "robust": 50}
+VICTIMS = tuple(IMAGES)
 EPSILON = 0.3
 TUNED_ON = {"images": 32, "budget": 200}
 
@@ -52,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this case."""
     add = parser.add_argument
     add("--budget", type=int, default=1000, help="queries an image may cost (1000)")
-    add("--images", type=int, help="digits attacked (quick: 32, full: 200)")
+    add("--images", type=int, help=f"digits attacked (quick: 32, full: {IMAGES})")
     add("--victims", nargs="+", choices=VICTIMS, help="quick: standard, full: both")
     add("--methods", nargs="+", choices=CONTENDERS, metavar="METHOD", help=", ".join(CONTENDERS))
     add("--tune", action="store_true", help="choose the settings instead")
@@ -83,23 +86,23 @@ def load(name: str, folder: Path) -> tuple[victim.Victim, dict[str, Any]]:
 def run(args: argparse.Namespace) -> None:
     """Compares the contenders, or chooses their settings."""
     names = args.methods or tuple(CONTENDERS)
-    victims = args.victims or (VICTIMS if args.full or args.tune else VICTIMS[:1])
+    victims = args.victims or (VICTIMS if args.full else VICTIMS[:1])
     if args.tune:
         tune(args, names, victims)
         return
-    images, seeds = args.images or (200 if args.full else 32), (0,)
+    seeds = (0,)
     result: dict[str, Any] = {
         "environment": report.environment(),
         "budget": args.budget,
-        "images": images,
         "seeds": list(seeds),
         "victims": [],
     }
     for which in victims:
         settings = {name: tuning.chosen(args.tuning, which, name) for name in names}
         found, facts = load(which, args.cache)
+        images = args.images or (IMAGES[which] if args.full else 32)
         rows = experiment.compare(found, EPSILON, args.budget, settings, images, seeds)
-        result["victims"].append(facts | {"methods": rows})
+        result["victims"].append(facts | {"images": images, "methods": rows})
     report.finish("box-attack", result, tables, PICTURES, args.out)
 
 

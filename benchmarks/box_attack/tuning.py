@@ -42,19 +42,21 @@ def choose(
 def chosen(path: Path, victim_name: str, name: str) -> list[dict[str, Any]]:
     """The settings of a contender in the table: the published ones, and the best if others.
 
+    Where nobody was tuned against a victim, those chosen against the standard one.
+
     Raises:
-      ValueError: if the contender has not been tuned against this victim.
+      ValueError: if the contender has not been tuned.
     """
     who = CONTENDERS[name]
     if len(who.choices) == 1:
         return list(who.choices)
     table = json.loads(path.read_text())["victims"] if path.exists() else {}
     try:
-        grid = table[victim_name]["methods"][name]
+        grid = table.get(victim_name, table["standard"])["methods"][name]
     except KeyError:
         raise ValueError(
             f"{path} has no settings for {name} against the {victim_name} victim: make them with "
-            f"python -m benchmarks box-attack --tune --methods {name}"
+            f"python -m benchmarks box-attack --tune --victims {victim_name} --methods {name}"
         ) from None
     best = min(grid, key=lambda row: row["mean_queries"])["settings"]
     first = who.choices[0]

@@ -217,7 +217,7 @@ def test_the_committed_rows_follow_from_the_attacks(name):
         outcome = game.Outcome(np.asarray(entry["queries_spent"]), np.asarray(entry["success"]))
         made = experiment.summary(outcome, result["budget"])
         assert {key: entry[key] for key in made} == made
-        assert len(outcome.queries) == result["images"] * len(result["seeds"])
+        assert len(outcome.queries) == found["images"] * len(result["seeds"])
         rows[entry["method"]].append(entry["settings"])
     for method, settings in rows.items():
         assert settings == tuning.chosen(box_attack.TUNING, name, method)

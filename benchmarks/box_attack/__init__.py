@@ -90,20 +90,33 @@ def run(args: argparse.Namespace) -> None:
     if args.tune:
         tune(args, names, victims)
         return
-    seeds = (0,)
-    result: dict[str, Any] = {
-        "environment": report.environment(),
-        "budget": args.budget,
-        "seeds": list(seeds),
-        "victims": [],
-    }
+    seeds, played = (0,), []
     for which in victims:
         settings = {name: tuning.chosen(args.tuning, which, name) for name in names}
         found, facts = load(which, args.cache)
         images = args.images or (IMAGES[which] if args.full else 32)
         rows = experiment.compare(found, EPSILON, args.budget, settings, images, seeds)
-        result["victims"].append(facts | {"images": images, "methods": rows})
+        played.append(facts | {"images": images, "methods": rows})
+    result = {
+        "environment": report.environment(),
+        "budget": args.budget,
+        "seeds": list(seeds),
+        "victims": with_earlier(played, args.budget, args.out),
+    }
     report.finish("box-attack", result, tables, PICTURES, args.out)
+
+
+def with_earlier(played: list[dict[str, Any]], budget: int, out: Path) -> list[dict[str, Any]]:
+    """The victims of this run, and of an earlier one in the same folder those that this left out.
+
+    An earlier run counts if its budget was the same.
+    """
+    found = {entry["name"]: entry for entry in played}
+    if report.json_file("box-attack", out).exists():
+        earlier = report.read("box-attack", out)
+        if earlier["budget"] == budget:
+            found = {entry["name"]: entry for entry in earlier["victims"]} | found
+    return [found[name] for name in VICTIMS if name in found]
 
 
 def tune(args: argparse.Namespace, names: tuple[str, ...], victims: tuple[str, ...]) -> None:

@@ -206,6 +206,12 @@ def test_the_command_writes_its_files(tuned, tmp_path, monkeypatch, capsys):
     assert all(key in documented for part in (result, found, *found["methods"]) for key in part)
     assert (tmp_path / "box-attack.png").read_bytes()[:4] == b"\x89PNG"
     assert box_attack.tables(result)["standard"] in capsys.readouterr().out
+    # Another victim in the same folder joins the first.
+    monkeypatch.setattr(box_attack.robust, "load", lambda folder: (tiny, 0.5))
+    options = ["--victims", "robust", *options[:4], "--methods", "sign_hunter"]
+    main(["box-attack", *options, "--out", str(tmp_path)])
+    both = json.loads((tmp_path / "box-attack.json").read_text())
+    assert both["victims"][0] == found and both["victims"][1]["under_pgd"] == 0.5
 
 
 @pytest.mark.parametrize("name", box_attack.VICTIMS)

@@ -6,8 +6,20 @@ from benchmarks.common import report
 
 
 def tables(result: dict[str, Any]) -> dict[str, str]:
-    """A table for each victim, by its name: a row for each contender, the fewest queries first."""
-    return {found["name"]: of_victim(found, result["budget"]) for found in result["victims"]}
+    """``victims``, and for each by its name a row for each contender, the fewest queries first."""
+    found = {found["name"]: of_victim(found, result["budget"]) for found in result["victims"]}
+    return {"victims": of_victims(result["victims"]), **found}
+
+
+def of_victims(victims: list[dict[str, Any]]) -> str:
+    """What the victims get right, unharmed and under an attack that knows their gradients."""
+    rows = []
+    for found in victims:
+        under = found["under_pgd"]
+        row = [found["name"], f"±{found['epsilon']:g}", f"{found['accuracy']:.1%}"]
+        rows.append([*row, "" if under is None else f"{under:.1%}", found["images"]])
+    header = ["victim", "box", "held-out digits right", "under projected gradient descent"]
+    return report.table([*header, "digits attacked"], rows)
 
 
 def of_victim(found: dict[str, Any], budget: int) -> str:

@@ -45,8 +45,8 @@ from benchmarks.common import cache, report, victim
 
 TUNING = Path(__file__).parents[1] / "results" / "box-attack-tuning.json"
 PICTURES = {"box-attack": plot.figure_of}
-IMAGES = {"standard": 200, "robust": 50}
-VICTIMS = tuple(IMAGES)
+IMAGES = 60
+VICTIMS = ("standard", "robust")
 EPSILON = 0.3
 TUNED_ON = {"images": 32, "budget": 200}
 
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
     for which in victims:
         settings = {name: tuning.chosen(args.tuning, which, name) for name in names}
         found, facts = load(which, args.cache)
-        images = args.images or (IMAGES[which] if args.full else 32)
+        images = args.images or (IMAGES if args.full else 32)
         rows = experiment.compare(found, EPSILON, args.budget, settings, images, seeds)
         played.append(facts | {"images": images, "methods": rows})
     result = {

@@ -155,4 +155,4 @@ def hadamard(tiles: int, num_directions: int) -> Attack:
     return Attack(start, step, num_directions + 1)
 
 
-__all__ = ["PIXELS", "hadamard", "thompson", "waves"]
+__all__ = ["hadamard", "thompson", "waves"]

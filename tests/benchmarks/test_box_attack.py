@@ -155,7 +155,8 @@ def test_the_published_settings_come_first_and_none_comes_twice():
 TINY = robust.Settings(channels=(2, 4), hidden=8, epochs=1, train_size=100, steps=2)
 
 
-def test_the_robust_victim_is_trained_on_images_in_the_box(tmp_path):
+def test_the_robust_victim_is_trained_on_images_in_the_box(tmp_path, monkeypatch):
+    monkeypatch.setattr(victim, "HELD_OUT", 50)  # fewer, for speed
     found, under_pgd = robust.load(tmp_path, TINY)
     assert 0 <= under_pgd <= found.accuracy
     with pytest.raises(TypeError, match="function values only"):

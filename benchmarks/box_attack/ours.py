@@ -14,7 +14,7 @@ from scipy.special import j0
 
 import zovh_jax as zo
 from benchmarks.box_attack.game import Attack, Box
-from benchmarks.box_attack.rivals import PIXELS, SIDE
+from benchmarks.box_attack.rivals import SIDE
 
 
 @functools.cache

@@ -31,8 +31,8 @@ docs: $(VENV)/.docs  ## the documentation, in build/site
 	@echo "open build/site/index.html"
 
 bench: $(READY)  ## the benchmarks in full
-	for case in speed attack hessian-error synthetic newton noise drift stochastic finetune \
-		papers zo-sah blackbox laplace bilevel faults outside devices populations; do \
+	for case in speed attack box-attack hessian-error synthetic newton noise drift stochastic \
+		finetune papers zo-sah blackbox laplace bilevel faults outside devices populations; do \
 		$(BIN)/python -m benchmarks $$case --full || exit 1; done
 
 $(READY): EXTRA = test

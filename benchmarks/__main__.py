@@ -16,6 +16,7 @@ from benchmarks.common import report
 
 CASES = {
     "attack": "black-box attacks on a digit classifier: queries until it is fooled",
+    "box-attack": "untargeted attacks at the corners of a box, beside published ones",
     "synthetic": "every method on the papers' functions, at equal queries",
     "zo-sah": "the ZO-SAH paper's experiments and open questions",
     "noise": "how much noise each method stands",

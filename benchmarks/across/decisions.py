@@ -3,7 +3,6 @@
 from typing import Any
 
 from benchmarks.across import Read, grouped, least, median, ours
-from benchmarks.blackbox.tables import reached
 from benchmarks.common import report
 from benchmarks.stochastic.tables import compared, ratio, split
 
@@ -37,18 +36,16 @@ def derivatives(result: dict[str, Any]) -> str:
 
 
 def blackbox(result: dict[str, Any]) -> str:
-    """Runs that arrive, of the best three kinds of methods."""
-    (part,) = result["dimensions"][-1:]
-    counts, runs = {}, 0
-    for label, rows in grouped(part["rows"], "label").items():
-        instances = [run for row in rows for run in row["instances"]]
-        last = result["setting"]["targets"][-1]
-        counts[label] = sum(reached(run, result["setting"]["targets"]) <= last for run in instances)
-        runs = len(instances)
-    rivals = {label: count for label, count in counts.items() if "Newton" not in label}
-    mine = counts["model Newton"]
-    second = " and ".join(f"{count} of {label}" for label, count in _largest(rivals, 2))
-    return f"{mine} of {runs} runs on COCO's functions arrive, against {second}"
+    """Runs that arrive in the most dimensions, of the best three kinds of methods."""
+    most, shares = max(row["dimension"] for row in result["rows"]), {}
+    rows = [row for row in result["rows"] if row["dimension"] == most]
+    for label, own in grouped(rows, "label").items():
+        arrived = [run[-1] is not None for row in own for run in row["instances"]]
+        shares[label] = round(100 * sum(arrived) / len(arrived))
+    rivals = {label: share for label, share in shares.items() if "Newton" not in label}
+    mine = shares["model Newton"]
+    second = " and ".join(f"{share} % of {label}" for label, share in _largest(rivals, 2))
+    return f"{mine} % of runs on COCO's functions of {most} parameters arrive, against {second}"
 
 
 def _largest(counts: dict[str, int], number: int) -> list[tuple[str, int]]:

@@ -2,20 +2,29 @@
 
 COCO's own code computes the functions; starts are uniform in [−4, 4]^d. All methods have one set
 of defaults, and the radius 1 (CMA-ES: σ = 2) where they want a scale. Every evaluation is charged.
-A run ends at 10⁻⁸ above the optimum or at the end of its budget. Ours run in double precision, by
-ask and tell, and ask K = min(d, 16) points a round besides θ.
+A run ends at 10⁻⁸ above the optimum or at the end of its budget; before that, methods that stop, or
+have long found nothing better, start again elsewhere. Ours run in double precision.
+
+The file is filled in parts: runs that are there already are not run again.
 
 DIR/blackbox.json:
   environment   versions and machine
-  setting       instances, and targets: values above the optimum, from 10² to 10⁻⁸
-  dimensions    for each: dimension, num_directions (K of ours), budget, rows:
-    function, number   COCO's
+  setting       targets: values above the optimum, from 10² to 10⁻⁸
+  published     for each dimension and function (number) the least expected evaluations to every
+                target of the algorithms of 2009, where the package cocopp is installed
+  rows:
+    dimension, function, number   COCO's
     method, label
+    parallel    evaluations of a round, which can run at the same time
     budget      evaluations that the method may spend
-    instances   for each: the evaluations to every target, None where it was not reached
+    instances   for the first, second…: the evaluations to every target, None where it was not
+                reached
 """
 
 import argparse
+import dataclasses
+import functools
+from typing import Any
 
 from benchmarks.blackbox import experiment, plot
 from benchmarks.blackbox.tables import tables
@@ -25,13 +34,28 @@ PICTURES = {"blackbox": plot.figure_of}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds nothing: the common options are all."""
+    """Adds what a part of the runs is."""
+    full = experiment.FULL
+    parser.add_argument("--dimensions", type=int, nargs="+", help=f"of {full.dimensions}, and 40")
+    parser.add_argument("--functions", type=int, nargs="+", help="COCO's numbers, from 1 to 24")
+    parser.add_argument("--methods", nargs="+", choices=experiment.LABELS)
+    parser.add_argument("--instances", type=int, help=f"up to this one; default: {full.instances}")
+    parser.add_argument("--again", action="store_true", help="run what is there already, too")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measures, prints the tables, writes the files."""
-    result = experiment.measure(experiment.FULL if args.full else experiment.QUICK)
-    report.finish("blackbox", result, tables, PICTURES, args.out)
+    """Measures what is missing in the file, prints the tables, writes the files."""
+    size = experiment.FULL if args.full else experiment.QUICK
+    given = {name: getattr(args, name) for name in ("dimensions", "functions", "methods")}
+    parts: dict[str, Any] = {name: tuple(some) for name, some in given.items() if some}
+    parts["instances"] = args.instances or size.instances
+    size = dataclasses.replace(size, **parts)
+    path = report.json_file("blackbox", args.out)
+    earlier = report.read("blackbox", args.out) if path.exists() else None
+    if earlier and args.again:
+        earlier["rows"] = experiment.others(earlier["rows"], size)
+    save = functools.partial(report.write_json, path)
+    report.finish("blackbox", experiment.measure(size, earlier, save), tables, PICTURES, args.out)
 
 
 __all__ = ["PICTURES", "add_arguments", "run", "tables"]

@@ -1,4 +1,4 @@
-"""The methods, each a function (race, seed) that runs until the race is over or it has stopped."""
+"""The methods: functions (race, seed) that run until the race is over, or they can't go on."""
 
 import contextlib
 import functools
@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import cma
+import evosax.algorithms
 import jax
 import jax.numpy as jnp
+import nevergrad
 import numpy as np
 import optax
 import scipy.optimize
@@ -17,28 +19,41 @@ from benchmarks.blackbox.functions import Over, Race
 
 MOST = 16
 RADIUS = 1.0
+RATE, SPREAD = 0.1, 0.03
+"""Adam's rate and the standard deviation of OpenAI-ES: the best of nine on another instance."""
+UNIT = 30.0
+"""SPSA's unit: the best of five on another instance."""
 
 
 class Compiled:
-    """An optimiser of ours, by ask and tell; compiled once."""
+    """An optimiser of ours, which calls back for a round's values; compiled once."""
 
     def __init__(self, factory: Callable[..., Any], dimension: int):
         self.factory, self.num_directions = factory, num_directions(dimension)
-        self.optimizer = self.seeded(0)
+        self.race: Race | None = None
+        optimizer = self.seeded(0)
+        value_fn = zo.from_host(self.values, batched=True, on_error="raise")
+
+        def step(x, state):
+            updates, state = optimizer.update(None, state, x, value_fn=value_fn)
+            return optax.apply_updates(x, updates), state
+
+        self.step = jax.jit(step)
 
     def seeded(self, seed: int) -> Any:
         """The optimiser with a key of its own, which only its first state holds."""
         return self.factory(self.num_directions, RADIUS, key=jax.random.key(seed))
 
+    def values(self, points: np.ndarray) -> list[float]:
+        """Those of a round."""
+        return [self.race(point) for point in points]  # type: ignore[misc]
+
     def __call__(self, race: Race, seed: int) -> None:
         """Runs it."""
-        x = jnp.asarray(race.start)
+        self.race, x = race, jnp.asarray(race.start)
         state = self.seeded(seed).init(x)
-        while not race.over:
-            asked = zo.ask(self.optimizer, state, x)
-            values = [race(point) for point in np.asarray(asked.points)]
-            updates, state = zo.tell(self.optimizer, state, x, asked, values)
-            x = optax.apply_updates(x, updates)
+        while not (race.over or race.stuck):
+            x, state = jax.block_until_ready(self.step(x, state))
 
 
 def cma_es(race: Race, seed: int) -> None:
@@ -70,6 +85,41 @@ def finite_differences(race: Race, seed: int) -> None:
     )
 
 
+def spsa(race: Race, seed: int) -> None:
+    """nevergrad's SPSA, whose gain suits no function's scale; in units of `UNIT`."""
+    start = nevergrad.p.Array(init=race.start).set_mutation(sigma=UNIT)
+    start.random_state.seed(seed)
+    search = nevergrad.optimizers.SPSA(start, budget=race.budget)
+    while not (race.over or race.stuck):
+        point = search.ask()
+        search.tell(point, race(point.value))
+
+
+class Evolved:
+    """evosax's OpenAI-ES: antithetic pairs, centred ranks, Adam; compiled once."""
+
+    def __init__(self, dimension: int):
+        self.algorithm = evosax.algorithms.Open_ES(
+            population_size=population(dimension),
+            solution=jnp.zeros(dimension),
+            optimizer=optax.adam(RATE),
+            std_schedule=optax.constant_schedule(SPREAD),
+        )
+        self.settings = self.algorithm.default_params
+        self.ask = jax.jit(lambda *given: self.algorithm.ask(*given, self.settings))
+        self.tell = jax.jit(lambda *given: self.algorithm.tell(*given, self.settings)[0])
+
+    def __call__(self, race: Race, seed: int) -> None:
+        """Runs it."""
+        key = jax.random.key(seed)
+        state = self.algorithm.init(key, jnp.asarray(race.start), self.settings)
+        while not (race.over or race.stuck):
+            key, asks, tells = jax.random.split(key, 3)
+            points, state = self.ask(asks, state)
+            values = jnp.asarray([race(point) for point in np.asarray(points)])
+            state = self.tell(tells, points, values, state)
+
+
 def stopped(run: Callable[[], Any]) -> None:
     """Runs until the race is over."""
     with contextlib.suppress(Over):
@@ -77,14 +127,30 @@ def stopped(run: Callable[[], Any]) -> None:
 
 
 def num_directions(dimension: int) -> int:
-    """K of ours: d, at most 16."""
-    return min(dimension, MOST)
+    """K of ours: the multiple of 4 below d, as `zo.diagonal_newton` wants it, from 4 to 16."""
+    return min(max(dimension // 4 * 4, 4), MOST)
+
+
+def population(dimension: int) -> int:
+    """CMA-ES's default."""
+    return 4 + int(3 * np.log(dimension))
 
 
 @functools.cache
 def runner(name: str, dimension: int) -> Callable[[Race, int], None]:
     """The method of a name."""
-    return Compiled(OURS[name], dimension) if name in OURS else OTHERS[name]
+    if name in OURS:
+        return Compiled(OURS[name], dimension)
+    return Evolved(dimension) if name == "openai_es" else OTHERS[name]
+
+
+def parallel(name: str, dimension: int) -> int:
+    """Evaluations of a round, which can run at the same time."""
+    k = num_directions(dimension)
+    if name in OURS:
+        return {"model_newton": k, "low_rank_newton": 2 * (k + 1)}.get(name, k + 1)
+    rounds = {"cobyqa": 1, "spsa": 2, "l_bfgs": dimension + 1}
+    return rounds.get(name) or population(dimension)
 
 
 OURS: dict[str, Callable[..., Any]] = {
@@ -97,6 +163,7 @@ OTHERS: dict[str, Callable[[Race, int], None]] = {
     "cma": cma_es,
     "cobyqa": cobyqa,
     "l_bfgs": finite_differences,
+    "spsa": spsa,
 }
 LABELS = {
     "model_newton": "model Newton",
@@ -106,6 +173,8 @@ LABELS = {
     "cma": "CMA-ES",
     "cobyqa": "COBYQA",
     "l_bfgs": "L-BFGS, differences",
+    "spsa": "SPSA",
+    "openai_es": "OpenAI-ES",
 }
 
 

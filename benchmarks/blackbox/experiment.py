@@ -1,13 +1,16 @@
-"""Runs of every method on every function."""
+"""Runs of every method on every function, in parts."""
 
+import contextlib
 import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 from tqdm import tqdm
 
-from benchmarks.blackbox.contenders import LABELS, evaluations, num_directions, runner
+from benchmarks.blackbox.contenders import LABELS, evaluations, parallel, runner
 from benchmarks.blackbox.functions import NAMES, TARGETS, Race
+from benchmarks.blackbox.published import best_2009
 from benchmarks.common import report
 
 SHARES = {"cobyqa": 0.2}
@@ -25,49 +28,120 @@ class Size:
     methods: tuple[str, ...] = tuple(LABELS)
 
 
-FULL = Size((20,), (1, 2, 5, 6, 8, 9, 10, 11, 12, 13, 14, 3, 15, 17, 21), 3, 500)
+FULL = Size((5, 10, 20), tuple(NAMES), 15, 500)
 QUICK = Size((5,), (1, 2, 8, 10), 2, 200)
 
+Result = dict[str, Any]
 
-def measure(size: Size) -> dict[str, Any]:
-    """The content of the JSON file."""
-    with jax.enable_x64(True):
-        dimensions = [of_dimension(dimension, size) for dimension in size.dimensions]
-    return {
+
+def measure(
+    size: Size, earlier: Result | None = None, save: Callable[[Result], None] = lambda _: None
+) -> Result:
+    """The content of the JSON file: the earlier one, and what is missing in it.
+
+    Args:
+      size: what there shall be.
+      earlier: rows that need not be run again.
+      save: called with the result after every row that was run.
+    """
+    found = {key(row): row for row in (earlier or {"rows": []})["rows"]}
+    result = {
         "environment": report.environment(),
-        "setting": {
-            "instances": size.instances,
-            "targets": [float(f"{target:.3g}") for target in TARGETS],
-        },
-        "dimensions": dimensions,
+        "setting": {"targets": [float(f"{target:.3g}") for target in TARGETS]},
+        "published": (earlier or {}).get("published", []),
+        "rows": [],
     }
+    with double_precision():
+        wanted = [
+            empty(dimension, number, method, size)
+            for dimension in size.dimensions
+            for method in size.methods
+            for number in size.functions
+        ]
+        for row in tqdm(wanted):
+            row = {**row, "instances": found.get(key(row), row)["instances"]}
+            missing = range(len(row["instances"]) + 1, size.instances + 1)
+            found[key(row)] = row
+            row["instances"] = row["instances"] + [run(row, instance) for instance in missing]
+            result["rows"] = in_order(found.values())
+            if missing:
+                save(result)
+    result["published"] = published(result)
+    return result
 
 
-def of_dimension(dimension: int, size: Size) -> dict[str, Any]:
-    """All runs in one dimension."""
-    budget = size.budget * dimension
-    pairs = [(number, name) for number in size.functions for name in size.methods]
-    rows = []
-    for number, name in tqdm(pairs, desc=f"d = {dimension}"):
-        limit = round(budget * SHARES.get(name, 1))
-        found = []
-        for instance in range(1, size.instances + 1):
-            race = Race(number, dimension, instance, limit)
-            runner(name, dimension)(race, instance)
-            found.append(evaluations(race))
-        rows.append(
-            {
-                "function": NAMES[number],
-                "number": number,
-                "method": name,
-                "label": LABELS[name],
-                "budget": limit,
-                "instances": found,
-            }
-        )
+@contextlib.contextmanager
+def double_precision() -> Iterator[None]:
+    """For all threads: calls back come from others, where `jax.enable_x64` does not hold."""
+    before = jax.config.read("jax_enable_x64")
+    jax.config.update("jax_enable_x64", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+def empty(dimension: int, number: int, method: str, size: Size) -> dict[str, Any]:
+    """A row without runs."""
     return {
         "dimension": dimension,
-        "num_directions": num_directions(dimension),
-        "budget": budget,
-        "rows": rows,
+        "number": number,
+        "function": NAMES[number],
+        "method": method,
+        "label": LABELS[method],
+        "parallel": parallel(method, dimension),
+        "budget": round(size.budget * dimension * SHARES.get(method, 1)),
+        "instances": [],
     }
+
+
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes two rows the same."""
+    return tuple(row[name] for name in ("dimension", "number", "method", "budget"))
+
+
+def others(rows: list[dict[str, Any]], size: Size) -> list[dict[str, Any]]:
+    """The rows that are not of this size."""
+    return [
+        row
+        for row in rows
+        if row["dimension"] not in size.dimensions
+        or row["number"] not in size.functions
+        or row["method"] not in size.methods
+    ]
+
+
+def in_order(rows: Any) -> list[dict[str, Any]]:
+    """Rows by dimension, function and method."""
+    methods = list(LABELS)
+    return sorted(
+        (row for row in rows if row["instances"]),
+        key=lambda row: (row["dimension"], row["number"], methods.index(row["method"])),
+    )
+
+
+def run(row: dict[str, Any], instance: int) -> list[int | None]:
+    """The evaluations to every target, None where it was not reached."""
+    race = Race(row["number"], row["dimension"], instance, row["budget"])
+    seed = instance
+    while True:
+        runner(row["method"], row["dimension"])(race, seed)
+        if race.over:
+            return evaluations(race)
+        race.restart()
+        seed += 100
+
+
+def published(result: Result) -> list[dict[str, Any]]:
+    """What is published for the functions of the result, if it can be had."""
+    earlier = {(row["dimension"], row["number"]): row for row in result["published"]}
+    places = dict.fromkeys((row["dimension"], row["number"]) for row in result["rows"])
+    for dimension, number in places:
+        counts = best_2009(number, dimension)
+        if counts is not None:
+            earlier[dimension, number] = {
+                "dimension": dimension,
+                "number": number,
+                "evaluations": counts,
+            }
+    return [earlier[place] for place in places if place in earlier]

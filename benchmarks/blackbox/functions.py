@@ -8,6 +8,9 @@ import cocoex
 import numpy as np
 
 TARGETS = 10.0 ** np.linspace(2, -8, 51)
+FALL, PATIENCE = 1e-9, 30
+"""A run that doesn't end by itself is stuck once its best value has not fallen by so much in so
+many evaluations a dimension."""
 NAMES = {
     1: "sphere",
     2: "ellipsoid, axis-aligned",
@@ -41,7 +44,7 @@ class Over(Exception):
 
 
 class Race:
-    """A function of COCO's that keeps count.
+    """A function of COCO's that keeps count, from a start and others after it.
 
     Args:
       number: the function's, from 1 to 24.
@@ -51,7 +54,7 @@ class Race:
     """
 
     def __init__(self, number: int, dimension: int, instance: int, budget: int):
-        suite = cocoex.Suite("bbob", "", f"dimensions:{dimension} instance_indices:{instance}")
+        suite = cocoex.Suite("bbob", f"instances:{instance}", f"dimensions:{dimension}")
         self._suite = suite  # its problems live as long as it does
         self._problem = suite.get_problem_by_function_dimension_instance(
             number, dimension, instance
@@ -61,14 +64,25 @@ class Race:
             self._problem._best_parameter("print")
             self.optimum_at = np.loadtxt(next(Path(folder).iterdir()))
         self.optimum = float(self._problem(self.optimum_at))
-        self.start = np.random.default_rng(instance).uniform(-4, 4, dimension)
+        self._starts = np.random.default_rng(instance)
         self.budget, self.spent = budget, 0
         self.reached = np.full(len(TARGETS), np.inf)
+        self.restart()
+
+    def restart(self) -> None:
+        """Draws another start: the best value so far is forgotten, the targets are not."""
+        self.start = self._starts.uniform(-4, 4, len(self.optimum_at))
+        self._best, self._last_fall = np.inf, self.spent
 
     @property
     def over(self) -> bool:
         """Whether the rest of the run counts for nothing."""
         return self.spent >= self.budget or bool(np.isfinite(self.reached[-1]))
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the best value since the start has long not fallen."""
+        return self.spent - self._last_fall >= PATIENCE * len(self.start)
 
     def __call__(self, x: np.ndarray) -> float:
         """The value at x, counted; nothing is after the end."""
@@ -77,6 +91,8 @@ class Race:
             self.spent += 1
             hit = (value - self.optimum <= TARGETS) & np.isinf(self.reached)
             self.reached[hit] = self.spent
+            if value < self._best - FALL:
+                self._best, self._last_fall = value, self.spent
         return value
 
     def strictly(self, x: np.ndarray) -> float:

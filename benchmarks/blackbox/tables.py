@@ -7,35 +7,100 @@ import numpy as np
 
 from benchmarks.common import report
 
+SHOWN = 1e2, 1.0, 1e-2, 1e-8
+"""Targets with tables of their own."""
+SHARES = 10, 20, 50, 100, 200, 500
+"""Evaluations a dimension at which runs are looked at."""
+
 
 def tables(result: dict[str, Any]) -> dict[str, str]:
     """Markdown tables of the result, by name."""
+    targets = result["setting"]["targets"]
+    found = {}
+    for dimension in dict.fromkeys(row["dimension"] for row in result["rows"]):
+        rows = [row for row in result["rows"] if row["dimension"] == dimension]
+        best = {
+            row["number"]: row["evaluations"]
+            for row in result["published"]
+            if row["dimension"] == dimension
+        }
+        for target in SHOWN:
+            found[f"d{dimension} to {target:g}"] = expectations(rows, best, targets, target)
+        found[f"d{dimension} rounds"] = rounds(rows, targets)
+    return found | {"solved": solved(result), "profile": profile(result)}
+
+
+def expectations(
+    rows: list[dict[str, Any]],
+    best: dict[int, list[float | None]],
+    targets: list[float],
+    target: float,
+) -> str:
+    """Expected evaluations to a target, and the least that are published."""
+    place = targets.index(target)
+    columns = {"best 2009": {n: published(counts[place]) for n, counts in best.items()}}
+    for label, own in by_label(rows).items():
+        columns[label] = {row["number"]: cell(row, targets, place) for row in own}
+    if not best:
+        del columns["best 2009"]
+    return of_functions(rows, columns)
+
+
+def rounds(rows: list[dict[str, Any]], targets: list[float]) -> str:
+    """Expected rounds of parallel evaluations to the last target."""
+    columns = {
+        label: {row["number"]: in_rounds(row) for row in own}
+        for label, own in by_label(rows).items()
+    }
+    solved = {n for column in columns.values() for n, text in column.items() if text != "-"}
+    return of_functions([row for row in rows if row["number"] in solved], columns)
+
+
+def of_functions(rows: list[dict[str, Any]], columns: dict[str, dict[int, str]]) -> str:
+    """A table of functions by columns."""
+    names = {row["number"]: row["function"] for row in rows}
+    lines = [
+        [name, *(column.get(number, "") for column in columns.values())]
+        for number, name in names.items()
+    ]
+    return report.table(["function", *columns], lines)
+
+
+def by_label(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of every method, by its label."""
     return {
-        f"d{part['dimension']}": of_part(part, result["setting"]["targets"])
-        for part in result["dimensions"]
-    } | {"solved": solved(result)}
+        label: [row for row in rows if row["label"] == label]
+        for label in dict.fromkeys(row["label"] for row in rows)
+    }
 
 
-def of_part(part: dict[str, Any], targets: list[float]) -> str:
-    """Expected evaluations to the last target; in brackets the median of what was reached."""
-    methods = list(dict.fromkeys(row["label"] for row in part["rows"]))
-    lines = []
-    for function in dict.fromkeys(row["function"] for row in part["rows"]):
-        rows = {row["label"]: row for row in part["rows"] if row["function"] == function}
-        lines.append([function, *(cell(rows[m], targets) if m in rows else "" for m in methods)])
-    return report.table(["function", *methods], lines)
+def published(count: float | None) -> str:
+    """A published number of evaluations."""
+    return "-" if count is None else f"{count:,.0f}"
 
 
-def cell(row: dict[str, Any], targets: list[float]) -> str:
-    """Evaluations spent over the number of runs that arrived (ERT), and how many did not."""
-    last = [run[-1] for run in row["instances"]]
-    hits = [n for n in last if n is not None]
+def expected(row: dict[str, Any], place: int) -> float:
+    """Evaluations spent over the number of runs that arrived (ERT); infinite where none did."""
+    spent = [row["budget"] if run[place] is None else run[place] for run in row["instances"]]
+    hits = sum(run[place] is not None for run in row["instances"])
+    return sum(spent) / hits if hits else math.inf
+
+
+def cell(row: dict[str, Any], targets: list[float], place: int = -1) -> str:
+    """Expected evaluations, and how many runs arrived; or what the median run reached."""
+    runs = row["instances"]
+    hits = sum(run[place] is not None for run in runs)
     if not hits:
-        best = np.median([reached(run, targets) for run in row["instances"]])
+        best = np.median([reached(run, targets) for run in runs])
         return "above 100" if math.isinf(best) else f"({best:.0e})"
-    expected = (sum(hits) + row["budget"] * (len(last) - len(hits))) / len(hits)
-    missed = f" ({len(hits)} of {len(last)})" if len(hits) < len(last) else ""
-    return f"{expected:,.0f}{missed}"
+    missed = f" ({hits} of {len(runs)})" if hits < len(runs) else ""
+    return f"{expected(row, place):,.0f}{missed}"
+
+
+def in_rounds(row: dict[str, Any]) -> str:
+    """Expected rounds to the last target."""
+    count = expected(row, -1) / row["parallel"]
+    return "-" if math.isinf(count) else f"{math.ceil(count):,}"
 
 
 def reached(run: list[int | None], targets: list[float]) -> float:
@@ -47,17 +112,39 @@ def reached(run: list[int | None], targets: list[float]) -> float:
 
 
 def solved(result: dict[str, Any]) -> str:
-    """How many runs get to the last target within so many evaluations."""
-    shares = (10, 50, 100, 200, 500)
+    """The share of runs that are at the last target within so many evaluations."""
+    return shares(result, lambda run: run[-1:])
+
+
+def profile(result: dict[str, Any]) -> str:
+    """The share of all targets that are reached within so many evaluations."""
+    return shares(result, lambda run: run)
+
+
+def shares(result: dict[str, Any], which: Any) -> str:
+    """Percentages of the targets that ``which`` picks from a run."""
     lines = []
-    for part in result["dimensions"]:
-        for label in dict.fromkeys(row["label"] for row in part["rows"]):
-            last = [
-                run[-1] for row in part["rows"] if row["label"] == label for run in row["instances"]
-            ]
-            counts = [
-                sum(n is not None and n <= share * part["dimension"] for n in last)
-                for share in shares
-            ]
-            lines.append([label, part["dimension"], *counts, len(last)])
-    return report.table(["method", "d", *(f"{share} d" for share in shares), "of"], lines)
+    for dimension in dict.fromkeys(row["dimension"] for row in result["rows"]):
+        rows = [row for row in result["rows"] if row["dimension"] == dimension]
+        for label, own in by_label(rows).items():
+            hits = np.array(
+                [
+                    np.inf if n is None else n
+                    for row in own
+                    for run in row["instances"]
+                    for n in which(run)
+                ]
+            )
+            counts = sorted({len(row["instances"]) for row in own})
+            percent = [100 * np.mean(hits <= share * dimension) for share in SHARES]
+            lines.append(
+                [
+                    label,
+                    dimension,
+                    len(own),
+                    " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))),
+                    *(f"{p:.0f} %" for p in percent),
+                ]
+            )
+    header = ["method", "d", "functions", "instances", *(f"{share} d" for share in SHARES)]
+    return report.table(header, lines)

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +16,8 @@ from benchmarks.common import cache, plots
 
 Pictures = Mapping[str, Callable[[dict[str, Any]], Any]]
 """Figures of a result, by the names of their files."""
+NUMBERS = re.compile(r"(?<=\[)\s+(?:[-+.\deE]+|null)(?:,\s+(?:[-+.\deE]+|null))*\s+(?=\])")
+"""What is between the brackets of a list of numbers."""
 
 
 def finish(
@@ -145,8 +148,12 @@ def bold_least(rows: Sequence[dict[str, Any] | None], name: str, most: bool = Fa
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes ``content`` as JSON; refuses NaN and infinity, which JSON does not have."""
+    """Writes ``content`` as JSON; refuses NaN and infinity, which JSON does not have.
+
+    Lists of numbers are one line each.
+    """
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    text = NUMBERS.sub(lambda match: re.sub(r"\s+", " ", match[0]), text)
     cache.write(path, text.encode())
 
 

@@ -161,12 +161,14 @@ def load_params(folder: Path, settings: Settings = Settings()) -> dict[str, Any]
 
 def load(folder: Path, settings: Settings = Settings()) -> Victim:
     """The victim; for its arguments see `load_params`."""
-    images, labels = load_digits(settings.seed)
     model, params = CNN(settings.channels, settings.hidden), load_params(folder, settings)
+    return met(lambda batch: model.apply(params, batch), settings)
 
-    @jax.custom_batching.custom_vmap
-    def network(batch):
-        return model.apply(params, batch)
+
+def met(network: Callable[[jax.Array], Any], settings: Settings) -> Victim:
+    """A network, from images [n, 28, 28] to logits, as an attacker meets it."""
+    images, labels = load_digits(settings.seed)
+    network = jax.custom_batching.custom_vmap(network)
 
     @network.def_vmap
     def one_batch(axis_size, in_batched, batches):

@@ -5,7 +5,7 @@ law of their perturbations, in how the population is evaluated, and in what they
 
 - ours: the values themselves. The network as it is, along full Gaussian directions, along rank-one
   ones, or along rows of H ⊗ H as rank-one signs, of which the last two are never formed; and
-  `zo.scalar_newton`, which needs no learning rate.
+  `zo.scalar_newton`, which needs no learning rate. "Ranks" has their centred ranks instead.
 - evosax's OpenAI-ES: centred ranks; all parameters flattened, the population stored.
 - shardes: centred ranks; full directions drawn again where they are needed, or rank-one ones, in a
   network written with its own product.
@@ -97,7 +97,9 @@ def available(shardes: Path | None, eggroll: Path | None) -> list[Contender]:
 def ours() -> list[Contender]:
     """ZO-SGD along three families, and scalar Newton."""
 
-    def descent(directions: zo.directions.Directions) -> Callable[[float | None, Sizes], Steps]:
+    def descent(
+        directions: zo.directions.Directions, shaping: zo.shaping.Shaping = zo.shaping.none()
+    ) -> Callable[[float | None, Sizes], Steps]:
         def make(rate, sizes):
             return of_optimizer(
                 lambda key: zo.zo_sgd(
@@ -108,6 +110,7 @@ def ours() -> list[Contender]:
                     stencil=zo.stencils.central(),
                     baseline=zo.baselines.none(),
                     directions=directions,
+                    shaping=shaping,
                 )
             )
 
@@ -117,9 +120,11 @@ def ours() -> list[Contender]:
         del rate
         return of_optimizer(lambda key: zo.scalar_newton(sizes.queries, SIGMA, key=key))
 
+    low_rank = zo.directions.low_rank()
     return [
         Contender("zovh_jax", "ZO-SGD", descent(zo.directions.gaussian()), -1),
-        Contender("zovh_jax", "ZO-SGD, rank one", descent(zo.directions.low_rank()), -1),
+        Contender("zovh_jax", "ZO-SGD, rank one", descent(low_rank), -1),
+        Contender("zovh_jax", "ranks, rank one", descent(low_rank, zo.shaping.ranks()), -1),
         Contender("zovh_jax", "ZO-SGD, H ⊗ H", descent(zo.directions.hadamard(factored=True)), -1),
         Contender("zovh_jax", "scalar Newton", newton, None),
     ]

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from benchmarks import blackbox
-from benchmarks.blackbox import experiment
-from benchmarks.blackbox.contenders import LABELS, runner
-from benchmarks.blackbox.functions import TARGETS, Over, Race
-from benchmarks.blackbox.tables import cell
+from benchmarks.blackbox import experiment, published
+from benchmarks.blackbox.contenders import LABELS, parallel, runner
+from benchmarks.blackbox.functions import PATIENCE, TARGETS, Over, Race
+from benchmarks.blackbox.published import expected
+from benchmarks.blackbox.tables import cell, in_rounds
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
@@ -37,32 +38,87 @@ def test_sphere_is_a_sum_of_squares():
     assert race(race.start) - race.optimum == pytest.approx(np.sum(far**2))
 
 
-@pytest.mark.parametrize("name", ["cma", "cobyqa", "l_bfgs"])
-def test_others_solve_the_sphere_and_stop(name):
-    race = Race(1, 2, 1, budget=2_000)
-    runner(name, 2)(race, 1)
-    assert race.over and race.spent < 1_000 and np.isfinite(race.reached[-1])
+@pytest.mark.parametrize("name", ["cma", "cobyqa", "l_bfgs", "spsa", "openai_es"])
+def test_others_move_towards_the_optimum_and_stop(name):
+    race = Race(1, 2, 1, budget=1_000)
+    first = race.start
+    for seed in range(20):
+        runner(name, 2)(race, seed)
+        if race.over:
+            break
+        race.restart()
+        assert np.any(race.start != first)
+    assert race.over and race.spent <= 1_000
+    assert np.isfinite(race.reached[5 if name == "spsa" else 20])  # 10, and 10⁻²
 
 
-def test_what_it_writes_and_prints(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("name", ["model_newton", "low_rank_newton"])
+def test_ours_ask_as_many_at_once_as_is_said(name, monkeypatch):
+    steps, method, count = [], runner(name, 2), parallel(name, 2)
+    step = method.step
+    monkeypatch.setattr(method, "step", lambda *carry: steps.append(1) or step(*carry))
+    with experiment.double_precision():
+        for budget, rounds in ((count, 1), (count + 1, 2)):
+            steps.clear()
+            method(Race(1, 2, 1, budget), 1)
+            assert len(steps) == rounds
+
+
+def test_a_run_that_falls_no_more_is_stuck():
+    race = Race(1, 2, 1, budget=1_000)
+    while not race.stuck:
+        race(race.start)
+    assert race.spent == 1 + PATIENCE * 2
+    race.restart()
+    assert not race.stuck
+
+
+def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     tiny = experiment.Size((2,), (1, 3), 1, 100, ("model_newton", "l_bfgs"))
     monkeypatch.setattr(experiment, "QUICK", tiny)
-    blackbox.run(argparse.Namespace(full=False, out=tmp_path))
-    result = json.loads((tmp_path / "blackbox.json").read_text())
+
+    def run(**parts):
+        parser = argparse.ArgumentParser()
+        blackbox.add_arguments(parser)
+        chosen = parser.parse_args([])
+        blackbox.run(argparse.Namespace(**vars(chosen) | parts, full=False, out=tmp_path))
+        return json.loads((tmp_path / "blackbox.json").read_text())
+
+    begun = run(functions=[1])
+    assert {row["number"] for row in begun["rows"]} == {1}
+    monkeypatch.setattr(experiment, "run", lambda row, instance: [13] * len(TARGETS))
+    result = run(instances=2)
     printed = capsys.readouterr().out
     for text in blackbox.tables(result).values():
         assert text in printed
     assert (tmp_path / "blackbox.png").stat().st_size > 10_000
-    (part,) = result["dimensions"]
-    assert {row["method"] for row in part["rows"]} <= LABELS.keys()
-    sphere = [row for row in part["rows"] if row["number"] == 1]
-    assert all(row["instances"][0][-1] <= 100 for row in sphere)
+    for row in result["rows"]:
+        old = row["number"] == 1
+        assert row["method"] in LABELS and (row["instances"][0][-1] != 13) == old
+        assert row["instances"][0][-1] <= row["budget"] == 200 and row["instances"][1][-1] == 13
+    result = run(instances=1, again=True, methods=["l_bfgs"])
+    runs = {(r["method"], r["number"]): r["instances"] for r in result["rows"]}
+    assert runs["l_bfgs", 1] == [[13] * len(TARGETS)] and runs["model_newton", 1][0][-1] != 13
 
 
 def test_cells():
     targets = [1.0, 1e-8]
-    row = {"budget": 100, "instances": [[3, 40], [3, None], [5, 60]]}
+    row = {"budget": 100, "parallel": 30, "instances": [[3, 40], [3, None], [5, 60]]}
     assert cell(row, targets) == "100 (2 of 3)"  # (40 + 60 + 100)/2
+    assert cell(row, targets, 0) == "4"
+    assert in_rounds(row) == "4"
     assert cell({"budget": 100, "instances": [[3, 40], [5, 60]]}, targets) == "50"
     assert cell({"budget": 100, "instances": [[3, None], [5, None]]}, targets) == "(1e+00)"
     assert cell({"budget": 100, "instances": [[None, None]]}, targets) == "above 100"
+
+
+def test_published_numbers_are_read():
+    lines = ["% text", "1 1e3 1e3 A 15 15", "6 1.0e2 1.0e2 A 15 15", "43.5 1e-3 1e-3 B 15 15"]
+    counts = expected(lines)
+    assert counts[0] == 6 and counts[1] == 43.5 and counts[25] == 43.5  # 10², below, 10⁻³
+    assert counts[26] is None
+
+
+def test_published_numbers_are_optional(monkeypatch):
+    monkeypatch.setattr(published, "archive", lambda: None)
+    assert published.best_2009(1, 20) is None

@@ -40,6 +40,13 @@ def test_a_result_that_json_cannot_hold_leaves_the_old_one(tmp_path):
     assert report.read("case", tmp_path) == {"a": 1}
 
 
+def test_numbers_are_written_a_list_a_line(tmp_path):
+    content = {"a": [[1, None], [-2.5e-8, 3]], "b": ["1", 2], "c": [], "d": [{"e": 1}]}
+    report.write_json(tmp_path / "case.json", content)
+    assert report.read("case", tmp_path) == content
+    assert "[ -2.5e-08, 3 ]" in (tmp_path / "case.json").read_text()
+
+
 LARGE = ("hessian-error", "newton", "synthetic", "speed")
 
 

@@ -8,6 +8,7 @@ import pytest
 from zovh_jax.transforms.model.region import (
     REACHES,
     SPREAD,
+    STRETCH,
     Region,
     Sizes,
     ask,
@@ -30,10 +31,10 @@ def rotated(eigenvalues, seed=0):
 
 @pytest.mark.parametrize("kind", EIGENVALUES)
 def test_minimisers_satisfy_the_conditions_of_optimality(kind):
-    hessian, slopes = rotated(EIGENVALUES[kind])
+    eigenvalues, (_, slopes) = jnp.asarray(EIGENVALUES[kind], float), rotated([1] * 4)
     radii = jnp.array([0.1, 1.0, 30.0])
-    for radius, z in zip(radii, jax.jit(minimiser)(hessian, slopes, radii), strict=True):
-        length, force = np.linalg.norm(z), -(hessian @ z + slopes)
+    for radius, z in zip(radii, jax.jit(minimiser)(eigenvalues, slopes, radii), strict=True):
+        length, force = np.linalg.norm(z), -(eigenvalues * z + slopes)
         assert length <= radius * (1 + 1e-9)
         shift = z @ force / length**2  # (H + shift I) z = -g
         np.testing.assert_allclose(force, shift * z, atol=1e-8)
@@ -50,24 +51,30 @@ def test_coordinates_there_and_back():
 
 def test_sizes_have_powers_of_determinant_1():
     hessian, _ = rotated([-0.5, 1, 2, 400])
-    sizes = Sizes.of(hessian, jnp.asarray(1.0), 100.0)
-    np.testing.assert_allclose(jnp.linalg.det(sizes.power(-0.5)), 1)
-    found = np.exp(np.asarray(sizes.logs))
+    sizes = Sizes.of(hessian, jnp.asarray(1.0))
+    np.testing.assert_allclose(jnp.linalg.det(sizes.power(-0.5, 100.0)), 1)
     typical = 1.5  # the median of the sizes
-    np.testing.assert_allclose(found[1:] / found[0], np.array([1, 2, 100 * typical][:3]) / 0.5)
+    found = np.asarray(sizes.factors(1.0, 100.0))
+    np.testing.assert_allclose(found[1:] / found[0], np.array([1, 2, 100 * typical]) / 0.5)
 
 
 def test_steps_come_first_and_points_around_them():
     hessian, slopes = rotated([0.5, 1, 2, 4])
     others = orthonormal(jax.random.key(1), 6, 4, jnp.dtype(float))
     np.testing.assert_allclose(others[:4] @ others[:4].T, np.eye(4), atol=1e-12)
-    points = jax.jit(ask, static_argnums=4)
-    far = points(hessian, 100 * slopes, jnp.eye(4), others, 4)
+    points = jax.jit(ask, static_argnums=3)
+    sizes = Sizes.of(hessian, jnp.asarray(1.0))
+    far = points(sizes, 100 * slopes, others, 4, jnp.asarray(1.0))
     np.testing.assert_allclose(far.lengths[:4], REACHES)
-    around = np.linalg.norm(far.points[4:] - far.points[0], axis=1)
+    apart = (far.points[4:] - far.points[0]) @ sizes.power(0.5, STRETCH)
+    around = np.linalg.norm(apart, axis=1)
     np.testing.assert_allclose(around, SPREAD)
 
-    near = points(hessian, 0.01 * slopes, jnp.eye(4), others, 4)
+    np.testing.assert_allclose(
+        points(sizes, 100 * slopes, others, 4, jnp.asarray(3.0)).lengths[:4], 3 * np.array(REACHES)
+    )
+
+    near = points(sizes, 0.01 * slopes, others, 4, jnp.asarray(1.0))
     newton = -jnp.linalg.solve(hessian, 0.01 * slopes)
     np.testing.assert_allclose(near.points[0], newton, atol=1e-12)
     np.testing.assert_allclose(near.lengths[1], near.lengths[0] / 2)

@@ -41,36 +41,40 @@ class Region(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """The sizes of a Hessian's eigenvalues.
+    """A Hessian's eigenvalues, and their sizes.
 
     Attributes:
+      eigenvalues: [d].
       basis: the eigenvectors, columns of [d, d].
-      logs: of the sizes over their typical one; their mean is 0.
+      logs: of the sizes over their typical one.
     """
 
+    eigenvalues: jax.Array
     basis: jax.Array
     logs: jax.Array
 
     @classmethod
-    def of(cls, hessian: jax.Array, curvature: jax.Array, limit: float) -> "Sizes":
-        """Those of hI + E, with sizes over the typical one held within a factor of ``limit``."""
+    def of(cls, hessian: jax.Array, curvature: jax.Array) -> "Sizes":
+        """Those of hI + E."""
         eigenvalues, basis = jnp.linalg.eigh(hessian)
-        sizes = jnp.abs(eigenvalues)
-        typical = jnp.maximum(jnp.abs(curvature), jnp.median(sizes))
-        typical = jnp.maximum(typical, jnp.finfo(hessian.dtype).tiny)
-        logs = jnp.log(jnp.clip(sizes / typical, 1 / limit, limit))
-        return cls(basis, logs - jnp.mean(logs))
+        sizes, tiny = jnp.abs(eigenvalues), jnp.finfo(hessian.dtype).tiny
+        typical = jnp.maximum(jnp.maximum(jnp.abs(curvature), jnp.median(sizes)), tiny)
+        return cls(eigenvalues, basis, jnp.log(jnp.maximum(sizes / typical, tiny)))
 
-    def power(self, exponent: float | jax.Array) -> jax.Array:
-        """The matrix of the sizes to a power, of determinant 1."""
-        return mm(self.basis * jnp.exp(exponent * self.logs)[None], self.basis.T)
+    def factors(self, exponent: float, limit: float) -> jax.Array:
+        """The sizes, held within a factor of ``limit``, to a power; their product is 1."""
+        logs = jnp.clip(self.logs, -jnp.log(limit), jnp.log(limit))
+        return jnp.exp(exponent * (logs - jnp.mean(logs)))
+
+    def power(self, exponent: float, limit: float) -> jax.Array:
+        """The matrix of these factors."""
+        return mm(self.basis * self.factors(exponent, limit)[None], self.basis.T)
 
 
-def minimiser(hessian: jax.Array, slopes: jax.Array, radii: jax.Array) -> jax.Array:
-    """Minimisers of g·z + ½ zᵀHz within |z| ≤ radius, a row a radius."""
-    eigenvalues, basis = jnp.linalg.eigh(hessian)
-    slopes = mm(basis.T, slopes[:, None])[:, 0]
-    least = jnp.maximum(-eigenvalues[0], 0)
+def minimiser(eigenvalues: jax.Array, slopes: jax.Array, radii: jax.Array) -> jax.Array:
+    """Minimisers of g·z + ½ Σ λ z² within |z| ≤ radius, a row a radius."""
+    lowest = jnp.min(eigenvalues)
+    least = jnp.maximum(-lowest, 0)
     smallest = jnp.finfo(slopes.dtype).tiny
 
     def at(shift):
@@ -85,12 +89,12 @@ def minimiser(hessian: jax.Array, slopes: jax.Array, radii: jax.Array) -> jax.Ar
 
         high = least + jnp.linalg.norm(slopes) / radius
         _, shift = jax.lax.fori_loop(0, 60, halve, (least, high))
-        newton = (eigenvalues[0] > 0) & (jnp.linalg.norm(at(0.0)) <= radius)
+        newton = (lowest > 0) & (jnp.linalg.norm(at(0.0)) <= radius)
         step = at(jnp.where(newton, 0, shift))
         length = jnp.linalg.norm(step)
         return step * jnp.minimum(1, radius / jnp.maximum(length, smallest))
 
-    return mm(jax.vmap(one)(radii), basis.T)
+    return jax.vmap(one)(radii)
 
 
 class Asked(NamedTuple):
@@ -106,30 +110,35 @@ class Asked(NamedTuple):
 
 
 def ask(
-    hessian: jax.Array, slopes: jax.Array, shape: jax.Array, others: jax.Array, num_steps: int
+    sizes: Sizes, slopes: jax.Array, others: jax.Array, num_steps: int, trust: jax.Array
 ) -> Asked:
     """Minimisers of the model within balls, and points around the first of them.
 
+    All balls are balls in the coordinates of the region's shape: along the Hessian's eigenvectors,
+    and longer where its eigenvalues are small, by up to `STRETCH`.
+
     Args:
-      hessian, slopes: the model.
-      shape: B, symmetric; balls are those of B⁻¹z.
+      sizes, slopes: the model.
       others: orthonormal rows, K of them.
       num_steps: how many of `REACHES` are used.
+      trust: how many times as far the minimisers are sought.
     """
-    inner = mm(shape, mm(hessian, shape))
-    tilted = mm(shape, slopes[:, None])[:, 0]
-    first = minimiser(inner, tilted, jnp.ones((1,), slopes.dtype))[0]
+    factors = sizes.factors(-0.5, STRETCH)
+    eigenvalues = sizes.eigenvalues * factors**2
+    tilted = factors * mm(slopes[None], sizes.basis)[0]
+    first = minimiser(eigenvalues, tilted, trust[None])[0]
     length = jnp.linalg.norm(first)
-    inside = length < 0.999
+    inside = length < 0.999 * trust
     reaches = jnp.asarray(REACHES[:num_steps], slopes.dtype)
     # Within the region the minimiser is the same for all larger balls; half the way is another.
-    steps = minimiser(inner, tilted, jnp.where(inside & (reaches < 1), reaches * length, reaches))
+    radii = reaches * jnp.where(inside & (reaches < 1), length, trust)
+    steps = minimiser(eigenvalues, tilted, radii)
     spread = SPREAD * jnp.clip(length, 1e-3, 1)
     around = first[None] + spread * others
     same = inside & (reaches > 1)
     steps = jnp.where(same[:, None], around[:num_steps], steps)
     rows = jnp.concatenate([steps, around[num_steps:]])
-    return Asked(mm(rows, shape), jnp.linalg.norm(rows, axis=1))
+    return Asked(mm(rows * factors[None], sizes.basis.T), jnp.linalg.norm(rows, axis=1))
 
 
 def orthonormal(key: jax.Array, num: int, size: int, dtype: jnp.dtype) -> jax.Array:

@@ -96,13 +96,14 @@ def search(
     tried = jnp.concatenate([near, jnp.stack([jnp.zeros_like(count), count % num])])
     forms = jnp.stack([levels.smooth] * 3 + [~levels.smooth] + [levels.smooth] * 2)
 
-    def evidence(level):
-        return regress(points, values, used, noise, Levels(*level)).evidence
+    def model(level):
+        return regress(points, values, used, noise, Levels(*level))
 
     # One after another: a round's memory is that of one factorisation.
-    best = jnp.argmax(jax.lax.map(evidence, (tried, forms)))
+    models = jax.lax.map(model, (tried, forms))
+    best = jnp.argmax(models.evidence)
     levels = Levels(tried[best].astype(jnp.int32), forms[best])
-    return regress(points, values, used, noise, levels), levels
+    return jax.tree.map(lambda x: x[best], models), levels
 
 
 def regress(

@@ -64,18 +64,34 @@ def test_a_quadratic_takes_few_more_queries_than_it_has_unknowns(x64, d, k, allo
     np.testing.assert_array_equal(queries, k * num_steps)
 
 
-def test_a_value_that_is_passed_is_believed():
-    optimizer = zo.model_newton(4, 1.0, key=jax.random.key(0))
-    x = jnp.ones(3)
-    step = jax.jit(
-        lambda x: optimizer.update(
-            None, optimizer.init(x), x, value_fn=lambda x: jnp.sum(x**2), value=3.0
-        )
-    )
-    _, state = step(x)
+@pytest.mark.parametrize(("value", "believed"), [(0.1, True), (jnp.nan, False)])
+def test_a_value_that_is_passed_is_believed(value, believed):
+    """Even where it is wrong; but a missing one is asked for."""
+    optimizer, x = zo.model_newton(4, 1.0, key=jax.random.key(0)), jnp.ones(3)
+    f = lambda x: jnp.sum(x**2)  # noqa: E731
+    _, state = jax.jit(
+        lambda value: optimizer.update(None, optimizer.init(x), x, value_fn=f, value=value)
+    )(value)
     assert zo.num_queries(state) == 4
-    assert jnp.sum(jnp.isfinite(state.values)) == 4  # all besides θ
-    assert state.level <= 3
+    assert jnp.sum(jnp.isfinite(state.values)) == 3 + believed  # all besides θ
+    assert (state.level == np.float32(0.1)) == believed
+
+
+def test_a_round_of_wrong_values_is_recovered_from():
+    """Zeros below the minimum: nothing is ever better than what was believed there."""
+    d, num_steps = 5, 120
+    f, optimizer = quadratic(d, 10.0), zo.model_newton(4, 1.0, key=jax.random.key(0))
+
+    def step(carry, t):
+        x, state = carry
+        wrong = lambda x: jnp.where(t == 20, 0.0, 1 + f(x))  # noqa: E731
+        updates, state = optimizer.update(None, state, x, value_fn=wrong)
+        return (optax.apply_updates(x, updates), state), ()
+
+    start = jnp.zeros(d), optimizer.init(jnp.zeros(d))
+    go = jax.jit(lambda: jax.lax.scan(step, start, jnp.arange(num_steps))[0])
+    x, _ = go()
+    assert f(x) < 1e-4 * f(jnp.zeros(d))
 
 
 def test_values_never_rise():

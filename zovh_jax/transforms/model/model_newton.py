@@ -31,7 +31,9 @@ MEMORY = 1.2
 MOST = 1500
 """The most values in memory by default, besides K."""
 FARTHEST = 10.0
-"""How many radii the minimisers go at most, where the model is exact."""
+"""How much longer minimisers' radii are where the model is exact, which takes double precision."""
+PATIENCE = 8
+"""After so many rounds in a row without a better value f(θ) is asked again: it may be wrong."""
 FAR = 1e4
 """Values farther than so many radii are left out: they tell nothing, and overflow."""
 
@@ -47,6 +49,7 @@ class ModelNewtonState(NamedTuple):
       region: where points are asked.
       levels: how far values are believed.
       scale: s of the last model, 0 before there is one; see `regression`.
+      failures: rounds without a better value since the last one that had one, or asked f(θ).
     """
 
     counts: ZerothOrderState
@@ -56,6 +59,7 @@ class ModelNewtonState(NamedTuple):
     region: Region
     levels: Levels
     scale: jax.Array
+    failures: jax.Array
 
     @property
     def compares_rounds(self) -> bool:
@@ -83,12 +87,14 @@ def model_newton(
     it is zero where none is better than θ.
 
     Quadratics are solved in 1.1 to 1.3 times as many queries as they have unknowns,
-    (d + 1)(d + 2)/2, whatever their condition, if memory has room for as many. The value at θ is
-    asked once, at the start: later it is known from the last round, so the updates must be applied
-    as they are. The values of rounds are compared, so they must be values of one objective: on
-    minibatches use `zo.scalar_newton` or `zo.diagonal_newton`. Noise that does not depend on the
-    round is averaged as far as memory goes; steps end where it hides what is left to gain. It is a
-    local method: of several minima it finds one.
+    (d + 1)(d + 2)/2, whatever their condition, from d = 5 on, if memory has room for as many. The
+    value at θ is asked at the start; later it is known from the round that led there, so the
+    updates must be applied as they are. It is asked again after eight rounds without a better one:
+    a value that was wrong, or lucky, does not end the run. The values of rounds are compared, so
+    they must be values of one objective: on minibatches use `zo.scalar_newton` or
+    `zo.diagonal_newton`. Noise that does not depend on the round is averaged as far as memory goes;
+    steps end where it hides what is left to gain. It is a local method: of several minima it finds
+    one.
 
     Args:
       num_directions: K, at least 2: the points of a round. They can be asked in parallel; more of
@@ -161,6 +167,7 @@ def model_newton(
             Region.init(d, jnp.asarray(first, dtype)),
             Levels.init(),
             jnp.zeros((), dtype),
+            jnp.zeros((), jnp.int32),
         )
 
     def step(updates, state, params, value_fn, value):
@@ -175,14 +182,17 @@ def model_newton(
         z = jnp.where(fitted, asked.points, others)
         lengths = jnp.where(fitted, asked.lengths, 1)
 
-        # The first round's first point is θ itself; afterwards its value is known.
-        level = state.level if value is None else jnp.asarray(value, state.level.dtype)
-        at_start = jnp.isinf(level) & (jnp.arange(k) == 0)
+        # The first round's first point is θ itself; afterwards its value is known, or so it seems.
+        level, again = state.level, state.failures >= PATIENCE
+        if value is not None:
+            told = jnp.asarray(value, level.dtype)
+            level, again = jnp.where(jnp.isfinite(told), told, level), False
+        at_start = (~jnp.isfinite(level) | again) & (jnp.arange(k) == 0)
         moves = _rounded(jnp.where(at_start[:, None], 0, region.outside(z)), leaves, layout)
         there = dataclasses.replace(rounds, directions=_Points(family, moves))
         queries, _, counts = there.step(counts, params, value_fn, value)
         new = jnp.where(jnp.isfinite(queries.values), queries.values, jnp.inf)
-        centre = jnp.where(at_start[0], new[0], level)
+        centre = jnp.where(at_start[0] & jnp.isfinite(new[0]), new[0], level)
         new = jnp.where(at_start, jnp.inf, new)
         best = jnp.argmin(new)
         better = new[best] < centre
@@ -212,6 +222,7 @@ def model_newton(
             after,
             view.levels,
             jnp.where(sound, view.model.scale * (after.radius / region.radius) ** 2, 0),
+            jnp.where(better | at_start[0], 0, jnp.minimum(state.failures + 1, PATIENCE)),
         )
         return finite_or_zero(layout.updates(unraveled(move, layout))), new_state
 
@@ -317,7 +328,7 @@ def _with_centre(
 def _nearest(
     points: jax.Array, values: jax.Array, region: Region, num: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The points nearest to θ, which itself is left out: it is asked in every round."""
+    """The points nearest to θ, which itself is left out: its value is kept as the level."""
     distances = jnp.linalg.norm(region.inside(points), axis=1)
     kept = (distances > 0) & jnp.isfinite(values) & jnp.isfinite(distances)
     order = jnp.argsort(jnp.where(kept, distances, jnp.inf))[:num]

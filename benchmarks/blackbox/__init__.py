@@ -35,11 +35,12 @@ PICTURES = {"blackbox": plot.figure_of}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what a part of the runs is."""
-    full = experiment.FULL
-    parser.add_argument("--dimensions", type=int, nargs="+", help=f"of {full.dimensions}, and 40")
+    several = ", ".join(map(str, experiment.INSTANCES))
+    help = f"{several}; others of COCO's with --instances"
+    parser.add_argument("--dimensions", type=int, nargs="+", help=help)
     parser.add_argument("--functions", type=int, nargs="+", help="COCO's numbers, from 1 to 24")
     parser.add_argument("--methods", nargs="+", choices=experiment.LABELS)
-    parser.add_argument("--instances", type=int, help=f"up to this one; default: {full.instances}")
+    parser.add_argument("--instances", type=int, help="how many, of all methods alike")
     parser.add_argument("--again", action="store_true", help="run what is there already, too")
 
 

@@ -127,7 +127,7 @@ def stopped(run: Callable[[], Any]) -> None:
 
 
 def num_directions(dimension: int) -> int:
-    """K of ours: the multiple of 4 below d, as `zo.diagonal_newton` wants it, from 4 to 16."""
+    """K of ours: the largest multiple of 4 up to d, as `zo.diagonal_newton` wants it; 4 to 16."""
     return min(max(dimension // 4 * 4, 4), MOST)
 
 

@@ -17,19 +17,42 @@ SHARES = {"cobyqa": 0.2}
 """The share of the budget that slow methods get."""
 
 
+FAST = dict.fromkeys(("cma", "l_bfgs"), 15)
+INSTANCES = {
+    5: dict.fromkeys(LABELS, 5) | FAST | {"model_newton": 15, "cobyqa": 15},
+    10: FAST | {"model_newton": 15, "cobyqa": 5, "spsa": 5, "openai_es": 5},
+    20: dict.fromkeys(LABELS, 3) | FAST | {"model_newton": 5},
+}
+"""How many instances of a dimension each method gets: what two cores do in some hours."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Amounts of everything that is run; ``budget`` is in evaluations a dimension."""
+    """Amounts of everything that is run.
+
+    Attributes:
+      dimensions, functions, methods: which.
+      budget: evaluations a dimension.
+      instances: how many; None for `INSTANCES`.
+    """
 
     dimensions: tuple[int, ...]
     functions: tuple[int, ...]
-    instances: int
     budget: int
+    instances: int | None = None
     methods: tuple[str, ...] = tuple(LABELS)
 
+    def count(self, dimension: int, method: str) -> int:
+        """The number of instances of a method."""
+        return self.instances or INSTANCES.get(dimension, {}).get(method, 0)
 
-FULL = Size((5, 10, 20), tuple(NAMES), 15, 500)
-QUICK = Size((5,), (1, 2, 8, 10), 2, 200)
+    def evaluations(self, dimension: int, method: str) -> int:
+        """The budget of a run."""
+        return round(self.budget * dimension * SHARES.get(method, 1))
+
+
+FULL = Size((5, 10, 20), tuple(NAMES), 500)
+QUICK = Size((5,), (1, 2, 8, 10), 200, 2)
 
 Result = dict[str, Any]
 
@@ -41,10 +64,14 @@ def measure(
 
     Args:
       size: what there shall be.
-      earlier: rows that need not be run again.
+      earlier: rows that need not be run again; those of other budgets are left out.
       save: called with the result after every row that was run.
     """
-    found = {key(row): row for row in (earlier or {"rows": []})["rows"]}
+    found = {
+        key(row): row
+        for row in (earlier or {"rows": []})["rows"]
+        if row["budget"] == size.evaluations(row["dimension"], row["method"])
+    }
     result = {
         "environment": report.environment(),
         "setting": {"targets": [float(f"{target:.3g}") for target in TARGETS]},
@@ -60,7 +87,8 @@ def measure(
         ]
         for row in tqdm(wanted):
             row = {**row, "instances": found.get(key(row), row)["instances"]}
-            missing = range(len(row["instances"]) + 1, size.instances + 1)
+            last = size.count(row["dimension"], row["method"])
+            missing = range(len(row["instances"]) + 1, last + 1)
             found[key(row)] = row
             row["instances"] = row["instances"] + [run(row, instance) for instance in missing]
             result["rows"] = in_order(found.values())
@@ -90,14 +118,14 @@ def empty(dimension: int, number: int, method: str, size: Size) -> dict[str, Any
         "method": method,
         "label": LABELS[method],
         "parallel": parallel(method, dimension),
-        "budget": round(size.budget * dimension * SHARES.get(method, 1)),
+        "budget": size.evaluations(dimension, method),
         "instances": [],
     }
 
 
 def key(row: dict[str, Any]) -> tuple[Any, ...]:
     """What makes two rows the same."""
-    return tuple(row[name] for name in ("dimension", "number", "method", "budget"))
+    return tuple(row[name] for name in ("dimension", "number", "method"))
 
 
 def others(rows: list[dict[str, Any]], size: Size) -> list[dict[str, Any]]:

@@ -1,17 +1,19 @@
 """The blackbox case, with everything small: what is counted, written and printed."""
 
 import argparse
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
-from benchmarks import blackbox
+from benchmarks import blackbox, readme
 from benchmarks.blackbox import experiment, published
 from benchmarks.blackbox.contenders import LABELS, parallel, runner
 from benchmarks.blackbox.functions import PATIENCE, TARGETS, Over, Race
 from benchmarks.blackbox.published import expected
 from benchmarks.blackbox.tables import cell, in_rounds
+from benchmarks.common import report
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
@@ -74,7 +76,7 @@ def test_a_run_that_falls_no_more_is_stuck():
 
 
 def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
-    tiny = experiment.Size((2,), (1, 3), 1, 100, ("model_newton", "l_bfgs"))
+    tiny = experiment.Size((2,), (1, 3), 100, 1, ("model_newton", "l_bfgs"))
     monkeypatch.setattr(experiment, "QUICK", tiny)
 
     def run(**parts):
@@ -99,6 +101,22 @@ def test_it_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     result = run(instances=1, again=True, methods=["l_bfgs"])
     runs = {(r["method"], r["number"]): r["instances"] for r in result["rows"]}
     assert runs["l_bfgs", 1] == [[13] * len(TARGETS)] and runs["model_newton", 1][0][-1] != 13
+    monkeypatch.setattr(experiment, "QUICK", dataclasses.replace(tiny, budget=50))
+    assert {row["budget"] for row in run(functions=[1])["rows"]} == {100}  # another size
+
+
+def test_the_committed_result_is_what_full_measures():
+    rows = report.read("blackbox", readme.RESULTS)["rows"]
+    full = experiment.FULL
+    wanted = {
+        (d, n, m): full.count(d, m)
+        for d in full.dimensions
+        for n in full.functions
+        for m in full.methods
+        if full.count(d, m)
+    }
+    assert {experiment.key(row): len(row["instances"]) for row in rows} == wanted
+    assert all(r["budget"] == full.evaluations(r["dimension"], r["method"]) for r in rows)
 
 
 def test_cells():

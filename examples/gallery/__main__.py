@@ -23,7 +23,7 @@ INTRODUCTION = """<!-- python -m examples.gallery writes this page -->
 # Gallery
 
 Ten short programs, each with a picture. They are in the folder `examples/gallery`:
-`pip install 'zovh_jax[examples]'` has what they need, and `python -m examples.gallery NAME` draws
+`pip install -e '.[examples]'` has what they need, and `python -m examples.gallery NAME` draws
 one of them again. All queries are counted, those for tuning too.
 """
 

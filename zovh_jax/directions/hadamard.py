@@ -21,7 +21,8 @@ MAX_PALEY = 256
 """Largest Paley factor: with it D/d is at most 1.067 above d = 1000 and 1.11 above 100."""
 
 SCATTER = np.uint32(0x6B9768D9)
-"""Modulo every power of two n its first K multiples, K up to 128, are at least 0.147 n/K apart."""
+"""Modulo powers of two n ≥ 8, its first K multiples are at least 0.147 n/K apart if K is one, too, up
+to 128."""
 
 
 @jax.tree_util.register_static
@@ -51,7 +52,7 @@ class Hadamard(Directions):
     Hadamard matrices and signs s = s_r s_cᵀ, so that an objective is evaluated without forming the
     perturbed matrix (see `low_rank`). What is said of an epoch holds, but D is larger, up to four
     times d, as both sides of a matrix are rounded up to powers of two. An epoch's rows come in
-    another order, in which both r and c are others from row to row: in the matrix's own order one r
+    another order, in which both r and c change every few rows: in the matrix's own order one r
     would serve as many rows as there are c, for many rounds, which would all look at one part of
     the matrix.
 
@@ -147,8 +148,8 @@ class _Entries:
 def _scattered(numbers: jax.Array, log_size: int) -> jax.Array:
     """Rows in an order in which all bits change, within each of Sylvester's blocks.
 
-    Multiplying by an odd number modulo 2^a permutes them. It leaves k and l as they were modulo any
-    power of two that divides k − l, so that what is said of consecutive rows holds.
+    Multiplying by an odd number modulo 2^a permutes them. The same powers of two divide the
+    difference of two numbers before and after, so that what is said of consecutive rows holds.
     """
     low = np.uint32((1 << log_size) - 1)
     return numbers & ~low | numbers * SCATTER & low

@@ -23,7 +23,7 @@ class ConjugateGradient(IterativeSolver):
     (residual above 1) counts as diverged and is NaN.
 
     Args:
-      max_steps: the most products with H.
+      max_steps: the most steps, of a product with H each; the residual's check is one more.
       tol: stop at this relative residual.
     """
 

@@ -123,7 +123,7 @@ def test_the_first_epoch_measures_the_product(x64, stencil):
 
 @pytest.mark.slow
 def test_queries_on_a_spiked_quadratic():
-    """The issue's spectrum, smaller: in a fifth of `scalar_newton`'s queries."""
+    """A few large eigenvalues: in a fifth of `scalar_newton`'s queries."""
     size = 256
     _, basis = spiked([1.0] * 3, size)
     values, basis = jnp.asarray([3000.0, 1000.0, 300.0]), jnp.asarray(basis, jnp.float32)

@@ -21,8 +21,7 @@ MAX_PALEY = 256
 """Largest Paley factor: with it D/d is at most 1.067 above d = 1000 and 1.11 above 100."""
 
 SCATTER = np.uint32(0x6B9768D9)
-"""Modulo powers of two n ≥ 8, its first K multiples are at least 0.147 n/K apart if K is one, too, up
-to 128."""
+"""Odd. Modulo 2^a ≥ 8 its first K multiples are at least 0.147·2^a/K apart, K = 2, 4, … 128."""
 
 
 @jax.tree_util.register_static

@@ -50,6 +50,8 @@ def from_host(
       ``evaluate=zo.evaluators.vmapped()`` there is one call back a round (and one for f(θ) where it
       is asked), with ``chunked(size)`` one a chunk. Values are rounded to JAX's precision, float32
       unless ``jax_enable_x64``: where they are large beside their differences, subtract a constant.
+      Set that flag for the process: JAX calls back from threads that do not see the context
+      ``jax.enable_x64(True)``, and then fails.
 
     Raises:
       TypeError, ValueError: for arguments out of range, naming them.

@@ -13,7 +13,7 @@ from benchmarks.attack.attacker import (
     perturbed,
     run_attacks,
 )
-from benchmarks.attack.rates import TUNING_DIGITS, quartiles
+from benchmarks.attack.rates import TUNING_DIGITS, quartiles, successes
 from benchmarks.common.methods import CONTROLS, METHODS
 from benchmarks.common.tuning import tidy
 from benchmarks.common.victim import Victim
@@ -119,7 +119,6 @@ def as_hex(image: np.ndarray) -> list[str]:
 
 def summary(queries: np.ndarray, success: np.ndarray, seeds: np.ndarray) -> dict[str, Any]:
     """What the table shows, from one value an attack."""
-    q25, median, q75 = quartiles(queries, success)
     runs = [
         {
             "seed": int(seed),
@@ -128,16 +127,7 @@ def summary(queries: np.ndarray, success: np.ndarray, seeds: np.ndarray) -> dict
         }
         for seed in np.unique(seeds)
     ]
-    return {
-        "attacks": len(success),
-        "successes": int(success.sum()),
-        "queries": {"q25": q25, "median": median, "q75": q75},
-        "fooled": [
-            {"within": most, "share": float((success & (queries <= most)).mean())}
-            for most in WITHIN
-        ],
-        "runs": runs,
-    }
+    return {**successes(queries, success, WITHIN), "runs": runs}
 
 
 def margin_curve(outcome: Outcome, setting: Setting) -> dict[str, list[float]]:

@@ -92,15 +92,20 @@ def draw_margins(ax, entries, colours):
     )
 
 
+def share_over_queries(entry, first, last):
+    """Where the share of attacks that have succeeded steps up, from ``first`` to ``last``."""
+    spent = np.sort(np.asarray(entry["queries_spent"])[entry["success"]])
+    share = np.arange(len(spent) + 1) / entry["attacks"]
+    return np.concatenate([[first], spent, [last]]), np.append(share, share[-1])
+
+
 def draw_shares(ax, entries, colours):
     """Draws the share of attacks that have succeeded over queries, a line for each method."""
     first, last = ax.get_xlim()
     for entry in entries:
         colour = colours[entry["method"]]
-        spent = np.sort(np.asarray(entry["queries_spent"])[entry["success"]])
-        share = np.arange(len(spent) + 1) / entry["attacks"]
+        queries, share = share_over_queries(entry, first, last)
         label = f"{entry['label']}: {share[-1]:.0%}"
-        steps = np.concatenate([[first], spent, [last]]), np.append(share, share[-1])
-        ax.step(*steps, where="post", color=colour, linewidth=2, label=label)
+        ax.step(queries, share, where="post", color=colour, linewidth=2, label=label)
     ax.set(xlabel="queries", ylabel="share of attacks that succeeded", ylim=(0, 1.02))
     ax.legend(frameon=False, loc="upper left", fontsize=8)

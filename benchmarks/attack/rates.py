@@ -97,6 +97,20 @@ def quartiles(queries: np.ndarray, success: np.ndarray) -> list[int | None]:
     return [int(v) if np.isfinite(v) else None for v in values]
 
 
+def successes(queries: np.ndarray, success: np.ndarray, within: Sequence[int]) -> dict[str, Any]:
+    """How many attacks succeeded, in how many queries, and which share ``within`` so many."""
+    q25, median, q75 = quartiles(queries, success)
+    return {
+        "attacks": len(success),
+        "successes": int(success.sum()),
+        "queries": {"q25": q25, "median": median, "q75": q75},
+        "fooled": [
+            {"within": most, "share": float((success & (queries <= most)).mean())}
+            for most in within
+        ],
+    }
+
+
 def keep_rates(path: Path, facts: dict[str, Any], images: int, name: str, entry: dict) -> None:
     """Writes a method's rates, beside those of others that were tuned on the same facts."""
     try:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.attack.attacker import attackable
-from benchmarks.attack.rates import TUNING_DIGITS, quartiles
+from benchmarks.attack.rates import TUNING_DIGITS, successes
 from benchmarks.box_attack.contenders import CONTENDERS
 from benchmarks.box_attack.game import Outcome, keys_of, play
 from benchmarks.box_attack.tuning import score
@@ -61,14 +61,5 @@ def compare(
 
 def summary(outcome: Outcome, budget: int) -> dict[str, Any]:
     """What the table shows, from one value an attack."""
-    q25, median, q75 = quartiles(outcome.queries, outcome.success)
-    return {
-        "attacks": len(outcome.success),
-        "successes": int(outcome.success.sum()),
-        "queries": {"q25": q25, "median": median, "q75": q75},
-        "mean_queries": score(outcome, budget),
-        "fooled": [
-            {"within": most, "share": float((outcome.success & (outcome.queries <= most)).mean())}
-            for most in WITHIN
-        ],
-    }
+    counts = successes(outcome.queries, outcome.success, WITHIN)
+    return {**counts, "mean_queries": score(outcome, budget)}

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import numpy as np
-
+from benchmarks.attack.plot import share_over_queries
 from benchmarks.common.plots import plt
 
 COLOURS = {
@@ -40,11 +39,6 @@ def figure_of(result: dict[str, Any]) -> Any:
 
 def draw_share(ax: Any, entry: dict[str, Any], budget: int, colour: str) -> None:
     """Draws the share of attacks that have succeeded over queries."""
-    spent = np.sort(np.asarray(entry["queries_spent"])[entry["success"]])
-    share = np.arange(1, len(spent) + 1) / entry["attacks"]
-    last = share[-1] if len(share) else 0.0
-    steps = np.concatenate([[1], spent, [budget]]), np.concatenate([[0], share, [last]])
-    ax.step(
-        *steps, where="post", color=colour, linewidth=2.4 if entry["own"] else 1.6,
-        label=f"{entry['label']}: mean {entry['mean_queries']:.0f}",
-    )  # fmt: skip
+    label = f"{entry['label']}: mean {entry['mean_queries']:.0f}"
+    how = {"color": colour, "linewidth": 2.4 if entry["own"] else 1.6, "label": label}
+    ax.step(*share_over_queries(entry, 1, budget), where="post", **how)

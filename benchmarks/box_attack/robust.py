@@ -16,10 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import serialization
 from tqdm import tqdm
 
-from benchmarks.common import cache, victim
+from benchmarks.common import victim
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,14 +138,8 @@ def load(folder: Path, settings: Settings = Settings()) -> tuple[victim.Victim, 
       folder: where its parameters are kept, as for `victim.load_params`.
       settings: architecture and training.
     """
-
-    def make() -> bytes:
-        images, labels = victim.load_digits(settings.seed)
-        params = train(settings, images[: settings.train_size], labels[: settings.train_size])
-        return serialization.msgpack_serialize(jax.device_get(params))
-
     path = folder / f"robust-victim-{settings.digest()}.msgpack"
-    params = serialization.msgpack_restore(cache.kept(path, make))
+    params = victim.trained(path, settings, train)
     model = network(settings)
     found = victim.met(lambda batch: model.apply(params, batch), settings)
     return found, under_attack(lambda x: model.apply(params, x), found, settings.epsilon)

@@ -149,13 +149,17 @@ def load_params(folder: Path, settings: Settings = Settings()) -> dict[str, Any]
       folder: where they are kept; made if missing. The file's name covers the settings.
       settings: architecture and training.
     """
+    return trained(folder / f"victim-{settings.digest()}.msgpack", settings, train)
+
+
+def trained(path: Path, settings: Settings, train: Callable[..., Any]) -> dict[str, Any]:
+    """The parameters in a file; ``train(settings, images, labels)`` makes them if it is missing."""
 
     def make() -> bytes:
         images, labels = load_digits(settings.seed)
         params = train(settings, images[: settings.train_size], labels[: settings.train_size])
         return serialization.msgpack_serialize(jax.device_get(params))
 
-    path = folder / f"victim-{settings.digest()}.msgpack"
     return serialization.msgpack_restore(cache.kept(path, make))
 
 

@@ -22,6 +22,7 @@ LAYERS = [
     "_jaxprs",
     "_tree",
     "_rows",
+    "_words",
     "_checks",
     "_trig",
     "_random",

@@ -16,7 +16,7 @@ from benchmarks.common.functions import FUNCTIONS
 from benchmarks.common.methods import Setting
 from benchmarks.common.steps import stepping
 from benchmarks.common.timing import Turn, called, looped, take_turns
-from benchmarks.speed import compilation, others, pieces
+from benchmarks.speed import calls, compilation, others, pieces
 from benchmarks.speed.others import RATE, Contender
 from benchmarks.speed.tables import targets
 
@@ -71,6 +71,7 @@ def measure(reference: Path | None, size: Size) -> dict[str, Any]:
         rows = time_function(function, libraries, size.turns, size.seconds)
         for name, part in rows.items():
             result[name] += part
+    result["calls"] = calls.measure(size.turns, size.seconds)
     result["compile"] = compilation.measure(size.compilations)
     result["targets"] = targets(result)
     chunked = {

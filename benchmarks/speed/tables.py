@@ -9,6 +9,9 @@ OVER_FLOOR, REFERENCE, EVOSAX, LEAVES, MODEL = 1.3, 5.0, 3.0, 4.0, 3.0
 """A step over its floor at most; the ZoVH authors' step over ours and evosax's query over ours at
 least; compiling a step on a hundred leaves over one, and of a model over its two forwards, at most.
 """
+OVER_ADAM, OVER_LOOP = 2.5, 1.5
+"""A called step over one of ``optax.adam``, of 10 parameters, and over the same step in a compiled
+loop, of 10 000, at most."""
 ABSENT = "Not measured yet: this result is older than the table."
 """Stands for a table that an older result has no numbers for."""
 
@@ -41,7 +44,19 @@ def targets(result: dict[str, Any]) -> list[dict[str, Any]]:
             if row["library"] == "evosax"
         }
         rows += verdict(generator, "evosax's OpenAI-ES over ours, a query", ratios, least=EVOSAX)
-    return rows + compile_targets(result.get("compile"))
+    return rows + call_targets(result.get("calls", [])) + compile_targets(result.get("compile"))
+
+
+def call_targets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The targets of called steps, with packed states."""
+    least = min((row["parameters"] for row in rows), default=0)
+    few = {row["step"]: row["packed"] / row["adam"] for row in rows if row["parameters"] == least}
+    many = {
+        row["step"]: row["packed"] / row["compiled"] for row in rows if row["parameters"] > least
+    }
+    return verdict("as named", "a called step over adam's, d = 10", few, most=OVER_ADAM) + verdict(
+        "as named", "a called step over a compiled one, d = 10⁴", many, most=OVER_LOOP
+    )
 
 
 def compile_targets(part: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -97,8 +112,8 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
     """Markdown tables by name.
 
     ``threefry``, ``fast`` and ``hadamard`` (steps over their floors), ``targets``, ``numbers``,
-    ``compile``, ``memory``; with other libraries ``others`` (a query), with the authors' code
-    ``reference`` (a step).
+    ``calls``, ``compile``, ``memory``; with other libraries ``others`` (a query), with the authors'
+    code ``reference`` (a step).
     """
     found = {generator.split()[0]: steps(result, generator) for generator in generators(result)}
     found.setdefault("hadamard", ABSENT)
@@ -114,6 +129,7 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
             for g in result["generators"]
         ],
     )
+    found["calls"] = calls(result["calls"]) if "calls" in result else ABSENT
     found["compile"] = compilation(result["compile"]) if "compile" in result else ABSENT
     found["memory"] = table(
         ["10⁷ parameters, chunked(1)", "numbers", "temporaries, copies"],
@@ -138,6 +154,27 @@ def verdicts(rows: list[dict[str, Any]]) -> str:
         for row in rows
     ]
     return table(["target", "numbers", "worst", "where", "verdict"], lines)
+
+
+def calls(rows: list[dict[str, Any]]) -> str:
+    """Microseconds of called steps, as they are and packed, beside adam and a compiled loop."""
+    header = ["μs a called step", "d", "arrays", "as it is", "over adam", "packed", "over adam"]
+    return table(
+        [*header, "in a compiled loop"],
+        [
+            [
+                row["step"],
+                f"{row['parameters']:,}".replace(",", " "),
+                f"{row['plain_arrays']}, {row['packed_arrays']}",
+                f"{row['plain']:.0f}",
+                f"{row['plain'] / row['adam']:.1f}×",
+                f"{row['packed']:.0f}",
+                f"{row['packed'] / row['adam']:.1f}×",
+                f"{row['compiled']:.0f}",
+            ]
+            for row in rows
+        ],
+    )
 
 
 def compilation(part: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import pytest
 import zovh_jax as zo
 from benchmarks import speed
 from benchmarks.common import timing
-from benchmarks.speed import compilation, encoder, experiment, others, pieces
+from benchmarks.speed import calls, compilation, encoder, experiment, others, pieces
 from benchmarks.speed.tables import targets
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
@@ -219,6 +219,18 @@ def test_targets_are_judged_by_their_worst_case():
     leaves, model = targets(small(GENERATOR) | {"compile": COMPILED})[3:]
     assert (leaves["value"], leaves["met"]) == (3.0, True)
     assert (model["value"], model["met"]) == (4.0, False)
+    few, many = targets(small(GENERATOR) | {"calls": CALLED})[3:]
+    assert (few["value"], few["met"]) == (2.0, True)
+    assert (many["value"], many["met"]) == (1.6, False)
+
+
+def test_called_steps_are_measured_as_they_are_and_packed(monkeypatch):
+    few = {"zo_sgd": calls.optimizers()["zo_sgd"]}
+    monkeypatch.setattr(calls, "optimizers", lambda: few)
+    small, large = calls.measure(turns=1, seconds=1e-3)
+    assert (small["parameters"], large["parameters"]) == (calls.SMALL, calls.LARGE)
+    assert (small["plain_arrays"], small["packed_arrays"]) == (11, 1)
+    assert min(small[form] for form in ("adam", "compiled", "plain", "packed")) > 0
 
 
 def test_the_encoder_is_of_the_size_it_says():
@@ -271,6 +283,7 @@ def test_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(others, "versions", lambda found: {"evosax": "1"})
     monkeypatch.setattr(pieces, "time_generators", lambda *arguments: [GENERATOR_ROW])
     monkeypatch.setattr(compilation, "measure", lambda turns: COMPILED)
+    monkeypatch.setattr(calls, "measure", lambda turns, seconds: CALLED)
     monkeypatch.setattr(pieces, "memory", lambda steps: [])  # compiled in test_memory.py
     speed.run(argparse.Namespace(full=False, out=tmp_path, reference=None))
     result = json.loads((tmp_path / "speed.json").read_text())
@@ -299,4 +312,9 @@ COMPILED = {
     "steps": [{"generator": "fast", "one_leaf": 0.5, "many_leaves": 1.5, "ratio": 3.0}],
     "model": {"leaves": 103, "parameters": 10**7, "step": 8.0, "forwards": 2.0, "ratio": 4.0},
 }
+CALLED = [
+    {"step": "zo_sgd", "parameters": d, "adam": 10.0, "compiled": compiled, "plain": 40.0,
+     "packed": packed, "plain_arrays": 11, "packed_arrays": 1}
+    for d, compiled, packed in ((10, 4.0, 20.0), (10_000, 50.0, 80.0))
+]  # fmt: skip
 GENERATOR_ROW = {"name": "a", "ns_per_number": 1.0, "ks_distance": 0.1, "excess_kurtosis": 0.0}

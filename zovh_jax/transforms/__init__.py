@@ -12,6 +12,7 @@ from zovh_jax.transforms.hizoo import hizoo, zo_hizoo, zoha
 from zovh_jax.transforms.mezo import mezo
 from zovh_jax.transforms.model import model_newton
 from zovh_jax.transforms.newton import diagonal_newton, low_rank_newton, scalar_newton
+from zovh_jax.transforms.packed import packed
 from zovh_jax.transforms.poem import poem
 from zovh_jax.transforms.radazo import radazo, scale_by_radazo
 from zovh_jax.transforms.rspg import random_iterate, rspg
@@ -37,6 +38,7 @@ __all__ = [
     "mezo",
     "model_newton",
     "num_queries",
+    "packed",
     "poem",
     "radazo",
     "random_iterate",

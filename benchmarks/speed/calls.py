@@ -1,0 +1,66 @@
+"""What a step costs that Python calls, where parameters are few: beside ``optax.adam``."""
+
+from collections.abc import Hashable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import zovh_jax as zo
+from benchmarks.common.steps import stepping
+from benchmarks.common.timing import Turn, called, looped, take_turns
+from benchmarks.speed.pieces import sum_of_squares
+
+SMALL, LARGE = 10, 10_000
+"""Parameters: where the call is all that costs, and where it should no longer count."""
+ADAM = "optax.adam, true gradients"
+
+
+def optimizers() -> dict[str, optax.GradientTransformationExtraArgs]:
+    """Ours by label, K = 3."""
+    options: dict[str, Any] = {"num_directions": 3, "radius": 0.1, "key": jax.random.key(0)}
+    signs = zo.directions.hadamard()
+    return {
+        "zo_sgd": zo.zo_sgd(1e-3, **options),
+        "zoar N=1, hadamard": zo.zoar(1e-3, directions=signs, history_size=1, **options),
+        "zoar N=4": zo.zoar(1e-3, history_size=4, **options),
+        "zovh N=4": zo.zovh(1e-3, damping=1.0, history_size=4, **options),
+        "scalar_newton, hadamard": zo.scalar_newton(directions=signs, **options),
+    }
+
+
+def adam_step(x_and_state: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
+    """A step along the true gradient."""
+    x, state = x_and_state
+    updates, state = optax.adam(1e-3).update(jax.grad(sum_of_squares)(x), state, x)
+    return optax.apply_updates(x, updates), state
+
+
+def measure(turns: int, seconds: float) -> list[dict[str, Any]]:
+    """A row for each step and number of parameters."""
+    rows = []
+    for size in (SMALL, LARGE):
+        x = jnp.full(size, 0.5)
+        contenders: dict[Hashable, Turn] = {ADAM: called(adam_step, (x, optax.adam(1e-3).init(x)))}
+        arrays = {}
+        for label, optimizer in optimizers().items():
+            for form, each in (("plain", optimizer), ("packed", zo.packed(optimizer))):
+                step, start = stepping(each, sum_of_squares), (x, each.init(x))
+                contenders[label, form] = called(step, start)
+                arrays[label, form] = len(jax.tree.leaves(start[1]))
+                if form == "plain":
+                    contenders[label, "compiled"] = looped(step, start)
+        times = take_turns(contenders, turns, seconds)
+        for label in optimizers():
+            rows.append(
+                {
+                    "step": label,
+                    "parameters": size,
+                    "adam": times[ADAM],
+                    "compiled": times[label, "compiled"],
+                    **{form: times[label, form] for form in ("plain", "packed")},
+                    **{f"{form}_arrays": arrays[label, form] for form in ("plain", "packed")},
+                }
+            )
+    return rows

@@ -1,0 +1,131 @@
+"""States as words: the bits of all small arrays of a tree in one array of uint32, and back."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zovh_jax._mesh import is_split
+from zovh_jax._types import PyTree
+
+WORD = 4
+"""Bytes of a word."""
+
+
+class Place(NamedTuple):
+    """Where a small leaf is: which words, and what they say.
+
+    Attributes:
+      start: the first word.
+      size: how many.
+      shape, dtype: the array's.
+      impl: the implementation of a PRNG key, whose data the array is; None where it is none.
+    """
+
+    start: int
+    size: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    impl: Any
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What a packed state holds; static.
+
+    Attributes:
+      structure: of the state inside.
+      places: of its leaves; None for those that are not among the words.
+    """
+
+    structure: Any
+    places: tuple[Place | None, ...]
+
+
+class PackedState(NamedTuple):
+    """A state in words: that of `zo.packed`.
+
+    Attributes:
+      words: uint32 [n], the bits of all small leaves.
+      others: the other leaves.
+      contents: what they are; static.
+    """
+
+    words: jax.Array
+    others: tuple[jax.Array, ...]
+    contents: Contents
+
+    @property
+    def unpacked(self) -> Any:
+        """The state inside, as the optimiser has it without `zo.packed`."""
+        others = iter(self.others)
+        leaves = [
+            next(others) if place is None else _read(self.words, place)
+            for place in self.contents.places
+        ]
+        return jax.tree.unflatten(self.contents.structure, leaves)
+
+
+def packed(state: PyTree, max_size: int) -> PackedState:
+    """The tree, with its arrays of at most ``max_size`` numbers in words."""
+    leaves, structure = jax.tree.flatten(state)
+    words: list[jax.Array] = []
+    others: list[jax.Array] = []
+    places: list[Place | None] = []
+    start = 0
+    for leaf in map(jnp.asarray, leaves):
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        data = jax.random.key_data(leaf) if is_key else leaf
+        if data.size > max_size or data.dtype.kind not in "biuf" or is_split(data):
+            others.append(leaf)
+            places.append(None)
+            continue
+        words.append(_words(data))
+        impl = jax.random.key_impl(leaf) if is_key else None
+        places.append(Place(start, words[-1].size, data.shape, data.dtype, impl))
+        start += words[-1].size
+    joined = jnp.concatenate(words) if words else jnp.zeros(0, jnp.uint32)
+    return PackedState(joined, tuple(others), Contents(structure, tuple(places)))
+
+
+def unpacked(tree: PyTree) -> PyTree:
+    """The tree, with every `PackedState` in it opened."""
+
+    def is_packed(x: Any) -> bool:
+        return isinstance(x, PackedState)
+
+    return jax.tree.map(lambda x: x.unpacked if is_packed(x) else x, tree, is_leaf=is_packed)
+
+
+def _words(x: jax.Array) -> jax.Array:
+    """The bits of an array as uint32 [n]; narrow numbers take a word each."""
+    if x.dtype.kind == "b":
+        return x.reshape(-1).astype(jnp.uint32)
+    if x.dtype.itemsize < WORD:
+        x = jax.lax.bitcast_convert_type(x, _unsigned(x.dtype)).astype(jnp.uint32)
+    return jax.lax.bitcast_convert_type(x, jnp.uint32).reshape(-1)
+
+
+def _read(words: jax.Array, place: Place) -> jax.Array:
+    """The array whose bits they are; under the leading axes of the words, if they have any."""
+    dtype, lead = place.dtype, words.shape[:-1]
+    bits = words[..., place.start : place.start + place.size]
+    if dtype.kind == "b":
+        x = bits.astype(bool)
+    elif dtype.itemsize < WORD:
+        x = jax.lax.bitcast_convert_type(bits.astype(_unsigned(dtype)), dtype)
+    else:
+        pairs = (-1, dtype.itemsize // WORD) if dtype.itemsize > WORD else (-1,)
+        x = jax.lax.bitcast_convert_type(bits.reshape(*lead, *pairs), dtype)
+    x = x.reshape(*lead, *place.shape)
+    return x if place.impl is None else jax.random.wrap_key_data(x, impl=place.impl)
+
+
+def _unsigned(dtype: np.dtype) -> Any:
+    return jnp.dtype(f"uint{8 * dtype.itemsize}")
+
+
+__all__ = ["PackedState", "packed", "unpacked"]

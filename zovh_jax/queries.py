@@ -195,4 +195,11 @@ def check_params(queries: Queries, params: PyTree) -> Layout:
     return layout
 
 
-__all__ = ["Noise", "Queries", "check_params", "scalar"]
+def median(x: jax.Array, valid: jax.Array) -> jax.Array:
+    """The median of those that are valid, the lower one of two; 0 where there is none."""
+    n = jnp.sum(valid)
+    ordered = jnp.sort(jnp.where(valid, x, jnp.inf).reshape(-1))
+    return jnp.where(n > 0, ordered[jnp.maximum(n - 1, 0) // 2], 0)
+
+
+__all__ = ["Noise", "Queries", "check_params", "median", "scalar"]

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 
 from zovh_jax import _checks
 from zovh_jax._tree import scalar_dtype
-from zovh_jax.queries import Queries
+from zovh_jax.queries import Queries, median
 from zovh_jax.stencils import Stencil
 
 NORMAL = 1.4826
@@ -177,8 +177,8 @@ class Winsorised(Shaping):
         slot = memory.num_rounds % self.memory
 
         even = jnp.where(valid, queries.even, 0)
-        median = _median(even, valid)
-        parts = [even - median]
+        middle = median(even, valid)
+        parts = [even - middle]
         if paired:
             parts.insert(0, jnp.where(valid, queries.odd, 0))
         sizes = jnp.stack([jnp.where(valid, jnp.abs(part), 0) for part in parts], -1)
@@ -187,18 +187,18 @@ class Winsorised(Shaping):
         limits = [self._limit(by_part[:, i]) for i in range(len(parts))]
 
         some = jnp.any(valid)
-        jump = jnp.where(memory.num_rounds > 0, jnp.abs(median - memory.level), 0)
+        jump = jnp.where(memory.num_rounds > 0, jnp.abs(middle - memory.level), 0)
         jumps = memory.jumps.at[slot].set(jump)
         farthest = jnp.maximum(limits[-1], self._limit(memory.jumps))
         moved = jump > farthest
-        level = jnp.where(moved, memory.level, median)
+        level = jnp.where(moved, memory.level, middle)
 
         # What needs no change keeps every digit.
         inside = jnp.all(sizes <= jnp.stack(limits)[None], -1) & ~moved
         if paired:
             # Each value is clipped first: where one of a pair is wrong, the other still counts.
             most = limits[0] + limits[1]
-            each = jnp.where(valid[:, None], queries.values - median, 0)
+            each = jnp.where(valid[:, None], queries.values - middle, 0)
             each = jnp.clip(each, -most, most)
             odd = jnp.clip((each[:, 0] - each[:, 1]) / 2, -limits[0], limits[0])
             even = jnp.clip((each[:, 0] + each[:, 1]) / 2, -limits[1], limits[1])
@@ -211,7 +211,7 @@ class Winsorised(Shaping):
         origin, rises = queries.origin, memory.rises
         if origin is not None:
             known = jnp.isfinite(origin) & some
-            rise = jnp.where(known, origin - median, 0)
+            rise = jnp.where(known, origin - middle, 0)
             most = jnp.maximum(limits[-1], self._limit(memory.rises))
             clipped = level + jnp.clip(rise, -most, most)
             origin = jnp.where(known & (moved | (jnp.abs(rise) > most)), clipped, origin)
@@ -228,7 +228,7 @@ class Winsorised(Shaping):
         """The range that these deviations give; 0 where none of them is above zero."""
         known = sizes > 0
         margin = 1 + FEW / jnp.maximum(jnp.sum(known), 1).astype(sizes.dtype)
-        return self.limit * NORMAL * margin * _median(sizes, known)
+        return self.limit * NORMAL * margin * median(sizes, known)
 
 
 def _check_one(queries: Queries) -> None:
@@ -247,13 +247,6 @@ def _is_flat(queries: Queries) -> jax.Array:
     finite = jnp.isfinite(values)
     least = jnp.min(jnp.where(finite, values, jnp.inf))
     return (jnp.sum(finite) > 1) & (least == jnp.max(jnp.where(finite, values, -jnp.inf)))
-
-
-def _median(x: jax.Array, valid: jax.Array) -> jax.Array:
-    """The median of those that are valid, the lower one of two; 0 where there is none."""
-    n = jnp.sum(valid)
-    ordered = jnp.sort(jnp.where(valid, x, jnp.inf).reshape(-1))
-    return jnp.where(n > 0, ordered[jnp.maximum(n - 1, 0) // 2], 0)
 
 
 def _ranks(values: jax.Array) -> jax.Array:

@@ -74,6 +74,27 @@ def test_nothing_is_undone_where_the_model_holds(optimizer):
     assert int(states.trust.num_undone[19]) == 0
 
 
+def test_a_state_that_knows_nothing_right_recovers():
+    """A curvature of almost nothing, steps below the rounding of parameters, and a far look."""
+    optimizer = zo.scalar_newton(8, 0.1, key=jax.random.key(0))
+    x = jnp.full(24, 3.01)
+    state = optimizer.init(x)
+    small = state.trust._replace(
+        radius=jnp.float32(0.1),
+        limit=jnp.float32(1e-7),
+        curvature=jnp.float32(1e-9),
+        weight=jnp.float32(1),
+    )
+
+    def step(carry, _):
+        updates, state = optimizer.update(None, carry[1], carry[0], value_fn=bowl)
+        return (optax.apply_updates(carry[0], updates), state), None
+
+    start = x, state._replace(trust=small)
+    (last, _), _ = jax.jit(lambda carry: jax.lax.scan(step, carry, length=80))(start)
+    assert bowl(last) < 1e-3 * bowl(x)
+
+
 @every_optimizer
 def test_a_walk_on_each_device_of_a_mesh(optimizer):
     """Inside shard_map with its default checks: every branch varies as the parameters do."""

@@ -23,8 +23,9 @@ from zovh_jax.plan import Plan
 from zovh_jax.queries import Queries
 from zovh_jax.stencils import Stencil, central
 from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero
+from zovh_jax.transforms.newton.noise import looked_for
 from zovh_jax.transforms.newton.probe import charged
-from zovh_jax.transforms.newton.trust import StepRules, Trust, looked_for
+from zovh_jax.transforms.newton.trust import StepRules, Trust
 
 
 class Move(NamedTuple):

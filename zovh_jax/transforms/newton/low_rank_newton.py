@@ -183,7 +183,8 @@ def low_rank_newton(
         trail, trust = walk.remembered(move, state.trail, length)
 
         def measure():
-            return probes.measured(probe, spikes, view.answered, counts, traced_once, params)
+            here, usual = view.answered, view.trust.usual
+            return probes.measured(probe, spikes, here, usual, counts, traced_once, params)
 
         nothing = probe, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
         probe, spent, bad = choose(probe.active, [lambda: nothing, measure], like=view.slopes)

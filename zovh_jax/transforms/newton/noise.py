@@ -303,4 +303,9 @@ class NoiseRules:
         )
 
 
-__all__ = ["HARM", "Noise", "NoiseRules"]
+def looked_for(noise: Any) -> bool:
+    """Whether noise is looked for: unless the objective is said to be exact."""
+    return not (isinstance(noise, (int, float)) and noise == 0)
+
+
+__all__ = ["HARM", "Noise", "NoiseRules", "looked_for"]

@@ -4,6 +4,9 @@ A step changes f by some √d times what a query's perturbation does, at most. A
 hundred times farther from the last f(θ) is dropped, as one that is not finite. Where half of a
 round's values are so far away, they are dropped once: if the next round's are too, the objective
 has changed, and they are believed.
+
+Such a round, and one that has no other before it, is its own measure: a value is dropped that is a
+hundred times √d times as far from f(θ) as most are.
 """
 
 import dataclasses
@@ -13,8 +16,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from zovh_jax._mesh import varying_with
 from zovh_jax._tree import scalar_dtype
-from zovh_jax.queries import Queries
+from zovh_jax.queries import Queries, median
 from zovh_jax.transforms._state import saturating_add
 
 BEYOND = 100
@@ -49,24 +53,49 @@ class Usual(NamedTuple):
         farthest = BEYOND * math.sqrt(dimension) * self.size
         return ~self._known(level) | (jnp.abs(values - level) <= farthest)
 
+    def believed(self, queries: Queries, level: jax.Array, dimension: int) -> Queries:
+        """A round from elsewhere, with NaN for values that cannot be the objective's."""
+        assert queries.origin is not None
+
+        def kept(values: jax.Array) -> jax.Array:
+            return jnp.where(self.believes(values, level, dimension), values, jnp.nan)
+
+        return dataclasses.replace(
+            queries, values=kept(queries.values), origin=kept(queries.origin)
+        )
+
     def sift(self, queries: Queries, level: jax.Array, dimension: int) -> tuple[Queries, "Usual"]:
         """A round with NaN for its outliers, and what is known after it."""
         assert queries.origin is not None
         every = jnp.append(queries.values, queries.origin)
         finite = jnp.isfinite(every)
-        odd = finite & ~self.believes(every, level, dimension)
-        most = jnp.any(odd) & (2 * jnp.sum(odd) >= jnp.sum(finite))
+        known = self._known(level)
+        far = finite & ~self.believes(every, level, dimension)
+        most = jnp.any(far) & (2 * jnp.sum(far) >= jnp.sum(finite))
         lost = most & ~self.lost
-        dropped = odd & (lost | ~most)
+        alone = ~known | (most & self.lost)
+        dropped = jax.lax.cond(
+            alone,
+            lambda: varying_with(_far_off(every, finite, dimension), far),
+            lambda: varying_with(far, every),
+        )
         every = jnp.where(dropped, jnp.nan, every)
         values, origin = every[:-1].reshape(queries.values.shape), every[-1]
-        last = jnp.where(self._known(level), level, origin)
+        last = jnp.where(known, level, origin)
         centre = jnp.where(jnp.isfinite(origin), origin, last)
         distances = jnp.abs(jnp.append(values, last) - centre)
         largest = jnp.max(jnp.where(jnp.isfinite(distances), distances, 0))
         size = jnp.maximum(largest.astype(self.size.dtype), self.size / 2)
         usual = Usual(size, lost, saturating_add(self.num_outliers, jnp.sum(dropped)))
         return dataclasses.replace(queries, values=values, origin=origin), usual
+
+
+def _far_off(values: jax.Array, finite: jax.Array, dimension: int) -> jax.Array:
+    """Which values are too far from f(θ), the last one, over the median of the distances."""
+    known = finite & finite[-1]
+    distances = jnp.where(known, jnp.abs(values - values[-1]), 0)
+    usual = median(distances[:-1], known[:-1])
+    return known & (usual > 0) & (distances > BEYOND * math.sqrt(dimension) * usual)
 
 
 __all__ = ["Usual"]

@@ -25,6 +25,7 @@ from zovh_jax.evaluators.evaluator import perturbed
 from zovh_jax.evaluators.query import query
 from zovh_jax.queries import Queries
 from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, saturating_add
+from zovh_jax.transforms.newton.outliers import Usual
 from zovh_jax.transforms.newton.spikes import Spikes, Whitened, learned, one_row
 
 EAGERNESS = 4
@@ -110,6 +111,7 @@ class ProbeRules:
         probe: Probe,
         spikes: Spikes,
         here: Queries,
+        usual: Usual,
         counts: ZerothOrderState,
         value_fn: ValueFn,
         params: PyTree,
@@ -120,6 +122,7 @@ class ProbeRules:
           probe: as it was.
           spikes: the model.
           here: this round's queries around θ.
+          usual: what is known about the size of differences.
           counts: as they were before this round.
           value_fn: the objective, traced before.
           params: θ.
@@ -127,6 +130,10 @@ class ProbeRules:
         k = self.rounds.num_directions
         far = here.radius * math.sqrt(self.layout.size / k)
         there = self._moved_round(probe, spikes, here, far, counts, value_fn, params)
+        spent = jnp.asarray(there.values.size + 1, jnp.int32)
+        num_nonfinite = there.num_nonfinite
+        assert here.origin is not None
+        there = usual.believed(there, here.origin, self.layout.size)
         # The last round of an epoch may end with the epoch's first directions once more.
         wanted = self.place(counts.round) * k + jnp.arange(k) < self.order
         errors = mixed_slopes(here, there, far) - spikes.scale * self._products(here, spikes, probe)
@@ -135,8 +142,7 @@ class ProbeRules:
         wanted &= jnp.isfinite(errors)
         more = here.plan.combine(jnp.where(wanted, errors, 0) / self.order, self.layout)
         residual = [r + x for r, x in zip(jax.tree.leaves(probe.residual), more, strict=True)]
-        spent = jnp.asarray(there.values.size + 1, jnp.int32)
-        return probe._replace(residual=self.layout.tree(residual)), spent, there.num_nonfinite
+        return probe._replace(residual=self.layout.tree(residual)), spent, num_nonfinite
 
     def _moved_round(
         self,

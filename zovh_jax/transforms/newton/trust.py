@@ -32,13 +32,16 @@ from zovh_jax.estimators.trace import TraceAverage, TraceEstimate
 from zovh_jax.estimators.weights import curvatures
 from zovh_jax.queries import Queries
 from zovh_jax.transforms._rounds import Rounds
-from zovh_jax.transforms.newton.noise import HARM, Noise, NoiseRules
+from zovh_jax.transforms.newton.noise import HARM, Noise, NoiseRules, looked_for
 from zovh_jax.transforms.newton.outliers import Usual
 
 ROUNDING = 10
 """The rounding error of a value, in units of its last digit."""
 TINY = 1e-30
 """The least curvature."""
+SHORTEST = 1e-3
+"""The least limit of a step, over how far a round looks: steps that the rounding of parameters
+swallows change nothing, and would shrink it for ever."""
 LARGEST = 1e3
 """The radius at which μ stops growing, where no query has shown any curvature."""
 
@@ -174,6 +177,7 @@ class StepRules:
         limit = self._limit(trust.limit, length, change, promised, noise, failed)
         # Where only f(θ) is missing, a query may have crashed, and nothing be wrong with the step.
         limit = jnp.where(missing & ~lost, length, limit)
+        limit = jnp.maximum(limit, SHORTEST * math.sqrt(self.dimension) * trust.radius)
         measured = self._measured(trust, change, squared_length, noise)
         gain = jnp.where(known & ~noisy, 1 - self.decay, 0)
         trust = trust._replace(
@@ -275,7 +279,8 @@ class StepRules:
         noise = first._replace(
             found=old.found, num_rounds=old.num_rounds, variance=old.variance, weight=old.weight
         )
-        return fresh._replace(noise=noise, num_undone=trust.num_undone)
+        usual = fresh.usual._replace(num_outliers=trust.usual.num_outliers)
+        return fresh._replace(noise=noise, num_undone=trust.num_undone, usual=usual)
 
     def taken_back(self, trust: Trust) -> Trust:
         """The state after a round that took a step back, with a radius for shorter steps."""
@@ -388,9 +393,4 @@ class StepRules:
         return ROUNDING * self.epsilon * jnp.abs(value)
 
 
-def looked_for(noise: Any) -> bool:
-    """Whether noise is looked for: unless the objective is said to be exact."""
-    return not (isinstance(noise, (int, float)) and noise == 0)
-
-
-__all__ = ["StepRules", "Trust", "looked_for"]
+__all__ = ["StepRules", "Trust"]

@@ -31,6 +31,11 @@ DIR/papers.json:
   ablation     ZoVH's parts, tuned: {problem, label, …} as in `benchmarks.common.tuning.Trial`
   policies     anisotropic policies, tuned, likewise
   sizes        {ablation, policies}: dimension and budget
+  bounds       ZoVH's error bounds (`benchmarks.papers.bounds`), roots of squares over the size of
+               the estimated: {theorem, num_directions, radius, noise, damping, history_size,
+               learning_rate, bound (null where it says nothing), measured}; --part bounds renews
+               them alone
+  bounds_size  {dimension, counts, rounds}
 """
 
 import argparse
@@ -43,12 +48,22 @@ PICTURES = {"papers": plot.figure_of}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds nothing: the common options are all."""
+    """Adds a choice of the part that is measured."""
+    parser.add_argument(
+        "--part",
+        choices=("all", "bounds"),
+        default="all",
+        help="bounds: renew that part of DIR/papers.json and keep the rest",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measures, prints the tables, writes the files."""
-    result = experiment.measure(experiment.FULL if args.full else experiment.QUICK)
+    """Measures everything, or one part anew; prints the tables, writes the files."""
+    size = experiment.FULL if args.full else experiment.QUICK
+    if args.part == "bounds":
+        result = report.read("papers", args.out) | experiment.of_bounds(size)
+    else:
+        result = experiment.measure(size)
     report.finish("papers", result, tables, PICTURES, args.out)
 
 

@@ -7,7 +7,7 @@ import jax
 
 from benchmarks.common import report, tuning
 from benchmarks.common.functions import FUNCTIONS
-from benchmarks.papers import bias, contests, descent, moments, reinforce
+from benchmarks.papers import bias, bounds, contests, descent, moments, reinforce
 
 STEEPNESS = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1e3, 1e5)
 
@@ -29,6 +29,7 @@ class Size:
     functions: tuple[str, ...]
     ablation: dict[str, int]
     policies: dict[str, int]
+    bounds: dict[str, Any]
 
 
 FULL = Size(
@@ -45,6 +46,7 @@ FULL = Size(
     functions=tuple(FUNCTIONS),
     ablation={"dimension": 5_000, "budget": 10_000},
     policies={"dimension": 100, "budget": 30_000},
+    bounds={"dimension": 50, "counts": (3, 30), "rounds": 1_000},
 )
 QUICK = Size(
     shapes=((4, 3), (10, 40)),
@@ -60,6 +62,7 @@ QUICK = Size(
     functions=("quadratic",),
     ablation={"dimension": 1_000, "budget": 2_000},
     policies={"dimension": 50, "budget": 5_000},
+    bounds={"dimension": 50, "counts": (3,), "rounds": 100},
 )
 
 
@@ -90,7 +93,14 @@ def measure(size: Size) -> dict[str, Any]:
         "floors_size": size.floors,
         "ablation": contests.ablation(functions=size.functions, **size.ablation),
         "sizes": {"ablation": size.ablation, "policies": size.policies},
+        **of_bounds(size),
     }
+
+
+def of_bounds(size: Size) -> dict[str, Any]:
+    """The part about ZoVH's error bounds."""
+    with jax.enable_x64(True):
+        return {"bounds": bounds.rows(**size.bounds), "bounds_size": size.bounds}
 
 
 def derived(size: Size) -> list[dict[str, Any]]:

@@ -23,7 +23,8 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
             ],
         ),
         "onset": onset(result["onset"]),
-        "floors": floors(result["floors"]),
+        "floors": floors(result["floors"], result["floors_size"]["dimension"]),
+        "bounds": bounds(result["bounds"]),
         "ablation": report.matrix("ZoVH", "label", result["ablation"]),
         "policies": report.matrix("policy", "label", result["policies"]),
         "inventory": report.table(["paper", "what", "command", "verdict"], ROWS, left=4),
@@ -114,8 +115,30 @@ def onset(rows: list[dict[str, Any]]) -> str:
     return report.table(["learning rate", *(f"N = {size}" for size in sizes)], lines)
 
 
-def floors(rows: list[dict[str, Any]]) -> str:
-    """Rates and floors, derived and measured."""
+def bounds(rows: list[dict[str, Any]]) -> str:
+    """Bounds beside measured errors."""
+
+    def cell(value):
+        return "-" if value is None else number(value)
+
+    lines = [
+        [
+            row["theorem"],
+            *(row[name] or "-" for name in ("num_directions", "history_size")),
+            *(cell(row[name]) for name in ("radius", "noise", "damping", "learning_rate")),
+            "says nothing" if row["bound"] is None else number(row["bound"]),
+            number(row["measured"]),
+            "-" if row["bound"] is None else number(row["bound"] / row["measured"]),
+        ]
+        for row in rows
+    ]
+    settings = ["K", "rounds N", "radius μ", "noise σ", "damping λ", "rate η"]
+    heads = ["theorem", *settings, "bound", "measured", "bound over measured"]
+    return report.table(heads, lines)
+
+
+def floors(rows: list[dict[str, Any]], dimension: int) -> str:
+    """Rates and floors, derived and measured, and the paper's floor, (μ L₁ d/2)² with L₁ = 1."""
     lines = [
         [
             row["method"],
@@ -124,8 +147,9 @@ def floors(rows: list[dict[str, Any]]) -> str:
             "-" if row["rate"] is None else f"{row['rate']:.4f}",
             number(row["floor_derived"]),
             number(row["floor"]),
+            number((row["radius"] * dimension / 2) ** 2),
         ]
         for row in rows
     ]
-    heads = ["method", "μ", "rate, derived", "measured", "floor, derived", "measured"]
+    heads = ["method", "μ", "rate, derived", "measured", "floor, derived", "measured", "Thm 5.5"]
     return report.table(heads, lines)

@@ -10,7 +10,7 @@ import pytest
 
 import zovh_jax as zo
 from benchmarks import papers
-from benchmarks.papers import bias, contests, descent, experiment, moments, reinforce
+from benchmarks.papers import bias, bounds, contests, descent, experiment, moments, reinforce
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 ROUND = {"num_directions": 5, "radius": 0.3}
@@ -62,6 +62,28 @@ def test_a_single_direction_tells_where_the_product_descends(x64):
         assert descent.along_one(1e-6, n, d, 20_000) == pytest.approx(1, abs=1e-3)
 
 
+def test_the_papers_bounds_hold_where_damping_is_moderate(x64):
+    """With every constant known; and the product's bound, being of order 1/λ², can't hold beyond."""
+    rows = bounds.rows(6, (3, 5), 100)
+    kept = [row for row in rows if row["bound"] is not None]
+    broken = [row for row in kept if row["measured"] > row["bound"]]
+    assert len(rows) == 16 and [row["theorem"] for row in broken] == ["Thm 5.4"]
+    assert broken[0]["damping"] == pytest.approx(1e4 * bounds.least_damping(6, 5, 1.0))
+    assert [row["learning_rate"] for row in rows if row["bound"] is None] == [0.1]
+    # With one round the bound with reuse is the one without, at any rate.
+    one, other = (bounds.hessian_bound(6, 3, 0.1, drift=drift) for drift in (0.0, 9.0))
+    assert one == other
+
+
+def test_along_orthogonal_directions_the_product_is_the_gradient_over_the_damping(x64):
+    u = 2 * jnp.linalg.qr(jax.random.normal(jax.random.key(0), (4, 3)))[0].T
+    queries = zo.Queries.from_values(
+        jnp.array([1.0, -2.0, 0.5]), directions=zo.directions.explicit(u), radius=0.3
+    )
+    product = zo.estimators.newton_direction(queries, u[0], damping=2.0, solver=bounds.GRAM)
+    np.testing.assert_allclose(product, zo.estimators.gradient(queries, u[0]) / 2, rtol=1e-12)
+
+
 @pytest.mark.slow
 def test_the_bias_is_none_without_reuse_and_grows_with_rounds_and_rate(x64):
     rows = bias.onset(10, 300, (1, 4, 12), (1e-5, 1e-4), 3, 0.1, 3)
@@ -94,10 +116,12 @@ def test_run(tmp_path, monkeypatch, capsys):
         functions=(),
         ablation={"dimension": 10, "budget": 60},
         policies={"dimension": 4, "budget": 30},
+        bounds={"dimension": 4, "counts": (3,), "rounds": 4},
     )
     monkeypatch.setattr(experiment, "QUICK", tiny)
     monkeypatch.setattr(contests, "policies", lambda **size: [])
-    papers.run(argparse.Namespace(full=False, out=tmp_path))
+    papers.run(argparse.Namespace(full=False, part="all", out=tmp_path))
+    papers.run(argparse.Namespace(full=False, part="bounds", out=tmp_path))
     result = json.loads((tmp_path / "papers.json").read_text())
     assert (tmp_path / "papers.png").stat().st_size > 10_000
     assert result["reinforce"]["largest_gap"] < 1e-9

@@ -33,8 +33,8 @@ DIR/papers.json:
   sizes        {ablation, policies}: dimension and budget
   bounds       ZoVH's error bounds (`benchmarks.papers.bounds`), roots of squares over the size of
                the estimated: {theorem, num_directions, radius, noise, damping, history_size,
-               learning_rate, bound (null where it says nothing), measured}; --part bounds renews
-               them alone
+               learning_rate, bound (null where it says nothing), measured, trivial (of what asks
+               nothing)}; --part bounds renews them alone
   bounds_size  {dimension, counts, rounds}
 """
 

@@ -84,7 +84,10 @@ def product_bound(d: int, k: int, radius: float, noise: float, damping: float) -
 
 
 def rows(dimension: int, counts: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
-    """Bounds and errors, both as roots of squares, over the size of what is estimated."""
+    """Bounds and errors, both as roots of squares, over the size of what is estimated.
+
+    ``trivial`` is the same of what asks nothing: the zero matrix, I/λ for the inverse, no step.
+    """
     theta = place(dimension)
     slope, curvature = np.sin(theta), np.cos(theta)
     whole = float(np.linalg.norm(curvature))
@@ -101,6 +104,7 @@ def rows(dimension: int, counts: tuple[int, ...], rounds: int) -> list[dict[str,
                 "damping": None,
                 "history_size": 1,
                 "learning_rate": None,
+                "trivial": 1.0,
                 **more,
                 "bound": None if bound is None else float(np.sqrt(bound) / size),
                 "measured": float(np.sqrt(error) / size),
@@ -123,12 +127,13 @@ def rows(dimension: int, counts: tuple[int, ...], rounds: int) -> list[dict[str,
         errors = run(radius, damping)
         inverse = float(np.linalg.norm(1 / (curvature + damping)))
         product = float(np.linalg.norm(slope / (curvature + damping)))
-        for name, bound, error, size in (
-            ("Thm 5.2", inverse_bound, errors[0], inverse),
-            ("Thm 5.4", product_bound, errors[1], product),
+        apart = float(np.linalg.norm(1 / damping - 1 / (curvature + damping)))
+        for name, bound, error, size, trivial in (
+            ("Thm 5.2", inverse_bound, errors[0], inverse, apart / inverse),
+            ("Thm 5.4", product_bound, errors[1], product, 1.0),
         ):
             most = bound(dimension, k, radius, 0.0, damping)
-            row(name, k, radius, most, error, damping=damping, size=size)
+            row(name, k, radius, most, error, damping=damping, size=size, trivial=trivial)
     k, radius, damping, size = counts[0], 0.1, 1.0, 6
     along = of_path(dimension, k, radius, damping, size, rounds)
     for rate in (1e-4, 5e-4, 1e-2, 1e-1):

@@ -129,11 +129,12 @@ def bounds(rows: list[dict[str, Any]]) -> str:
             "says nothing" if row["bound"] is None else number(row["bound"]),
             number(row["measured"]),
             "-" if row["bound"] is None else number(row["bound"] / row["measured"]),
+            number(row["trivial"]),
         ]
         for row in rows
     ]
     settings = ["K", "rounds N", "radius μ", "noise σ", "damping λ", "rate η"]
-    heads = ["theorem", *settings, "bound", "measured", "bound over measured"]
+    heads = ["theorem", *settings, "bound", "measured", "bound over measured", "asking nothing"]
     return report.table(heads, lines)
 
 

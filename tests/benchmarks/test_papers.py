@@ -63,7 +63,7 @@ def test_a_single_direction_tells_where_the_product_descends(x64):
 
 
 def test_the_papers_bounds_hold_where_damping_is_moderate(x64):
-    """With every constant known; and the product's bound, being of order 1/λ², can't hold beyond."""
+    """Every constant is known. The product's bound, being of order 1/λ², can't hold beyond."""
     rows = bounds.rows(6, (3, 5), 100)
     kept = [row for row in rows if row["bound"] is not None]
     broken = [row for row in kept if row["measured"] > row["bound"]]

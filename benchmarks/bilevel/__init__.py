@@ -1,8 +1,9 @@
 """Bilevel problems: hyper-parameters by the gradient through a model's training, from values.
 
 Three tasks, in `tasks`: training labels of MNIST that are wrong with probability 0.5, 0.7 or 0.9
-get weights; the pixels of scikit-learn's digits get weight decays; a program that changes digits,
-and whose derivatives are zero, gets its magnitudes. Inner is the training loss, outer the loss on
+get weights (of 500 digits; of 2 000; of 500 with all pixels as features); the pixels of
+scikit-learn's digits get weight decays; a program that changes digits, and whose derivatives are
+zero, gets its magnitudes. Inner is the training loss, outer the loss on
 clean validation data. In the first two the model (y) is a black box, in the third the program (x).
 `contenders` has the methods: implicit differentiation with all derivatives, `zo.hypergradient` from
 values alone and with the derivatives that are there, differences of whole inner solves (TorchOpt's
@@ -10,17 +11,21 @@ way), PZOBO, random search. All but the first solve the inner problem from value
 box, and all stop at equal costs: values of inner and of outer, a gradient charged as three values,
 a product with second derivatives as six. Learning rates (the deviation, in random search) are tuned
 on another split of the data, in the cleaning at one corruption for all, by the last outer loss.
+With 2 000 digits and with all pixels they are those of the cleaning, and hypergradients get half
+of the values of whole solves; with all pixels one split is run, as it takes 5·10¹³ operations.
 
 DIR/bilevel.json:
   environment   versions and machine
   seeds         of the reported runs, each with its own split; tuning_seeds, of the others
-  sizes         of the cleaning: training examples, and principal components
+  sizes         of the cleaning: training examples, and principal components; "more digits" has its
+                components, too
   references    for each task and setting what x is worth that is not learnt, from exact solutions:
     task, setting, label ("start", "wrong labels known", "best common decay", "magnitudes known")
     final, test   as below
   rows          for each task, setting and contender:
     task, setting (the corruption), method, label, access (what it differentiates)
     learning_rate, interior (whether rates on both sides are worse), grid: [{rate, score, diverged}]
+                (null and empty where the rate was not tuned)
     steps, step_cost, spent: {inner, outer, derivatives}, all in values
     diverged    how many runs ended on no number
     final       the outer loss at the end: {median, least, most, each} over the seeds

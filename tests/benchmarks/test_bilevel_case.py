@@ -89,6 +89,7 @@ def test_gradients_and_costs(name, black_box, most, monkeypatch):
 
 def test_labels_are_wrong_as_often_as_said():
     data, clean = (tasks.cleaning(p, 400, 3).data(0) for p in (0.5, 0.0))
+    assert tasks.cleaning(0.5, 40, None).data(0)["test"][0].shape == (4920, 784)
     changed = data["train"][1] != clean["train"][1]
     assert np.mean(changed) == pytest.approx(0.45, abs=5 * 0.5 / 20)  # a tenth stays as it was
     assert not np.any(changed & ~data["wrong"])
@@ -119,15 +120,19 @@ def test_run(tmp_path, monkeypatch, capsys):
         data=lambda seed: {"scale": np.float32(1 + seed % 7)},
         problem=lambda data: quadratic(scale=data["scale"]),
     )
-    part = experiment.Part({"0.5": task}, "0.5", ("first_order", "mixed"), 1500, 3000)
-    monkeypatch.setattr(experiment, "parts", lambda *sizes: {"cleaning": part})
+    both, less = ("first_order", "mixed"), {"mixed": 1500}
+    part = experiment.Part({"0.5": task}, "0.5", both, 3000, less)
+    fixed = dataclasses.replace(part, rate=0.5, seeds=(2,))
+    monkeypatch.setattr(experiment, "parts", lambda *sizes: {"cleaning": part, "fixed": fixed})
     bilevel.run(argparse.Namespace(full=False, only=None, sizes=(40, 2), out=tmp_path))
     result = json.loads((tmp_path / "bilevel.json").read_text())
     assert (tmp_path / "bilevel.png").stat().st_size > 10_000
-    for row, budget in zip(result["rows"], (3000, 1500), strict=True):
+    for row, budget in zip(result["rows"], 2 * (3000, 1500), strict=True):
         assert row["spent"]["inner"] + row["spent"]["outer"] + row["spent"]["derivatives"] <= budget
         assert row["curve"]["queries"][-1] == sum(row["spent"].values())
         assert all(one[-1] < 0.3 * one[0] for one in row["curve"]["outer"])
+    assert result["rows"][-1]["learning_rate"] == 0.5
+    assert len(result["rows"][-1]["test"]["each"]) == 1
     assert result["references"][-1]["final"]["most"] == pytest.approx(0, abs=1e-6)
     assert not set(result["tuning_seeds"]) & set(result["seeds"])
     table = bilevel.tables(result)["cleaning_0.5"]

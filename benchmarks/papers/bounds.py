@@ -113,8 +113,8 @@ def rows(dimension: int, counts: tuple[int, ...], rounds: int) -> list[dict[str,
 
     for radius in (0.1, 1.0):
         bias = (1 - np.exp(-(radius**2) / 2)) * whole
-        bound = LIPSCHITZ**2 * radius**2 * dimension
-        row("Prop. D.1", 0, radius, bound, bias**2, history_size=0)
+        most = LIPSCHITZ**2 * radius**2 * dimension
+        row("Prop. D.1", 0, radius, most, bias**2, history_size=0)
     for k in counts:
         run = of_hessian(dimension, k, rounds)
         for radius, noise in ((0.1, 0.0), (0.1, 1.0), (1.0, 0.0)):
@@ -122,23 +122,23 @@ def rows(dimension: int, counts: tuple[int, ...], rounds: int) -> list[dict[str,
             row("Thm 4.8", k, radius, bound, run(radius, noise), noise=noise)
     k, radius = counts[-1], 1.0
     least = least_damping(dimension, k, radius)
-    run = of_inverse(dimension, k, rounds)
+    orthogonally = of_inverse(dimension, k, rounds)
     for damping in (least, 1e4 * least):
-        errors = run(radius, damping)
+        errors = orthogonally(radius, damping)
         inverse = float(np.linalg.norm(1 / (curvature + damping)))
         product = float(np.linalg.norm(slope / (curvature + damping)))
         apart = float(np.linalg.norm(1 / damping - 1 / (curvature + damping)))
-        for name, bound, error, size, trivial in (
+        for name, bounded, error, size, trivial in (
             ("Thm 5.2", inverse_bound, errors[0], inverse, apart / inverse),
             ("Thm 5.4", product_bound, errors[1], product, 1.0),
         ):
-            most = bound(dimension, k, radius, 0.0, damping)
+            most = bounded(dimension, k, radius, 0.0, damping)
             row(name, k, radius, most, error, damping=damping, size=size, trivial=trivial)
-    k, radius, damping, size = counts[0], 0.1, 1.0, 6
-    along = of_path(dimension, k, radius, damping, size, rounds)
+    k, radius, damping, history = counts[0], 0.1, 1.0, 6
+    along = of_path(dimension, k, radius, damping, history, rounds)
     for rate in (1e-4, 5e-4, 1e-2, 1e-1):
-        bound = hessian_bound(dimension, k, radius, 0.0, size, rate / damping)
-        options = {"history_size": size, "damping": damping, "learning_rate": rate}
+        bound = hessian_bound(dimension, k, radius, 0.0, history, rate / damping)
+        options = {"history_size": history, "damping": damping, "learning_rate": rate}
         row("Thm B.1", k, radius, bound, along(rate), **options)
     return found
 

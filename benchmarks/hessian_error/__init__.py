@@ -32,6 +32,8 @@ DIR/hessian-error.json:
                the paper, or null
   interpolation  {environment, settings, labels, directions (labels), errors, noise, exact, newton}:
                  `benchmarks.hessian_error.interpolation`; --part interpolation renews it alone
+  trajectories {problem, dimension, rounds (N), radius, points, errors (by method: mean, median,
+               q25, q75)}: `benchmarks.hessian_error.trajectories`; --part trajectories likewise
 """
 
 import argparse
@@ -42,7 +44,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.common import cache, report, victim
-from benchmarks.hessian_error import experiment, interpolation, layers, plot
+from benchmarks.hessian_error import experiment, interpolation, layers, plot, trajectories
 from benchmarks.hessian_error.tables import tables as of_averaged
 
 NAME = "hessian-error"
@@ -59,9 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--part",
-        choices=("all", "interpolation"),
+        choices=("all", "interpolation", "trajectories"),
         default="all",
-        help="interpolation: renew that part of DIR/hessian-error.json and keep the rest",
+        help="renew one part of DIR/hessian-error.json and keep the rest",
     )
 
 
@@ -73,6 +75,10 @@ def run(args: argparse.Namespace) -> None:
         with jax.enable_x64(True):
             losses = layers.load(args.cache, victim.Settings(), experiment.BATCH, jnp.float32)
         result["interpolation"] = experiment.measure_interpolation(size, losses)
+    elif args.part == "trajectories":
+        result = report.read(NAME, args.out)
+        with jax.enable_x64(True):
+            result["trajectories"] = trajectories.measure(size.trajectories, experiment.PROBLEMS)
     else:
         result = experiment.measure(size, args.cache)
     report.finish(NAME, result, tables, PICTURES, args.out)

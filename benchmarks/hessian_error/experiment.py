@@ -13,7 +13,7 @@ from tqdm import tqdm
 import zovh_jax as zo
 from benchmarks.common import report, victim
 from benchmarks.common.functions import FUNCTIONS
-from benchmarks.hessian_error import bias, interpolation, layers
+from benchmarks.hessian_error import bias, interpolation, layers, trajectories
 from benchmarks.hessian_error.measure import (
     LABELS,
     METHODS,
@@ -54,6 +54,7 @@ class Size:
     inverse_dimensions: tuple[int, ...]
     inverse_counts: tuple[int, ...]
     interpolation: interpolation.Size
+    trajectories: trajectories.Size
 
 
 QUICK = Size(
@@ -69,6 +70,7 @@ QUICK = Size(
     inverse_dimensions=(30, 300, 3000),
     inverse_counts=(3,),
     interpolation=interpolation.QUICK,
+    trajectories=trajectories.QUICK,
 )
 FULL = Size(
     functions=tuple(PROBLEMS),
@@ -83,6 +85,7 @@ FULL = Size(
     inverse_dimensions=(30, 300, 3000, 30_000),
     inverse_counts=(3, 15),
     interpolation=interpolation.FULL,
+    trajectories=trajectories.Size(),
 )
 
 
@@ -93,6 +96,7 @@ def measure(size: Size, folder: Path, settings: victim.Settings = victim.Setting
         rows = synthetic_errors(size) + layer_errors(size, losses)
         biases = bias.rows(PROBLEMS, size.bias_directions)
         inverses = measure_inverses(size)
+        along = trajectories.measure(size.trajectories, PROBLEMS)
     return {
         "environment": report.environment(),
         "settings": {
@@ -112,6 +116,7 @@ def measure(size: Size, folder: Path, settings: victim.Settings = victim.Setting
         "inverses": inverses,
         "slopes": slopes(rows, biases, inverses),
         "interpolation": measure_interpolation(size, losses),
+        "trajectories": along,
     }
 
 

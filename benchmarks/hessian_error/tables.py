@@ -54,7 +54,35 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
         "staleness": along(result, "step", "step", ("zovh", "zovh_reuse")),
         "slopes": claimed(result["slopes"]),
         "exponents": exponents(result),
+        "trajectories": trajectories(result),
     }
+
+
+def trajectories(result: dict[str, Any]) -> str:
+    """Mean errors along descents, and how many times below CD's those of ZoVH are."""
+    rows, labels = result["trajectories"], result["labels"]
+    names = list(rows[0]["errors"])
+
+    def mean(row, name):
+        return row["errors"][name]["mean"]
+
+    lines = [
+        [
+            row["problem"],
+            f"{row['dimension']:,}",
+            f"{row['radius']:g}",
+            row["rounds"],
+            row["points"],
+            *(number(mean(row, name)) for name in names),
+            *(f"{mean(row, 'cd') / mean(row, name):.1f}" for name in ("zovh", "zovh_reuse")),
+        ]
+        for row in rows
+    ]
+    methods = [labels[name] for name in names]
+    ratios = ["CD over ZoVH", "over reuse"]
+    return report.table(
+        ["function", "d", "radius μ", "rounds N", "points", *methods, *ratios], lines
+    )
 
 
 def across(result: dict[str, Any], sweep: str) -> str:

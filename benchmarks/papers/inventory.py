@@ -18,13 +18,13 @@ ROWS = [
         "ZoVH, Fig. 2",
         "Hessian errors on functions",
         "`hessian-error`, `papers`",
-        "the order reproduces, far above the zero matrix",
+        "reproduces, the factors only with reuse; all of it far above the zero matrix",
     ),
     (
         "ZoVH, Fig. 3",
         "Hessian errors on layers",
         "`hessian-error`",
-        "no estimate beats the zero matrix",
+        "in part: on trained weights, not along the training; no estimate beats the zero matrix",
     ),
     (
         "ZoVH, Prop. D.1, Fig. 4",

@@ -12,7 +12,7 @@ import pytest
 import zovh_jax as zo
 from benchmarks import hessian_error, readme
 from benchmarks.common import report, victim
-from benchmarks.hessian_error import experiment, interpolation, layers, measure
+from benchmarks.hessian_error import experiment, interpolation, layers, measure, trajectories
 from benchmarks.hessian_error.interpolation import errors, newton
 from benchmarks.hessian_error.interpolation import experiment as interpolating
 from benchmarks.hessian_error.interpolation.tables import advantage
@@ -46,6 +46,7 @@ SMALL = experiment.Size(
         newton_counts=(3, 12),
         newton_seeds=2,
     ),
+    trajectories=trajectories.Size(dimension=6, starts=2, points=3),
 )
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
@@ -282,7 +283,7 @@ def test_run(cache, tmp_path, monkeypatch, capsys):
         assert (tmp_path / name).stat().st_size > 10_000
     assert set(result) == {
         *("environment", "settings", "labels", "errors", "bias", "inverses", "slopes"),
-        "interpolation",
+        *("interpolation", "trajectories"),
     }
     assert set(result["environment"]) == set(report.environment())
     rows = result["errors"]
@@ -296,6 +297,9 @@ def test_run(cache, tmp_path, monkeypatch, capsys):
     assert all(text in printed for text in texts.values())
     assert {"same_directions", "same_queries", "slopes", "exponents", "newton"} <= set(texts)
 
+    along = {row["problem"]: row for row in result["trajectories"]}
+    assert set(along) == set(experiment.PROBLEMS) and along["quadratic"]["points"] == 6
+    assert all(name in hessian_error.__doc__ for row in along.values() for name in row)
     part = result["interpolation"]
     for key in ("errors", "noise", "exact", "newton"):
         assert all(row["q25"] <= row["median"] <= row["q75"] for row in part[key])
@@ -308,14 +312,19 @@ def test_run(cache, tmp_path, monkeypatch, capsys):
 def test_one_part_can_be_renewed(cache, tmp_path, monkeypatch):
     old = json.loads(COMMITTED.read_text())
     (tmp_path / COMMITTED.name).write_text(json.dumps(old))
-    new = old["interpolation"] | {"settings": old["interpolation"]["settings"] | {"seeds": 99}}
-    monkeypatch.setattr(experiment, "measure_interpolation", lambda size, layers: new)
+    new = {
+        "interpolation": old["interpolation"]
+        | {"settings": old["interpolation"]["settings"] | {"seeds": 99}},
+        "trajectories": old["trajectories"][::-1],
+    }
+    monkeypatch.setattr(experiment, "measure_interpolation", lambda *args: new["interpolation"])
+    monkeypatch.setattr(trajectories, "measure", lambda *args: new["trajectories"])
     monkeypatch.setattr(layers, "load", lambda *args: {})
     monkeypatch.setattr(hessian_error, "PICTURES", {})
-    hessian_error.run(
-        argparse.Namespace(full=True, out=tmp_path, cache=cache, part="interpolation")
-    )
-    assert json.loads((tmp_path / COMMITTED.name).read_text()) == old | {"interpolation": new}
+    for part in new:
+        hessian_error.run(argparse.Namespace(full=True, out=tmp_path, cache=cache, part=part))
+        old[part] = new[part]
+        assert json.loads((tmp_path / COMMITTED.name).read_text()) == old
 
 
 def test_the_committed_result_is_a_full_one():

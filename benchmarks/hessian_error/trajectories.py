@@ -48,7 +48,7 @@ def measure(size: Size, problems: dict[str, zo.problems.Problem]) -> list[dict[s
                 "radius": RADIUS,
                 "points": len(found["zovh"]),
                 "errors": {
-                    method: {"mean": float(np.mean(each)), **quartiles(each)}
+                    method: {"mean": float(np.mean(each)), **quartiles(each.tolist())}
                     for method, each in found.items()
                 },
             }

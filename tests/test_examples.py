@@ -105,6 +105,7 @@ def test_a_service_that_fails(example, capsys):
     assert "failed after all" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # the pool of processes is the same loop
 @pytest.mark.parametrize("name", ["dask", "ray"])
 def test_clusters(name):
     if name == "ray":  # in no extra that the tests install

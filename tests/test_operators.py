@@ -187,7 +187,7 @@ def test_arithmetic():
             low + bad
 
 
-@pytest.mark.parametrize("name", ["masked", "masked sphere"])
+@pytest.mark.parametrize("name", [pytest.param("masked", marks=pytest.mark.slow), "masked sphere"])
 def test_sums_of_operators_with_other_frozen_leaves(name):
     low, dense = build(name)
     full, other = build("explicit")

@@ -211,7 +211,9 @@ def end_of_a_fast_fall(rule):
     return float(jnp.sum(path[-1] ** 2))
 
 
-@pytest.mark.parametrize("reuse", [zo.reuse.adaptive(), zo.reuse.importance()])
+@pytest.mark.parametrize(
+    "reuse", [zo.reuse.adaptive(), pytest.param(zo.reuse.importance(), marks=pytest.mark.slow)]
+)
 def test_fast_falling_objectives_do_not_upset_weighted_reuse(reuse):
     """A common mean over all rounds makes ZoAR blow up."""
     assert not end_of_a_fast_fall(zo.reuse.uniform()) < 450

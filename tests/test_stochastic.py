@@ -34,9 +34,16 @@ def error(x):
     return np.std(x, -1, ddof=1) / np.sqrt(B)
 
 
-@pytest.mark.parametrize("stencil", [zo.stencils.forward(), zo.stencils.three_point()])
 @pytest.mark.parametrize(
-    "evaluate", [zo.evaluators.vmapped(), zo.evaluators.chunked(2), zo.evaluators.chunked(1)]
+    ("evaluate", "stencil"),
+    [
+        (zo.evaluators.vmapped(), zo.stencils.three_point()),
+        (zo.evaluators.chunked(2), zo.stencils.forward()),
+        (zo.evaluators.chunked(1), zo.stencils.three_point()),
+        pytest.param(zo.evaluators.vmapped(), zo.stencils.forward(), marks=pytest.mark.slow),
+        pytest.param(zo.evaluators.chunked(2), zo.stencils.three_point(), marks=pytest.mark.slow),
+        pytest.param(zo.evaluators.chunked(1), zo.stencils.forward(), marks=pytest.mark.slow),
+    ],
 )
 def test_losses_of_examples(stencil, evaluate):
     """The values are those of the mean; the errors are those of differences over the examples."""

@@ -15,8 +15,7 @@ from registry import (
 import zovh_jax as zo
 
 COMPILED = (
-    "gradient-three-chunked-reuse",  # loops
-    "precondition-woodbury-chunked-reuse",  # two that ask
+    "precondition-woodbury-chunked-reuse",  # two that ask, in loops
     "subspaces-coupled-chunked",  # a branch
     "boxed-chunked",
     "mezo",

@@ -133,10 +133,10 @@ def run(transformation):
     ("factory", "impl", "options"),
     [
         pytest.param(zo.zo_gradient, "rbg", {}, marks=pytest.mark.slow),
-        (zo.zo_newton, "threefry", {"damping": 50.0}),
-        (zo.zo_gradient, "threefry", {"directions": FAMILIES["orthogonal"]}),
+        pytest.param(zo.zo_newton, "threefry", {"damping": 50.0}, marks=pytest.mark.slow),
+        (zo.zo_newton, "threefry", {"damping": 50.0, "directions": FAMILIES["orthogonal"]}),
     ],
-    ids=["gradient-rbg", "newton", "orthogonal"],
+    ids=["gradient-rbg", "newton", "newton-orthogonal"],
 )
 def test_replay_from_a_history(factory, impl, options):
     """In blocks of any size, replayed or stored, the same updates."""

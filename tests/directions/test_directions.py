@@ -169,7 +169,11 @@ def test_rounds_directions_and_leaves_are_uncorrelated(name):
 @pytest.mark.parametrize(
     ("name", "impl"),
     [(name, "threefry2x32") for name in FAMILIES]
-    + [(name, "rbg") for name in ("gaussian", "rademacher", "orthogonal", "hadamard")],
+    + [("gaussian", "rbg")]
+    + [
+        pytest.param(name, "rbg", marks=pytest.mark.slow)
+        for name in ("rademacher", "orthogonal", "hadamard")
+    ],
 )
 def test_parts_replay_the_whole(name, impl):
     directions = FAMILIES[name]

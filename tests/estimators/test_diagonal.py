@@ -45,7 +45,7 @@ def error(h, truth=LAMBDA):
 
 
 @pytest.mark.parametrize("prior", ["trace", None, "tree"])
-@pytest.mark.parametrize("n", [D, 3 * D])
+@pytest.mark.parametrize("n", [D, pytest.param(3 * D, marks=pytest.mark.slow)])
 def test_exact_on_a_diagonal_quadratic_from_d_pairs_on(n, prior):
     prior = jax.tree.map(jnp.ones_like, PARAMS) if prior == "tree" else prior
     assert error(hessian_diagonal(ask(n), PARAMS, prior=prior)) < 1e-6

@@ -144,7 +144,7 @@ def test_variance_of_the_named_estimators():
     assert spread["S1 (E6)"] > 5 * spread["ZoVH (E10)"]
 
 
-@pytest.mark.parametrize("d", [2, 3, 4])
+@pytest.mark.parametrize("d", [3, *(pytest.param(d, marks=pytest.mark.slow) for d in (2, 4))])
 def test_variance_optimal_baseline_beats_the_mean_in_small_dimensions(d):
     def f(x):
         return 0.5 * jnp.sum(x**2 * (1.0 + jnp.arange(d)))

@@ -232,7 +232,7 @@ def test_automatic_ridge_with_levels_finds_the_noise():
     np.testing.assert_allclose(exact, G, rtol=1e-3)
 
 
-@pytest.mark.parametrize("origin", [True, False])
+@pytest.mark.parametrize("origin", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_curvature_takes_the_bend_off_forward_slopes(origin):
     """Exact with the Hessian; with its trace, exact for τI."""
     queries = rounds((0.0, 2.0, 1.0), 5, quadratic, (0.1, 0.3, 0.2), origin)

@@ -31,8 +31,15 @@ def test_exact_along_signs_on_a_diagonal_hessian(x64):
         assert abs(trace / EIGENVALUES.sum() - 1) < 1e-9 and error < 1e-5
 
 
-@pytest.mark.parametrize("with_params", [False, True])
-@pytest.mark.parametrize("options", [THREE, {}])
+@pytest.mark.parametrize(
+    ("options", "with_params"),
+    [
+        (THREE, True),
+        ({}, False),
+        pytest.param(THREE, False, marks=pytest.mark.slow),
+        pytest.param({}, True, marks=pytest.mark.slow),
+    ],
+)
 def test_mean_and_standard_error(options, with_params, x64):
     """Over many rounds: the mean is right, and the error is the spread."""
 

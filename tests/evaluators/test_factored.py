@@ -75,7 +75,10 @@ def explicit_values(f, queries, params):
 @pytest.mark.parametrize(
     ("directions", "evaluate", "stencil"),
     [
-        (zo.directions.low_rank(), zo.evaluators.vmapped(), zo.stencils.forward()),
+        pytest.param(
+            *(zo.directions.low_rank(), zo.evaluators.vmapped(), zo.stencils.forward()),
+            marks=pytest.mark.slow,
+        ),
         (zo.directions.low_rank(2), zo.evaluators.chunked(2), zo.stencils.three_point()),
         (
             zo.directions.hadamard(factored=True),
@@ -322,8 +325,15 @@ def test_steps_are_those_along_arrays(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), got, want)
 
 
-@pytest.mark.parametrize("num_directions", [5, 40])
-@pytest.mark.parametrize("stencil", [zo.stencils.forward(), zo.stencils.central()])
+@pytest.mark.parametrize(
+    ("num_directions", "stencil"),
+    [
+        (40, zo.stencils.forward()),
+        (5, zo.stencils.central()),
+        pytest.param(5, zo.stencils.forward(), marks=pytest.mark.slow),
+        pytest.param(40, zo.stencils.central(), marks=pytest.mark.slow),
+    ],
+)
 def test_few_queries_and_many_are_worth_the_same(num_directions, stencil):
     """Few are multiplied by the factors of all, and take their own."""
     w, x = jnp.float32(weights(7, 5)), jnp.float32(weights(6, 7))

@@ -139,8 +139,15 @@ def test_the_objective_is_traced_once(evaluate):
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("name", ["gaussian", "rademacher", "hadamard", "low_rank"])
-@pytest.mark.parametrize("evaluate", [vmapped(), chunked(2)])
+@pytest.mark.parametrize(
+    ("name", "evaluate"),
+    [
+        *(("gaussian", vmapped()), ("hadamard", vmapped())),
+        *(("rademacher", chunked(2)), ("low_rank", chunked(2))),
+        *(pytest.param(n, chunked(2), marks=pytest.mark.slow) for n in ("gaussian", "hadamard")),
+        *(pytest.param(n, vmapped(), marks=pytest.mark.slow) for n in ("rademacher", "low_rank")),
+    ],
+)
 def test_a_constant_key_is_none_to_the_compiler(name, evaluate):
     """Else draws are unlike each other, and some are drawn while they are compiled."""
     params = {f"{i:02d}": jnp.ones((20, 30)) for i in range(12)}

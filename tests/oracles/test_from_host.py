@@ -37,7 +37,10 @@ def run(value_fn, num_steps=5, **options):
     return jax.jit(lambda: jax.lax.scan(step, (X, optimizer.init(X)), None, length=num_steps)[0])()
 
 
-@pytest.mark.parametrize("evaluate", [zo.evaluators.vmapped(), zo.evaluators.chunked(3)])
+@pytest.mark.parametrize(
+    "evaluate",
+    [pytest.param(zo.evaluators.vmapped(), marks=pytest.mark.slow), zo.evaluators.chunked(3)],
+)
 def test_steps_are_those_of_the_same_function_in_jax(evaluate):
     want, _ = run(objective, evaluate=evaluate)
     seen = []

@@ -44,7 +44,10 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.slow] if n == "diagonal" else []) for n in OPTIMIZERS],
+    [
+        pytest.param(n, marks=[pytest.mark.slow] if n in ("diagonal", "zoar") else [])
+        for n in OPTIMIZERS
+    ],
 )
 def test_a_corner_is_found_from_inside(name):
     """To 1e-3, with no query outside, which would count as not finite, and no iterate outside."""
@@ -55,8 +58,15 @@ def test_a_corner_is_found_from_inside(name):
     np.testing.assert_allclose(path[-1], CORNER, atol=1e-3)
 
 
-@pytest.mark.parametrize("how", ["clip", "reflect"])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    ("how", "dtype"),
+    [
+        ("clip", jnp.float32),
+        ("reflect", jnp.bfloat16),
+        pytest.param("clip", jnp.bfloat16, marks=pytest.mark.slow),
+        pytest.param("reflect", jnp.float32, marks=pytest.mark.slow),
+    ],
+)
 def test_all_that_is_asked_and_reached_is_inside(how, dtype):
     """Bounds that the dtype doesn't have, one-sided and none; recorded, with long steps."""
     low = {"a": 0.1, "b": None, "c": jnp.array([-0.3, 0.0]), "n": None}

@@ -136,7 +136,7 @@ def test_a_first_region_without_values_shrinks():
     np.testing.assert_allclose(x, 0.02, atol=1e-3)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [pytest.param(jnp.float32, marks=pytest.mark.slow), jnp.bfloat16])
 def test_values_are_those_of_the_parameters_it_moves_to(x64, dtype):
     def f(p):
         a, b = (p[name].astype(float) for name in "ab")

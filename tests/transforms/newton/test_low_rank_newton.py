@@ -108,7 +108,10 @@ def test_nothing_is_learned_from_nothing(trace):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("stencil", [zo.stencils.forward(), zo.stencils.three_point()])
+@pytest.mark.parametrize(
+    "stencil",
+    [pytest.param(zo.stencils.forward(), marks=pytest.mark.slow), zo.stencils.three_point()],
+)
 def test_the_first_epoch_measures_the_product(x64, stencil):
     """P⁻¹Hv to rounding, though θ moves on, D > d, and an epoch ends with its first rows again."""
     size, k = 13, 5

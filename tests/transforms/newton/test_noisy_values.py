@@ -211,7 +211,10 @@ def test_a_wild_gradient_is_cut():
     np.testing.assert_allclose(cuts, [1, 1, 1, 0.5], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("make", "worst"), [(zo.scalar_newton, 1.0), (zo.low_rank_newton, 2.0)])
+@pytest.mark.parametrize(
+    ("make", "worst"),
+    [(zo.scalar_newton, 1.0), pytest.param(zo.low_rank_newton, 2.0, marks=pytest.mark.slow)],
+)
 def test_a_batch_of_one_is_no_catastrophe(make, worst):
     """The signal in a round is a hundredth of its noise: steps are judged along many rounds."""
     d = 100

@@ -71,7 +71,7 @@ def walk(make):
 @pytest.fixture(
     params=[
         zo.scalar_newton,
-        zo.diagonal_newton,
+        pytest.param(zo.diagonal_newton, marks=pytest.mark.slow),
         pytest.param(zo.low_rank_newton, marks=pytest.mark.slow),
     ],
     ids=lambda make: make.__name__,

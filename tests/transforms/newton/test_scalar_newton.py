@@ -99,7 +99,10 @@ class Transcription:
         return False
 
 
-@pytest.mark.parametrize("stencil", [zo.stencils.forward(), zo.stencils.three_point()])
+@pytest.mark.parametrize(
+    "stencil",
+    [zo.stencils.forward(), pytest.param(zo.stencils.three_point(), marks=pytest.mark.slow)],
+)
 def test_transcription(stencil, x64):
     """Forty steps, with one that is taken back, to rounding."""
     num_steps, key = 40, jax.random.key(0)

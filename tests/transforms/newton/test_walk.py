@@ -23,7 +23,13 @@ OPTIMIZERS = {
     "diagonal": zo.diagonal_newton(8, 0.1, key=jax.random.key(0)),
     "low_rank": zo.low_rank_newton(8, 0.1, rank=2, key=jax.random.key(0)),
 }
-every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+every_optimizer = pytest.mark.parametrize(
+    "optimizer",
+    [  # the others' walks are parts of the low rank's
+        pytest.param(optimizer, id=name, marks=[] if name == "low_rank" else [pytest.mark.slow])
+        for name, optimizer in OPTIMIZERS.items()
+    ],
+)
 
 
 @pytest.mark.parametrize("optimizer", [OPTIMIZERS["scalar"]], ids=["scalar"])

@@ -1,5 +1,7 @@
 """Hypergradients, against closed forms."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,10 +38,15 @@ def exact():
     return jax.jit(jax.grad(lambda x: outer(x, solution(x))))(X)
 
 
-def estimated(seed=0, start=None, x=X, y=None, **options):
+@functools.cache
+def program(**options):
+    """Compiled once for all tests."""
     g = zo.hypergradient(outer, inner, radius=0.05, return_info=True, **options)
-    y = solution(x) if y is None else y
-    return jax.jit(lambda start: g(x, y, key=jax.random.key(seed), start=start))(start)
+    return jax.jit(lambda start: g(X, solution(X), key=jax.random.key(0), start=start))
+
+
+def estimated(start=None, **options):
+    return program(**options)(start)
 
 
 def error(gradient, exact):
@@ -116,7 +123,7 @@ def test_queries_are_those_that_are_asked():
         solver=zo.solvers.neumann(num_terms=2, step_size=0.5),
         return_info=True,
     )
-    gradient, info = g(X, solution(X), key=jax.random.key(0))
+    gradient, info = jax.jit(g)(X, solution(X), key=jax.random.key(0))
     jax.block_until_ready(gradient)
     assert asked == {"outer": 4 * D, "inner": 4 * D * 3 + 4 * D}
     assert info.num_queries == sum(asked.values())
@@ -166,14 +173,14 @@ def test_random_truncation_is_unbiased():
 def test_an_indefinite_inner_hessian_is_reported():
     saddle = lambda x, y: jnp.sum(jnp.array([1.0, -1.0]) * y**2) + jnp.sum(x * y)  # noqa: E731
     g = zo.hypergradient(lambda x, y: jnp.sum(y), saddle, radius=0.1, return_info=True)
-    gradient, info = g(jnp.ones(2), jnp.zeros(2), key=jax.random.key(0))
+    gradient, info = jax.jit(g)(jnp.ones(2), jnp.zeros(2), key=jax.random.key(0))
     assert info.solve.diverged and jnp.all(jnp.isnan(gradient))
 
 
 def test_damping_is_added_to_the_inner_hessian():
     quadratic = lambda x, y: 0.5 * jnp.sum(y**2) - jnp.sum(x * y)  # noqa: E731
     g = zo.hypergradient(lambda x, y: jnp.sum(y), quadratic, radius=0.1, damping=3.0)
-    gradient = g(jnp.zeros(2), jnp.zeros(2), key=jax.random.key(0))
+    gradient = jax.jit(g)(jnp.zeros(2), jnp.zeros(2), key=jax.random.key(0))
     np.testing.assert_allclose(gradient, [0.25, 0.25], rtol=1e-3)
 
 
@@ -186,7 +193,8 @@ def test_trees_and_bfloat16():
 
     outer = lambda x, y: jnp.sum(y["a"]) + jnp.sum(y["b"].astype(jnp.float32))  # noqa: E731
     y = {"a": jnp.full(3, 0.5), "b": jnp.zeros(2, jnp.bfloat16)}
-    gradient = zo.hypergradient(outer, inner, radius=0.125)(jnp.zeros(()), y, key=jax.random.key(0))
+    g = jax.jit(zo.hypergradient(outer, inner, radius=0.125))
+    gradient = g(jnp.zeros(()), y, key=jax.random.key(0))
     assert gradient.dtype == jnp.float32
     np.testing.assert_allclose(gradient, -3 * 0.25 + 2, rtol=0.05)
 

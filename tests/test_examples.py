@@ -118,6 +118,7 @@ def _best(out):
     return float(out.split(" at best")[0].split()[-1])
 
 
+@pytest.mark.slow  # as the tests of the evaluator on eight devices
 def test_nnx_on_devices():
     out = output("nnx_devices.py", "--steps", 100)
     assert "8 devices, 3200 queries" in out

@@ -12,7 +12,8 @@ import zovh_jax as zo
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
-WINSORISED = zo.shaping.winsorised()
+WINSORISED, RANKS = zo.shaping.winsorised(), zo.shaping.ranks()
+winsorised, ranked = jax.jit(WINSORISED.apply), jax.jit(RANKS.apply)
 NAN, INF = np.nan, np.inf
 
 
@@ -29,14 +30,14 @@ def told(values, origin=None, paired=False):
 
 def test_ranks_of_a_round():
     """Equal values share a rank, +∞ is the worst, NaN and −∞ are missing; any monotone f alike."""
-    shaped, _ = zo.shaping.ranks().apply(told([3.0, NAN, 7.0, 7.0, -INF, INF], origin=1e-30), ())
+    shaped, _ = ranked(told([3.0, NAN, 7.0, 7.0, -INF, INF], origin=1e-30), ())
     np.testing.assert_allclose(shaped.values, [-0.25, NAN, 0.125, 0.125, NAN, 0.5])
     assert float(shaped.origin) == -0.5 and int(shaped.num_nonfinite) == 2
-    pairs, _ = zo.shaping.ranks().apply(told([[1.0, 5.0], [3.0, -4.0]], paired=True), ())
+    pairs, _ = ranked(told([[1.0, 5.0], [3.0, -4.0]], paired=True), ())
     np.testing.assert_allclose(pairs.values, np.array([[1, 3], [2, 0]]) / 3 - 0.5, rtol=1e-6)
-    same, _ = zo.shaping.ranks().apply(told([2.0, 2.0, 2.0]), ())
+    same, _ = ranked(told([2.0, 2.0, 2.0]), ())
     assert not np.any(same.values)
-    one, _ = zo.shaping.ranks().apply(told([2.0, NAN]), ())
+    one, _ = ranked(told([2.0, NAN]), ())
     np.testing.assert_array_equal(one.values, [0.0, NAN])
 
 
@@ -64,14 +65,14 @@ def test_winsorised_rounds():
     """A wide range around the median, from the rounds so far; rounds inside it keep every bit."""
     values = np.float32([1.0, 1.1, 0.9, 1.2, 0.8])
     clean = told(values, origin=0.7)
-    shaped, memory = WINSORISED.apply(clean, ())
+    shaped, memory = winsorised(clean, ())
     np.testing.assert_array_equal(shaped.values, values)
     assert shaped.origin == clean.origin
 
     # Of the 7 deviations above zero in both rounds the median is 0.1.
     far = 3 * 1.4826 * 0.1 * (1 + 8 / 7)
     wrong = told([1.0, 1.1, 1e30, 0.9, NAN], origin=-1e20)
-    shaped, memory = WINSORISED.apply(wrong, memory)
+    shaped, memory = winsorised(wrong, memory)
     np.testing.assert_allclose(shaped.values[:4], [1.0, 1.1, 1 + far, 0.9], rtol=1e-5)
     assert not np.isfinite(shaped.values[4])
     # f(θ) was 0.3 away in the one round before.
@@ -79,11 +80,11 @@ def test_winsorised_rounds():
 
     # Every value is wrong: the level and the deviations of the rounds before are left.
     lost = told([1e8, -1e12, 3e15, 7e9, -1e30], origin=1e25)
-    shaped, memory = WINSORISED.apply(lost, memory)
+    shaped, memory = winsorised(lost, memory)
     assert np.all(np.abs(shaped.values - 1) < 2 * far) and abs(shaped.origin - 1) < 12
 
     # An outage, as long as may be, changes nothing.
-    outage, after = WINSORISED.apply(told(np.zeros(5), origin=0.0), memory)
+    outage, after = winsorised(told(np.zeros(5), origin=0.0), memory)
     assert not np.any(outage.valid)
     jax.tree.map(np.testing.assert_array_equal, after, memory)
 
@@ -93,10 +94,10 @@ def test_winsorised_pairs():
     rng = np.random.default_rng(0)
     slopes, bends = rng.normal(size=6), 5 + 0.01 * rng.normal(size=6)
     pairs = np.stack([bends + slopes, bends - slopes], -1)
-    shaped, memory = WINSORISED.apply(told(pairs, origin=4.9, paired=True), ())
+    shaped, memory = winsorised(told(pairs, origin=4.9, paired=True), ())
     np.testing.assert_array_equal(shaped.values, pairs.astype(np.float32))
     pairs[2, 0] = 1e10
-    shaped, _ = WINSORISED.apply(told(pairs, origin=4.9, paired=True), memory)
+    shaped, _ = winsorised(told(pairs, origin=4.9, paired=True), memory)
     assert 0 < shaped.odd[2] <= 6 * 1.4826 * np.max(np.abs(slopes))
     assert abs(shaped.even[2] - 5) < 0.2
 

@@ -20,7 +20,7 @@ TABLES = json.loads(attack.TUNING.read_text())
 EVERY_METHOD = [name for name in (*attack.GUESSES, "zoar_1") if "sah" not in name]
 ROUNDS = {"hizoo": 3, "zoar_hadamard_8": 9, "scalar_newton_16": 17}
 """Queries of a round, the check included; otherwise 4."""
-KINDS = ("zo_sgd", "hizoo", "zovh", "scalar_newton_16", "zoar_hadamard_8")
+KINDS = ("zo_sgd", "zovh", "scalar_newton_16")
 """One of each kind."""
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")

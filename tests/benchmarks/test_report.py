@@ -53,7 +53,8 @@ LARGE = ("hessian-error", "newton", "synthetic", "speed")
 @pytest.mark.parametrize(
     "case", [pytest.param(c, marks=[pytest.mark.slow] * (c in LARGE)) for c in CASES]
 )
-def test_every_case_redraws_its_committed_pictures(case, tmp_path, capsys):
+def test_every_case_redraws_its_committed_pictures(case, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(plots.plt.rcParams, "savefig.dpi", 20)  # drawing takes longest
     shutil.copy(readme.RESULTS / f"{case}.json", tmp_path)
     main([case, "--redraw", "--out", str(tmp_path)])
     names = {f"{name}.png" for name in package(case).PICTURES}

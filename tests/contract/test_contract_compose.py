@@ -77,9 +77,14 @@ def test_momentum_sums_past_estimates():
     estimates, params = estimator(), make_params()
     state, inner = optimizer.init(params), estimates.init(params)
     total = jax.tree.map(jnp.zeros_like, params)
+
+    @jax.jit
+    def both(state, inner):
+        alone = estimates.update(None, inner, params, value_fn=bowl)
+        return optimizer.update(None, state, params, value_fn=bowl), alone
+
     for _ in range(2):
-        updates, state = optimizer.update(None, state, params, value_fn=bowl)
-        estimate, inner = estimates.update(None, inner, params, value_fn=bowl)
+        (updates, state), (estimate, inner) = both(state, inner)
         total = jax.tree.map(jnp.add, total, estimate)
     assert_close(updates, total)
 

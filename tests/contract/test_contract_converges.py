@@ -90,7 +90,7 @@ PAIRS += [("sgd", matrix_parabola), ("zoar", matrix_parabola), ("zovh", matrix_p
 DEFAULT = [
     ("sgd", matrix_parabola),
     *((name, mixed_tensors) for name in ("sgd-central", "zoar", "zovh-reuse", "adam")),
-    *((name, parabola) for name in ("zovh", "zovh-three", "newton-woodbury", "precondition")),
+    *((name, parabola) for name in ("zovh-three", "precondition")),
 ]
 
 

@@ -103,7 +103,7 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", [pytest.param("zo_sgd", marks=pytest.mark.slow), "zovh"])
 def test_inject_hyperparams(name):
     """Injected constants give the plain optimiser's updates and state."""
     factory, static, more = OPTIMIZERS[name]

@@ -10,12 +10,12 @@ import sys
 import pytest
 
 HERE = pathlib.Path(__file__).parent
-ON_BOTH = ["zo_sgd", "zovh"]
+ON_BOTH = ["zo_sgd"]
 """On meshes of either kind; of the rest, meshes with explicit axes are the second setting."""
-ON_AUTO = ["hizoo", "radazo", "scalar_newton"]
+ON_AUTO = ["zovh", "hizoo", "scalar_newton"]
 MANY = [
-    *("zo_sgd-chunked", "zo_sgd-hadamard", "zoar", "mezo", "zo_adamm", "zo_signsgd", "rspg"),
-    *("spsa", "diagonal_newton", "low_rank_newton"),
+    *("zo_sgd-chunked", "zo_sgd-hadamard", "zoar", "mezo", "radazo", "zo_adamm", "zo_signsgd"),
+    *("rspg", "spsa", "diagonal_newton", "low_rank_newton"),
 ]
 DEFAULT = [(name, "Auto") for name in ON_BOTH + ON_AUTO] + [(name, "Explicit") for name in ON_BOTH]
 SECOND = [(name, "Explicit") for name in ON_AUTO]

@@ -65,7 +65,9 @@ def test_replay_is_the_same_in_any_blocks():
 
 
 @pytest.mark.parametrize(
-    "directions", [FAMILIES[0], STACKED, SIGNS], ids=["io", "stacked", "signs"]
+    "directions",
+    [pytest.param(FAMILIES[0], marks=pytest.mark.slow), STACKED, SIGNS],
+    ids=["io", "stacked", "signs"],
 )
 def test_reductions_on_factors_are_those_on_arrays(directions):
     n, layout = 12, layout_of(TREE)

@@ -104,6 +104,7 @@ def test_nothing_is_learnt_from_a_dense_hessian_with_a_constant_diagonal():
     assert np.all(np.abs(np.log(state.curvature)) < 1)
 
 
+@pytest.mark.slow
 def test_far_fewer_queries_than_the_scalar():
     values = values_on_the_diagonal()
     scalar, *_ = run(diagonal, 180, factory=zo.scalar_newton)

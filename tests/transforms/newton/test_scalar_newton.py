@@ -226,6 +226,7 @@ def test_starts_of_all_scales(name):
         assert last < first, scale
 
 
+@pytest.mark.slow  # as the tests of noisy values
 def test_noise_is_lived_with():
     """With its standard deviation known, the end is near what noise allows; unknown, no worse
     than the start."""

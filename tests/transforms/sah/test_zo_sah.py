@@ -73,7 +73,10 @@ def test_reaches_the_minimum_of_rosenbrocks_function(double):
     assert (values.max(1) < [1e-3, 1e-5, 4e-7]).all(), values
 
 
-@pytest.mark.parametrize(("towards", "low", "high"), [("previous", 0, 0.1), ("zero", 10, np.inf)])
+@pytest.mark.parametrize(
+    ("towards", "low", "high"),
+    [("previous", 0, 0.1), pytest.param("zero", 10, np.inf, marks=pytest.mark.slow)],
+)
 def test_hessians_of_ten_planes_between_switches(towards, low, high, x64):
     """Relative errors at all of 60 steps on dense quadratics; far off if moves mean curvature."""
     rngs = [np.random.default_rng(seed) for seed in range(3)]

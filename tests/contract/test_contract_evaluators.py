@@ -129,12 +129,15 @@ def run(transformation):
     return [updates for updates, _, _ in steps]
 
 
+ORTHOGONAL = {"directions": FAMILIES["orthogonal"], "baseline": zo.baselines.origin()}
+
+
 @pytest.mark.parametrize(
     ("factory", "impl", "options"),
     [
         pytest.param(zo.zo_gradient, "rbg", {}, marks=pytest.mark.slow),
         pytest.param(zo.zo_newton, "threefry", {"damping": 50.0}, marks=pytest.mark.slow),
-        (zo.zo_newton, "threefry", {"damping": 50.0, "directions": FAMILIES["orthogonal"]}),
+        (zo.zo_newton, "threefry", {"damping": 50.0} | ORTHOGONAL),
     ],
     ids=["gradient-rbg", "newton", "newton-orthogonal"],
 )

@@ -135,13 +135,17 @@ def test_what_is_not_finite_is_dropped():
     np.testing.assert_array_equal(ravel(nothing), LAMBDA)
 
 
+def traced(options=None, **asked):
+    jax.eval_shape(lambda: hessian_diagonal(ask(4, **asked), PARAMS, **(options or {})))
+
+
 def test_refusals():
     for directions in (rademacher(), hadamard(), scaled(hadamard(), PARAMS)):
         with pytest.raises(ValueError, match="see the trace only"):
-            hessian_diagonal(ask(4, directions=directions), PARAMS)
+            traced(directions=directions)
     with pytest.raises(ValueError, match="needs pairs"):
-        hessian_diagonal(ask(4, stencil=zo.stencils.forward()), PARAMS)
+        traced(stencil=zo.stencils.forward())
     with pytest.raises(ValueError, match="prior must be"):
-        hessian_diagonal(ask(4), PARAMS, prior="mean")
+        traced({"prior": "mean"})
     with pytest.raises(ValueError, match="ridge must be"):
-        hessian_diagonal(ask(4), PARAMS, ridge=-1.0)
+        traced({"ridge": -1.0})

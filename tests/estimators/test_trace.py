@@ -1,5 +1,7 @@
 """hessian_trace and TraceAverage."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,8 +28,8 @@ def ask(seed, num_directions=400, origin=True, **options):
 
 def test_exact_along_signs_on_a_diagonal_hessian(x64):
     for directions in (zo.directions.rademacher(), zo.directions.hadamard()):
-        queries, _ = ask(0, 5, directions=directions, **THREE)
-        trace, error = zo.estimators.hessian_trace(queries)
+        asked = functools.partial(ask, 0, 5, directions=directions, **THREE)
+        trace, error = jax.jit(lambda f=asked: zo.estimators.hessian_trace(f()[0]))()
         assert abs(trace / EIGENVALUES.sum() - 1) < 1e-9 and error < 1e-5
 
 
@@ -66,7 +68,7 @@ def test_norms_help_where_the_hessian_is_nearly_isotropic():
 
 
 def test_queries_that_are_not_finite_are_dropped():
-    queries, _ = ask(0, 6, **SIGNS, **THREE)
+    queries, _ = jax.jit(lambda: ask(0, 6, **SIGNS, **THREE))()
     broken = zo.Queries(
         queries.plan,
         queries.values.at[2, 1].set(jnp.nan),
@@ -74,9 +76,10 @@ def test_queries_that_are_not_finite_are_dropped():
         queries.origin,
         queries.stencil,
     )
-    assert abs(zo.estimators.hessian_trace(broken).trace / EIGENVALUES.sum() - 1) < 1e-3
-    one, _ = ask(0, 1, **SIGNS)
-    assert jnp.isinf(zo.estimators.hessian_trace(one).standard_error)
+    found = jax.jit(zo.estimators.hessian_trace)(broken)
+    assert abs(found.trace / EIGENVALUES.sum() - 1) < 1e-3
+    one = jax.jit(lambda: zo.estimators.hessian_trace(ask(0, 1, **SIGNS)[0]))()
+    assert jnp.isinf(one.standard_error)
 
 
 def test_needs_the_origin():
@@ -204,10 +207,12 @@ def test_error_covers_the_shared_error_of_the_origin(stencil, params, x64):
 
 
 def test_exact_values_can_be_said_to_be_exact(x64):
-    queries, x = ask(0, 40, **THREE)
-    trace, bound = zo.estimators.hessian_trace(queries, x)
-    same, error = zo.estimators.hessian_trace(queries, x, noise=0.0)
+    def estimates(noises):
+        queries, x = ask(0, 40, **THREE)
+        return [zo.estimators.hessian_trace(queries, x, **noise) for noise in noises]
+
+    (trace, bound), (same, error) = jax.jit(lambda: estimates([{}, {"noise": 0.0}]))()
     assert trace == same
     assert abs(bound / error / np.sqrt(1 + 2 * 40) - 1) < 0.1
     with pytest.raises(ValueError, match="noise"):
-        zo.estimators.hessian_trace(queries, noise=-1.0)
+        jax.eval_shape(lambda: estimates([{"noise": -1.0}]))

@@ -120,7 +120,7 @@ def test_the_mean_of_many_keys():
     assert np.sqrt(np.sum(error**2)) < 0.05 * np.sum(np.abs(exact)) * 1e5
 
 
-@pytest.mark.parametrize(("dtype", "wide"), zip(NARROW, [False, True], strict=True))
+@pytest.mark.parametrize(("dtype", "wide"), [(jnp.bfloat16, False), (jnp.float16, True)])
 @pytest.mark.parametrize(
     ("p", "u"), [(1.0, -1e-4), (1.0, 1e-4), (-0.75, 3e-5), (0.3, -0.14), (0.0, 0.013)]
 )

@@ -23,13 +23,15 @@ OPTIMIZERS = {
     "diagonal": zo.diagonal_newton(8, 0.1, key=jax.random.key(0)),
     "low_rank": zo.low_rank_newton(8, 0.1, rank=2, key=jax.random.key(0)),
 }
-every_optimizer = pytest.mark.parametrize(
-    "optimizer",
-    [  # the others' walks are parts of the low rank's
-        pytest.param(optimizer, id=name, marks=[] if name == "low_rank" else [pytest.mark.slow])
+
+
+def some(*names):
+    """All of them; those not named are slow."""
+    each = [
+        pytest.param(optimizer, id=name, marks=[] if name in names else [pytest.mark.slow])
         for name, optimizer in OPTIMIZERS.items()
-    ],
-)
+    ]
+    return pytest.mark.parametrize("optimizer", each)
 
 
 @pytest.mark.parametrize("optimizer", [OPTIMIZERS["scalar"]], ids=["scalar"])
@@ -57,7 +59,7 @@ def forty_steps(optimizer):
     return jax.jit(of_wall)
 
 
-@every_optimizer
+@some("low_rank")  # the others' own modules have tests of steps taken back
 def test_steps_taken_back_are_counted(optimizer):
     """Each visit to the outside is followed by a step back, which the state counts once."""
     xs, states = forty_steps(optimizer)(24.5)
@@ -74,7 +76,7 @@ def test_steps_taken_back_are_counted(optimizer):
     assert int(found) == undone[-1]
 
 
-@every_optimizer
+@some("low_rank")
 def test_nothing_is_undone_where_the_model_holds(optimizer):
     _, states = forty_steps(optimizer)(np.inf)
     assert int(states.trust.num_undone[19]) == 0
@@ -101,7 +103,7 @@ def test_a_state_that_knows_nothing_right_recovers():
     assert bowl(last) < 1e-3 * bowl(x)
 
 
-@every_optimizer
+@some("diagonal", "low_rank")  # of which the scalar is a part
 def test_a_walk_on_each_device_of_a_mesh(optimizer):
     """Inside shard_map with its default checks: every branch varies as the parameters do."""
     mesh = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -105,7 +105,6 @@ def test_a_service_that_fails(example, capsys):
     assert "failed after all" in capsys.readouterr().out
 
 
-@pytest.mark.slow  # the pool of processes is the same loop
 @pytest.mark.parametrize("name", ["dask", "ray"])
 def test_clusters(name):
     if name == "ray":  # in no extra that the tests install
@@ -118,7 +117,6 @@ def _best(out):
     return float(out.split(" at best")[0].split()[-1])
 
 
-@pytest.mark.slow  # as the tests of the evaluator on eight devices
 def test_nnx_on_devices():
     out = output("nnx_devices.py", "--steps", 100)
     assert "8 devices, 3200 queries" in out

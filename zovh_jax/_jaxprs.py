@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jax.extend import core
 
@@ -51,8 +52,21 @@ def evaluate(
 
 def bound(eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
     """The outputs of an equation whose inputs are arrays."""
-    outs = eqn.primitive.bind(*ins, **eqn.primitive.get_bind_params(eqn.params))
+    params = eqn.primitive.get_bind_params(eqn.params)
+    if mapped() and eqn.primitive.name != "sharding_constraint":
+        # Of an Auto mesh, which says nothing, and which the map's own mesh must not meet.
+        params = {name: None if _says_nothing(x) else x for name, x in params.items()}
+    outs = eqn.primitive.bind(*ins, **params)
     return outs if eqn.primitive.multiple_results else [outs]
+
+
+def mapped() -> bool:
+    """Whether what is traced here is inside of ``jax.shard_map``."""
+    return bool(jax.sharding.get_abstract_mesh().manual_axes)
+
+
+def _says_nothing(param: Any) -> bool:
+    return isinstance(param, jax.sharding.NamedSharding) and param.mesh.are_all_axes_auto
 
 
 def opened(jaxpr: Any) -> tuple[core.Jaxpr, Sequence]:
@@ -106,6 +120,7 @@ __all__ = [
     "entered",
     "evaluate",
     "gains_axis",
+    "mapped",
     "opened",
     "programs_in",
     "scan_sizes",

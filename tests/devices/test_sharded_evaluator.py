@@ -9,7 +9,9 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from sharded_on_eight import whole_on_the_mesh
 
 import zovh_jax as zo
@@ -101,6 +103,35 @@ def test_params_whole_on_the_mesh(kind):
     """On eight devices and on one, where types are the same."""
     result(f"whole {kind}")
     whole_on_the_mesh(1, kind)
+
+
+@pytest.mark.usefixtures("fast_compilation")
+def test_factored_directions_where_all_is_on_the_mesh():
+    """The objective's program names the mesh of params and data, which the map must not meet."""
+    mesh = jax.make_mesh((1,), ("q",), axis_types=(AxisType.Auto,))
+    place = functools.partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec()))
+    weight, data, labels = place((jnp.eye(4, 3), jnp.arange(12.0).reshape(4, 3), jnp.arange(4)))
+
+    def ask(evaluate):
+        def loss(weight, data, labels):
+            outputs = jax.nn.log_softmax(data @ weight.T)
+            filled = jax.lax.scan(lambda c, r: (c + jnp.full_like(r, 2.0), ()), data[0], data)[0]
+            which = jax.nn.one_hot(labels, 4) * jnp.full_like(outputs, 0.1)
+            seen = data[jnp.arange(2)]
+            rest = jax.lax.cond(data[0, 0] > 3, jnp.ones_like, jnp.negative, seen)
+            return jnp.sum(which * outputs) + jnp.sum(filled) + jnp.sum(rest)
+
+        def values(weight, data, labels):
+            options = {"num_directions": 3, "radius": 0.1, "evaluate": evaluate}
+            options["directions"] = zo.directions.low_rank()
+            f = lambda weight: loss(weight, data, labels)  # noqa: E731
+            return zo.query(f, weight, jax.random.key(0), **options).values
+
+        return jax.jit(values)(weight, data, labels)
+
+    alone = ask(zo.evaluators.vmapped())
+    np.testing.assert_allclose(ask(sharded(mesh, "q")), alone, rtol=1e-6)
+    assert np.std(alone) > 1e-3
 
 
 def test_inside_shard_map():

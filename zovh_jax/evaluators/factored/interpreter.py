@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from zovh_jax._jaxprs import bound, entered, evaluate, gains_axis, opened, scan_sizes
+from zovh_jax._jaxprs import bound, entered, evaluate, gains_axis, mapped, opened, scan_sizes
 from zovh_jax.evaluators.factored.perturbed import Perturbed, dense
 from zovh_jax.evaluators.factored.rules import RULES
 
@@ -25,14 +25,18 @@ def run(jaxpr: core.Jaxpr, consts: Sequence, args: Sequence, report: Report) -> 
 
 def _apply(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
     """The outputs of an equation."""
-    if not any(isinstance(x, Perturbed) for x in ins):
+    factored = any(isinstance(x, Perturbed) for x in ins)
+    if factored:
+        report(eqn, ins, None)
+    elif not mapped():
         return bound(eqn, ins)
-    report(eqn, ins, None)
     name = eqn.primitive.name
     if (program := entered(eqn)) is not None:
         return run(*program, ins, report)
     if name in CONTROL:
         return CONTROL[name](eqn, ins, report)
+    if not factored:  # in a map programs are entered anyway: the mesh that they name is not its own
+        return bound(eqn, ins)
     if name == "dot_general" and all(isinstance(x, Perturbed) for x in ins):
         # An activation is there for each query anyway.
         i = min((1, 0), key=lambda i: (not ins[i].part, ins[i].base.size))

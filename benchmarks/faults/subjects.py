@@ -53,6 +53,7 @@ MAKERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "scalar_newton": made(zo.scalar_newton),
     "diagonal_newton": made(zo.diagonal_newton),
     "low_rank_newton": made(zo.low_rank_newton, rank=2),
+    "model_newton": made(zo.model_newton, radius=0.3),
     "zo_sah": sah,
     "bounded": lambda: zo.bounded(made(zo.zoar, 0.03)(), -3.0, 3.0),
 }

@@ -18,7 +18,7 @@ TINY = experiment.Size(("zoar",), 80, 40, 1, 2, 1)
 
 
 def test_every_optimiser_is_there():
-    assert len(subjects.MAKERS) == 19 and all(hasattr(zo, name) for name in subjects.MAKERS)
+    assert len(subjects.MAKERS) == 20 and all(hasattr(zo, name) for name in subjects.MAKERS)
     assert experiment.FULL.optimizers == tuple(subjects.MAKERS)
 
 

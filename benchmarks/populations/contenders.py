@@ -12,6 +12,10 @@ law of their perturbations, in how the population is evaluated, and in what they
 - EGGROLL (HyperscaleES): standardised values; rank-one weights and full biases, in a network
   written with its product.
 
+On several devices each asks its share of the queries: ours by `zo.evaluators.sharded`, shardes on
+a mesh of its own, EGGROLL as its scripts do, with a `shard_map` of the forwards and the update made
+on every device; evosax leaves the evaluation to its user, here a `shard_map` too.
+
 shardes and HyperscaleES are read from clones, as no package index has them; without ``--shardes``
 and ``--eggroll`` there are no rows for them.
 """
@@ -24,7 +28,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +38,7 @@ import zovh_jax as zo
 from benchmarks.common.clones import importable
 from benchmarks.populations import network
 from benchmarks.populations.network import Batch, Sizes
+from benchmarks.populations.shares import AXIS, mesh_of, on_all, shared
 
 SIGMA = 0.02
 """Standard deviation of a perturbation's entries."""
@@ -94,8 +99,17 @@ def available(shardes: Path | None, eggroll: Path | None) -> list[Contender]:
     return found
 
 
-def ours() -> list[Contender]:
-    """ZO-SGD along three families, and scalar Newton."""
+def ours(reduce: Literal["replay", "psum"] = "replay") -> list[Contender]:
+    """ZO-SGD along three families, and scalar Newton.
+
+    Args:
+      reduce: how estimates are made on several devices.
+    """
+
+    def evaluator(devices: int) -> zo.evaluators.Evaluator:
+        if devices == 1:
+            return zo.evaluators.vmapped()
+        return zo.evaluators.sharded(mesh_of(devices), AXIS, reduce=reduce)
 
     def descent(
         directions: zo.directions.Directions, shaping: zo.shaping.Shaping = zo.shaping.none()
@@ -111,6 +125,7 @@ def ours() -> list[Contender]:
                     baseline=zo.baselines.none(),
                     directions=directions,
                     shaping=shaping,
+                    evaluate=evaluator(sizes.devices),
                 )
             )
 
@@ -118,15 +133,23 @@ def ours() -> list[Contender]:
 
     def newton(rate, sizes):
         del rate
-        return of_optimizer(lambda key: zo.scalar_newton(sizes.queries, SIGMA, key=key))
+        evaluate = evaluator(sizes.devices)
+        return of_optimizer(
+            lambda key: zo.scalar_newton(sizes.queries, SIGMA, key=key, evaluate=evaluate)
+        )
 
-    low_rank = zo.directions.low_rank()
+    low_rank, signs = zo.directions.low_rank(), zo.directions.hadamard(factored=True)
+    methods: dict[str, Callable[[float | None, Sizes], Steps]] = {
+        "ZO-SGD": descent(zo.directions.gaussian()),
+        "ZO-SGD, rank one": descent(low_rank),
+        "ranks, rank one": descent(low_rank, zo.shaping.ranks()),
+        "ZO-SGD, H ⊗ H": descent(signs),
+        "scalar Newton": newton,
+    }
+    end = "" if reduce == "replay" else f", {reduce}"
     return [
-        Contender("zovh_jax", "ZO-SGD", descent(zo.directions.gaussian()), -1),
-        Contender("zovh_jax", "ZO-SGD, rank one", descent(low_rank), -1),
-        Contender("zovh_jax", "ranks, rank one", descent(low_rank, zo.shaping.ranks()), -1),
-        Contender("zovh_jax", "ZO-SGD, H ⊗ H", descent(zo.directions.hadamard(factored=True)), -1),
-        Contender("zovh_jax", "scalar Newton", newton, None),
+        Contender("zovh_jax", name + end, make, None if make is newton else -1)
+        for name, make in methods.items()
     ]
 
 
@@ -162,6 +185,8 @@ def evosax() -> Contender:
                 std_schedule=optax.constant_schedule(SIGMA),
             )
 
+        evaluate = shared(jax.vmap(network.loss, (0, None)), sizes.devices)
+
         def start(params, key):
             one = strategy(params)
             state = one.init(key, params, one.default_params)
@@ -173,7 +198,7 @@ def evosax() -> Contender:
             one = strategy(params)
             key, ask_key, tell_key = jax.random.split(key, 3)
             points, state = one.ask(ask_key, state, one.default_params)
-            values = jax.vmap(lambda p: network.loss(p, batch))(points)
+            values = evaluate(points, batch)
             state, _ = one.tell(tell_key, points, values, state, one.default_params)
             return key, state, one.get_mean(state)
 
@@ -183,7 +208,7 @@ def evosax() -> Contender:
 
 
 def of_shardes(source: Path) -> list[Contender]:
-    """Both of its published algorithms, on one device."""
+    """Both of its published algorithms."""
     with importable(source):
         core, nn, sharding = (
             importlib.import_module(f"shardes.{name}") for name in ("core", "nn", "sharding")
@@ -200,7 +225,7 @@ def of_shardes(source: Path) -> list[Contender]:
                 n=sizes.queries,
                 sigma=SIGMA,
                 lr=rate,
-                mesh=sharding.make_mesh(1),
+                mesh=sharding.make_mesh(sizes.devices),
             )
 
             def step(state, batch):
@@ -255,16 +280,22 @@ def of_eggroll(source: Path) -> list[Contender]:
 
         def step(carry, batch):
             params, noise, keys, epoch = carry
-            frozen, info = fixed(params)[0], (jnp.full(sizes.queries, epoch), members)
-            values = jax.vmap(lambda m: value(params, keys, noise, frozen, epoch, m, batch))(
-                members
-            )
-            scores = noiser.convert_fitnesses(frozen, noise, -values)  # it climbs
-            kinds = {name: {"weight": 1, "bias": 0} for name in params}
-            with contextlib.redirect_stdout(io.StringIO()):  # it prints shapes
-                noise, params = noiser.do_updates(
-                    frozen, dict(noise), params, keys, scores, info, kinds
-                )
+            frozen = fixed(params)[0]
+
+            def forwards(members, params, keys, noise, epoch, batch):
+                one = lambda m: value(params, keys, noise, frozen, epoch, m, batch)  # noqa: E731
+                return jax.vmap(one)(members)
+
+            def update(values, params, keys, noise, epoch):
+                info = jnp.full(sizes.queries, epoch), members
+                scores = noiser.convert_fitnesses(frozen, noise, -values)  # it climbs
+                kinds = {name: {"weight": 1, "bias": 0} for name in params}
+                with contextlib.redirect_stdout(io.StringIO()):  # it prints shapes
+                    return noiser.do_updates(frozen, dict(noise), params, keys, scores, info, kinds)
+
+            state = params, keys, noise, epoch
+            values = shared(forwards, sizes.devices)(members, *state, batch)
+            noise, params = on_all(update, sizes.devices)(values, *state)
             return params, noise, keys, epoch + 1
 
         return Steps(start, step, lambda carry: carry[0])

@@ -61,10 +61,9 @@ def forwards(sizes: Sizes):
 
 
 def repeated(compiled: Any, arguments: tuple[Any, ...], steps: int) -> None:
-    """Makes the same step so many times."""
+    """Makes the same step so many times, each when the last one is done."""
     for _ in range(steps):
-        out = compiled(*arguments)
-    jax.block_until_ready(out)
+        jax.block_until_ready(compiled(*arguments))
 
 
 def worth(contenders: Sequence[Contender], sizes: Sizes, budget: int) -> list[dict[str, Any]]:

@@ -28,11 +28,13 @@ class Sizes:
       hidden: widths of the hidden layers.
       batch: images of a step, the same ones for the whole population.
       pairs: antithetic pairs of directions; a step has twice as many queries.
+      devices: how many share a step's queries.
     """
 
     hidden: tuple[int, ...]
     batch: int
     pairs: int
+    devices: int = 1
 
     @property
     def queries(self) -> int:

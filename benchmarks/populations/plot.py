@@ -13,8 +13,9 @@ COLOURS = (
 
 
 def figure_of(result: dict[str, Any]) -> Any:
-    """Held-out loss over queries; and what a step costs, over the forwards alone."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.6), dpi=110, layout="constrained")
+    """Held-out loss over queries; what a step costs; what a device has of it."""
+    figure, axes = plt.subplots(1, 3, figsize=(17, 4.6), dpi=110, layout="constrained")
+    left, right, share = axes
     cost = {(row["library"], row["method"]): row["times_forwards"] for row in result["costs"]}
     names = [f"{row['library']} {row['method']}" for row in result["worth"]]
     for row, name, colour in zip(result["worth"], names, COLOURS, strict=False):
@@ -33,4 +34,33 @@ def figure_of(result: dict[str, Any]) -> Any:
     right.set(xlabel="a step, over the forwards alone", xscale="log")
     right.axvline(1, color="black", linestyle="--", linewidth=0.9)
     right.margins(x=0.12)
+    shares(share, result, dict(zip(names, COLOURS, strict=False)))
     return figure
+
+
+def shares(ax: Any, result: dict[str, Any], colours: dict[str, str]) -> None:
+    """A device's operations and temporaries where most share a step, over those of one alone."""
+    most = max(result["settings"]["devices"])
+    alone = {
+        (row["library"], row["method"]): row for row in result["devices"] if row["devices"] == 1
+    }
+    for row in result["devices"]:
+        one = alone[row["library"], row["method"]]
+        if row["devices"] != most or not one["temporary_bytes"]:
+            continue
+        name = f"{row['library']} {row['method']}"
+        colour = colours.get(name.removesuffix(", psum"))
+        at = [row[key] / one[key] for key in ("operations", "temporary_bytes")]
+        face = "none" if name.endswith(", psum") else colour  # open: with sums of parts
+        ax.plot(*at, "o", color=colour, markerfacecolor=face, markersize=8, markeredgewidth=1.6)
+    for line in (ax.axvline, ax.axhline):
+        line(1 / most, color="black", linestyle="--", linewidth=0.9)
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel=f"operations of one of {most} devices, over one device's",
+        ylabel="temporaries, over one device's",
+    )
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")

@@ -8,7 +8,7 @@ from benchmarks.common import report
 
 
 def tables(result: dict[str, Any]) -> dict[str, str]:
-    """``costs`` of a step, and what it is ``worth`` at equal queries."""
+    """``costs`` of a step, what it is ``worth`` at equal queries, and what ``devices`` share."""
     costs = [
         [
             f"{row['library']} {row['method']}".strip(),
@@ -38,7 +38,53 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
         "worth": report.table(
             ["method", "rate", "held-out loss", "accuracy", "of the seeds"], worth
         ),
+        "devices": spread(result),
     }
+
+
+def spread(result: dict[str, Any]) -> str:
+    """A row for each method: temporaries, operations and bytes of a device, and timings."""
+    counts = result["settings"]["devices"]
+    cells = {(row["library"], row["method"], row["devices"]): row for row in result["devices"]}
+    timings = {
+        (row["library"], row["method"], row["devices"]): row["microseconds"]
+        for row in result["scaling"]
+    }
+    most, fewest = counts[-1], counts[0]
+    rows = []
+    for library, method in dict.fromkeys((row["library"], row["method"]) for row in cells.values()):
+        each = [cells[library, method, count] for count in counts]
+        held = [
+            "-" if row["temporary_bytes"] is None else f"{row['temporary_bytes'] / 1e6:.1f}"
+            for row in each
+        ]
+        times = [timings.get((library, method, count)) for count in counts]
+        shown = [report.number(t) for t in times if t is not None]
+        rows.append(
+            [
+                f"{library} {method}",
+                " / ".join(held),
+                " / ".join(report.number(row["operations"] / 1e9) for row in each),
+                f"{each[-1]['operations'] / each[0]['operations']:.2f}",
+                f"{each[-1]['exchanged_bytes'] / 1e3:.1f}",
+                f"{max(row['difference'] for row in each):.0e}",
+                " / ".join(shown) if shown else "-",
+            ]
+        )
+    devices = " / ".join(map(str, counts))
+    timed = " / ".join(str(n) for n in counts if any(key[2] == n for key in timings))
+    return report.table(
+        [
+            "method",
+            f"temporaries a device, MB, on {devices}",
+            f"operations a device, 10⁹, on {devices}",
+            f"on {most} / on {fewest}",
+            f"kB exchanged, on {most}",
+            "steps differ by",
+            f"µs a query, on {timed}" if timed else "µs a query",
+        ],
+        rows,
+    )
 
 
 def final(row: dict[str, Any]) -> float:

@@ -10,11 +10,11 @@ published settings were not the best have a row for each.
 DIR/box-attack.json:
   environment    versions and machine
   budget         queries an image may cost
-  seeds          of the attacks
   victims        one entry a victim:
     name         "standard" or "robust"
     epsilon      how much a pixel may change
     images       how many digits were attacked for each seed
+    seeds        of the attacks
     trained      its settings
     accuracy     on the held-out digits
     under_pgd    that on the same digits after projected gradient descent, 100 steps; null where not
@@ -46,6 +46,7 @@ from benchmarks.common import cache, report, victim
 TUNING = Path(__file__).parents[1] / "results" / "box-attack-tuning.json"
 PICTURES = {"box-attack": plot.figure_of}
 IMAGES = 60
+SEEDS = 3
 VICTIMS = ("standard", "robust")
 EPSILON = 0.3
 TUNED_ON = {"images": 32, "budget": 200}
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--budget", type=int, default=1000, help="queries an image may cost (1000)")
     add("--images", type=int, help=f"digits attacked (quick: 32, full: {IMAGES})")
+    add("--seeds", type=int, help=f"attacks on each digit (quick: 1, full: {SEEDS})")
     add("--victims", nargs="+", choices=VICTIMS, help="quick: standard, full: both")
     add("--methods", nargs="+", choices=CONTENDERS, metavar="METHOD", help=", ".join(CONTENDERS))
     add("--tune", action="store_true", help="choose the settings instead")
@@ -90,17 +92,17 @@ def run(args: argparse.Namespace) -> None:
     if args.tune:
         tune(args, names, victims)
         return
-    seeds, played = (0,), []
+    seeds = range(args.seeds or (SEEDS if args.full else 1))
+    played: list[dict[str, Any]] = []
     for which in victims:
         settings = {name: tuning.chosen(args.tuning, which, name) for name in names}
         found, facts = load(which, args.cache)
         images = args.images or (IMAGES if args.full else 32)
         rows = experiment.compare(found, EPSILON, args.budget, settings, images, seeds)
-        played.append(facts | {"images": images, "methods": rows})
+        played.append(facts | {"images": images, "seeds": [*seeds], "methods": rows})
     result = {
         "environment": report.environment(),
         "budget": args.budget,
-        "seeds": list(seeds),
         "victims": with_earlier(played, args.budget, args.out),
     }
     report.finish("box-attack", result, tables, PICTURES, args.out)

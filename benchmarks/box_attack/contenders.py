@@ -44,32 +44,32 @@ CONTENDERS = {
     "thompson": Contender(
         "ours, Thompson",
         ours.thompson,
-        [{"contrast": 2.0}, {"contrast": 1.0}],
+        grid({"contrast": 2.0}, contrast=(0.5, 1.0, 3.0, 4.0)),
         own=True,
     ),
     "hadamard": Contender(
         "ours, Hadamard tiles",
         ours.hadamard,
-        grid({"tiles": 7, "num_directions": 4}, tiles=(7, 14)),
+        grid({"tiles": 7, "num_directions": 4}, tiles=(7, 14), num_directions=(2, 4, 8)),
         own=True,
     ),
     "sign_hunter": Contender("SignHunter", rivals.sign_hunter),
     "square": Contender(
         "Square Attack",
         rivals.square,
-        grid({"share": 0.8, "queries": 10_000}, share=(0.1, 0.3), queries=(1000,)),
+        grid({"share": 0.8, "queries": 10_000}, share=(0.1, 0.2, 0.3, 0.5), queries=(1000,)),
     ),
     "simba": Contender(
         "SimBA",
         rivals.simba,
-        grid({"length": 0.2, "basis": "cosines"}, length=(2.0, 6.0), basis=("cosines",)),
+        grid({"length": 0.2, "basis": "cosines"}, length=(1.0, 2.0, 4.0, 6.0)),
     ),
     "bandits": Contender(
         "Bandits",
         rivals.bandits,
         grid(
             {"rate": 0.03, "prior_rate": 0.001, "exploration": 0.01, "probe": 0.1, "tiles": 8},
-            rate=(0.1,),
+            rate=(0.1, 0.3),
             prior_rate=(0.1, 1.0),
             exploration=(1.0,),
             probe=(1.0,),
@@ -78,7 +78,9 @@ CONTENDERS = {
     "nes": Contender(
         "NES",
         rivals.nes,
-        grid({"rate": 0.1, "probe": 0.1, "pairs": 10}, rate=(0.3,), probe=(3.0,), pairs=(3, 10)),
+        grid(
+            {"rate": 0.1, "probe": 0.1, "pairs": 10}, rate=(0.3,), probe=(1.0, 3.0), pairs=(3, 10)
+        ),
     ),
 }
 """In the order of the picture's colours."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 from benchmarks.common.plots import floats, plt
 
@@ -44,15 +45,17 @@ def shares(ax: Any, result: dict[str, Any], colours: dict[str, str]) -> None:
     alone = {
         (row["library"], row["method"]): row for row in result["devices"] if row["devices"] == 1
     }
-    for row in result["devices"]:
+    rows = [row for row in result["devices"] if row["devices"] == most]
+    for i, row in enumerate(rows):
         one = alone[row["library"], row["method"]]
-        if row["devices"] != most or not one["temporary_bytes"]:
+        if not one["temporary_bytes"]:
             continue
         name = f"{row['library']} {row['method']}"
         colour = colours.get(name.removesuffix(", psum"))
         at = [row[key] / one[key] for key in ("operations", "temporary_bytes")]
-        face = "none" if name.endswith(", psum") else colour  # open: with sums of parts
-        ax.plot(*at, "o", color=colour, markerfacecolor=face, markersize=8, markeredgewidth=1.6)
+        face = "none" if name.endswith(", psum") else colour
+        size = 14 - i  # those at one place are all seen
+        ax.plot(*at, "o", color=colour, markerfacecolor=face, markersize=size, markeredgewidth=1.6)
     for line in (ax.axvline, ax.axhline):
         line(1 / most, color="black", linestyle="--", linewidth=0.9)
     ax.set(
@@ -60,7 +63,9 @@ def shares(ax: Any, result: dict[str, Any], colours: dict[str, str]) -> None:
         yscale="log",
         xlabel=f"operations of one of {most} devices, over one device's",
         ylabel="temporaries, over one device's",
+        title='dashed: an equal share; open: reduce="psum"',
     )
     for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("{x:g}")
+        axis.set_minor_formatter("")

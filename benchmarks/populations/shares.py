@@ -7,7 +7,7 @@ import jax
 from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
-AXIS = "queries"
+AXIS = "pop"  # as shardes calls it: arrays of two meshes do not meet
 
 
 def mesh_of(devices: int) -> Mesh:

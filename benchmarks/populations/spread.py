@@ -95,7 +95,7 @@ def compiled(contenders: Sequence[Contender], every: Sequence[Sizes]) -> list[di
                     "devices": sizes.devices,
                     "temporary_bytes": None if memory is None else memory.temp_size_in_bytes,
                     "operations": work.operations,
-                    "exchanged_bytes": work.exchanged,
+                    "exchanged_bytes": work.exchanged if sizes.devices > 1 else 0,
                     "difference": float(apart),
                 }
             )

@@ -66,8 +66,8 @@ def spread(result: dict[str, Any]) -> str:
                 " / ".join(held),
                 " / ".join(report.number(row["operations"] / 1e9) for row in each),
                 f"{each[-1]['operations'] / each[0]['operations']:.2f}",
-                f"{each[-1]['exchanged_bytes'] / 1e3:.1f}",
-                f"{max(row['difference'] for row in each):.0e}",
+                f"{each[-1]['exchanged_bytes'] / 1e3:,.1f}",
+                f"{max(row['difference'] for row in each):.0e}".replace("0e+00", "0"),
                 " / ".join(shown) if shown else "-",
             ]
         )

@@ -5,6 +5,7 @@ compiled loop, so that dispatch does not count, and, in the rows "called", as on
 step from Python; `benchmarks.speed.others` says what they are compared with, and how. All that a
 function is timed with takes turns in one run; the median of the turns is reported.
 
+``--rivals`` runs the case `populations` instead: libraries of evolution strategies, side by side.
 ``--reference PATH`` adds the ZoVH authors' PyTorch optimisers; PATH is a clone of
 https://github.com/Qjbtiger/ZoVH. ``speed.json`` holds
 
@@ -33,6 +34,7 @@ https://github.com/Qjbtiger/ZoVH. ``speed.json`` holds
 import argparse
 from pathlib import Path
 
+from benchmarks import populations
 from benchmarks.common import report
 from benchmarks.speed import experiment, others, plot
 from benchmarks.speed.tables import tables
@@ -41,14 +43,21 @@ PICTURES = {"speed": plot.figure_of}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of this case."""
+    """Adds the options of this case, and those of `populations`."""
     parser.add_argument(
         "--reference", type=Path, help=f"a clone of {others.REPOSITORY}, to compare with"
     )
+    parser.add_argument(
+        "--rivals", action="store_true", help="the case populations instead, which has the rest:"
+    )
+    populations.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Times everything, prints the tables, writes the files."""
+    if args.rivals:
+        populations.run(args)
+        return
     result = experiment.measure(args.reference, experiment.FULL if args.full else experiment.QUICK)
     env, settings = result["environment"], result["settings"]
     print(f"\n{env['device']}, {env['cpu']}, {env['cores']} cores; JAX {env['jax']}")

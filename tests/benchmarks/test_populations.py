@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 
 from benchmarks import populations
-from benchmarks.common import grid
-from benchmarks.populations import contenders, experiment, network
+from benchmarks.common import grid, programs
+from benchmarks.populations import contenders, experiment, network, spread
 from benchmarks.populations.network import Batch, Sizes
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
@@ -56,11 +57,24 @@ def test_what_it_writes_and_prints(tmp_path, monkeypatch, capsys):
         tuned, method="fixed", guess=None, make=lambda rate, sizes: tuned.make(0.01, sizes)
     )
     monkeypatch.setattr(populations, "available", lambda *clones: [tuned, fixed])
-    for name, value in {"WIDE": TINY, "RUNS": TINY, "BUDGET": 160, "TURNS": 1}.items():
+    tiny = {"WIDE": TINY, "RUNS": TINY, "BUDGET": 160, "TURNS": 1, "DEVICES": (1, 2)}
+    for name, value in tiny.items():
         monkeypatch.setattr(populations, name, {False: value})
+    asked = []
+
+    def elsewhere(sizes, devices, turns, clones):
+        asked.append((sizes, devices, turns, clones))
+        row = {"library": "zovh_jax", "method": "fixed", "operations": 4e9, "difference": 0.0}
+        row |= {"temporary_bytes": 3_000_000, "exchanged_bytes": 16, "microseconds": 5.0}
+        return [row | {"devices": count} for count in devices]
+
+    monkeypatch.setattr(populations.spread, "elsewhere", elsewhere)
+    monkeypatch.setattr(populations.os, "cpu_count", lambda: 1)
     monkeypatch.setattr(experiment, "NOTED", 2)
     monkeypatch.setattr(grid, "LONGEST", 3)  # every rate compiles
-    populations.run(argparse.Namespace(full=False, out=tmp_path, shardes=None, eggroll=None))
+    options = {"full": False, "out": tmp_path, "shardes": None, "eggroll": None}
+    populations.run(argparse.Namespace(**options, parts=None))
+    assert asked == [(TINY, (1, 2), 0, (None, None)), (TINY, [1], 1, (None, None))]
     result = json.loads((tmp_path / "populations.json").read_text())
     assert [row["library"] for row in result["costs"]] == ["", "zovh_jax", "zovh_jax"]
     assert result["costs"][0]["times_forwards"] == pytest.approx(1)
@@ -69,6 +83,47 @@ def test_what_it_writes_and_prints(tmp_path, monkeypatch, capsys):
     assert descent["rate"] in [row["rate"] for row in descent["grid"]] and alone["rate"] is None
     assert "zovh_jax fixed" in capsys.readouterr().out
     assert (tmp_path / "populations.png").stat().st_size > 10_000
+    # One part anew, at the same settings: the rest stays.
+    populations.run(argparse.Namespace(**options, parts=["devices"]))
+    assert len(asked) == 3
+    assert json.loads((tmp_path / "populations.json").read_text())["worth"] == result["worth"]
+    monkeypatch.setattr(populations, "BUDGET", {False: 80})
+    with pytest.raises(ValueError, match="--parts needs an earlier result with the same settings"):
+        populations.run(argparse.Namespace(**options, parts=["devices"]))
+
+
+def test_what_a_program_does():
+    """Loops count as often as they run, products twice the sums' lengths."""
+    x = jnp.ones((8, 4))
+
+    def f(x):
+        return jax.lax.scan(lambda c, _: (jnp.tanh(c @ x.T @ x), ()), x, length=5)[0]
+
+    found = programs.work(jax.jit(f).lower(x).compile())
+    products = 5 * 2 * 2 * 8 * 8 * 4
+    assert products + 5 * 32 <= found.operations <= 1.02 * products + 5 * 32
+    assert found.exchanged == 0
+
+
+def test_a_row_of_one_device():
+    (row,) = spread.compiled([contenders.ours()[1]], [TINY])
+    assert row.keys() <= set(re.findall(r"\w+", populations.__doc__))
+    assert row["operations"] > 2 * 785 * 4 * TINY.batch  # one forward, at least
+    assert row["difference"] == row["exchanged_bytes"] == 0 and row["devices"] == 1
+
+
+@pytest.mark.slow
+def test_a_device_of_two_has_half():
+    """Ours and evosax, in a process that has two devices: the same step, and what they exchange."""
+    rows = spread.elsewhere(Sizes((32,), 16, 8), (1, 2), 0, (None, None))
+    cells = {(row["method"], row["devices"]): row for row in rows}
+    for method in ("ZO-SGD", "ZO-SGD, rank one", "OpenAI-ES"):
+        one, two = cells[method, 1], cells[method, 2]
+        assert two["operations"] < 0.9 * one["operations"], method
+        assert two["difference"] < 1e-4 and one["difference"] == one["exchanged_bytes"] == 0
+    assert cells["ZO-SGD", 2]["exchanged_bytes"] <= 8 * 16  # values alone
+    numbers = 785 * 32 + 33 * 10
+    assert 4 * numbers <= cells["ZO-SGD, psum", 2]["exchanged_bytes"] <= 4 * numbers + 8 * 16
 
 
 def test_clones_that_are_not_there(tmp_path):

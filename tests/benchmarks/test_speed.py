@@ -285,7 +285,7 @@ def test_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(compilation, "measure", lambda turns: COMPILED)
     monkeypatch.setattr(calls, "measure", lambda turns, seconds: CALLED)
     monkeypatch.setattr(pieces, "memory", lambda steps: [])  # compiled in test_memory.py
-    speed.run(argparse.Namespace(full=False, out=tmp_path, reference=None))
+    speed.run(argparse.Namespace(full=False, out=tmp_path, reference=None, rivals=False))
     result = json.loads((tmp_path / "speed.json").read_text())
     assert (tmp_path / "speed.png").stat().st_size > 10_000
     for key in result:

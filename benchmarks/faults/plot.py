@@ -10,7 +10,9 @@ from benchmarks.faults.tables import READ_ONLY, line
 
 def figure_of(result: dict[str, Any]) -> Any:
     """At the left how many faults of each kind; at the right what missing values cost."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), dpi=110, layout="constrained")
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(14, 5), dpi=110, layout="constrained", width_ratios=(5, 6)
+    )
     rows = [row for row in result["rows"] if row["kind"] != READ_ONLY]
     worst = result["setting"]["worst_ratio"]
     counts(left, rows, worst)
@@ -46,7 +48,7 @@ def costs(ax, rows, worst):
                 ax.text(x - 0.06, height, row["optimizer"], fontsize=7, ha="right", va="center")
     for height, text in ((1, "clean run"), (worst, "limit")):
         ax.axhline(height, color="black", linestyle="--", linewidth=0.8)
-        ax.text(len(kinds) - 0.5, height, text, fontsize=8, ha="right", va="bottom")
+        ax.text(-0.95, height, text, fontsize=8, va="bottom")
     ax.set_xticks(range(len(kinds)), [kind.replace(" out of", "\nout of") for kind in kinds])
     ax.set_xlim(-1, len(kinds) - 0.5)
     ax.set_yscale("log")

@@ -117,7 +117,7 @@ def test_a_device_of_two_has_half():
     """Ours and evosax, in a process that has two devices: the same step, and what they exchange."""
     rows = spread.elsewhere(Sizes((32,), 16, 8), (1, 2), 0, (None, None))
     cells = {(row["method"], row["devices"]): row for row in rows}
-    for method in ("ZO-SGD", "ZO-SGD, rank one", "OpenAI-ES"):
+    for method in ("ZO-SGD, psum", "ZO-SGD, rank one, psum", "OpenAI-ES"):
         one, two = cells[method, 1], cells[method, 2]
         assert two["operations"] < 0.9 * one["operations"], method
         assert two["difference"] < 1e-4 and one["difference"] == one["exchanged_bytes"] == 0

@@ -112,19 +112,14 @@ def timed(
 ) -> list[dict[str, Any]]:
     """A row for each contender and number of devices: microseconds a query, in turns."""
     runs: dict[Hashable, timing.Turn] = {}
+    rows: list[dict[str, Any]] = []
     for one in contenders:
         for sizes in every:
             steps = one.make(None if one.guess is None else 1e-9, sizes)
             arguments = ready(steps, sizes)
             program = jax.jit(steps.step).lower(*arguments).compile()
-            runs[one.library, one.method, sizes] = functools.partial(repeated, program, arguments)
+            runs[len(rows)] = functools.partial(repeated, program, arguments)
+            row = {"library": one.library, "method": one.method, "devices": sizes.devices}
+            rows.append(row)
     times = timing.take_turns(runs, turns, seconds=1.0)
-    return [
-        {
-            "library": library,
-            "method": method,
-            "devices": sizes.devices,
-            "microseconds": times[library, method, sizes] / sizes.queries,
-        }
-        for library, method, sizes in runs
-    ]
+    return [row | {"microseconds": times[i] / every[0].queries} for i, row in enumerate(rows)]

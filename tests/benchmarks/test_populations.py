@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import populations
+from benchmarks.__main__ import main
 from benchmarks.common import grid, programs
 from benchmarks.populations import contenders, experiment, network, spread
 from benchmarks.populations.network import Batch, Sizes
@@ -124,6 +125,13 @@ def test_a_device_of_two_has_half():
     assert cells["ZO-SGD", 2]["exchanged_bytes"] <= 8 * 16  # values alone
     numbers = 785 * 32 + 33 * 10
     assert 4 * numbers <= cells["ZO-SGD, psum", 2]["exchanged_bytes"] <= 4 * numbers + 8 * 16
+
+
+def test_speed_with_rivals_is_this_case(monkeypatch):
+    called = []
+    monkeypatch.setattr(populations, "run", called.append)
+    main(["speed", "--rivals", "--full", "--parts", "costs", "scaling"])
+    assert called[0].full and called[0].parts == ["costs", "scaling"]
 
 
 def test_clones_that_are_not_there(tmp_path):

@@ -17,9 +17,10 @@ def of_victims(victims: list[dict[str, Any]]) -> str:
     for found in victims:
         under = found["under_pgd"]
         row = [found["name"], f"±{found['epsilon']:g}", f"{found['accuracy']:.1%}"]
-        rows.append([*row, "" if under is None else f"{under:.1%}", found["images"]])
+        row += ["" if under is None else f"{under:.1%}", found["images"], len(found["seeds"])]
+        rows.append(row)
     header = ["victim", "box", "held-out digits right", "under projected gradient descent"]
-    return report.table([*header, "digits attacked"], rows)
+    return report.table([*header, "digits attacked", "seeds"], rows)
 
 
 def of_victim(found: dict[str, Any], budget: int) -> str:

@@ -208,10 +208,11 @@ def test_the_command_writes_its_files(tuned, tmp_path, monkeypatch, capsys):
     assert box_attack.tables(result)["standard"] in capsys.readouterr().out
     # Another victim in the same folder joins the first.
     monkeypatch.setattr(box_attack.robust, "load", lambda folder: (tiny, 0.5))
-    options = ["--victims", "robust", *options[:4], "--methods", "sign_hunter"]
+    options = ["--victims", "robust", "--seeds", "2", *options[:4], "--methods", "sign_hunter"]
     main(["box-attack", *options, "--out", str(tmp_path)])
     both = json.loads((tmp_path / "box-attack.json").read_text())
     assert both["victims"][0] == found and both["victims"][1]["under_pgd"] == 0.5
+    assert [len(v["methods"][0]["success"]) for v in both["victims"]] == [3, 6]
 
 
 def test_the_committed_rows_follow_from_the_attacks():
@@ -222,7 +223,7 @@ def test_the_committed_rows_follow_from_the_attacks():
             outcome = game.Outcome(np.asarray(entry["queries_spent"]), np.asarray(entry["success"]))
             made = experiment.summary(outcome, result["budget"])
             assert {key: entry[key] for key in made} == made
-            assert len(outcome.queries) == found["images"] * len(result["seeds"])
+            assert len(outcome.queries) == found["images"] * len(found["seeds"])
             rows.setdefault(entry["method"], []).append(entry["settings"])
         for method, settings in rows.items():
             assert settings == tuning.chosen(box_attack.TUNING, found["name"], method)

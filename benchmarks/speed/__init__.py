@@ -48,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reference", type=Path, help=f"a clone of {others.REPOSITORY}, to compare with"
     )
     parser.add_argument(
+        "--only", nargs="+", choices=tuple(experiment.ALONE), help="the rest stays as it is in DIR"
+    )
+    parser.add_argument(
         "--rivals", action="store_true", help="the case populations instead, which has the rest:"
     )
     populations.add_arguments(parser)
@@ -58,7 +61,11 @@ def run(args: argparse.Namespace) -> None:
     if args.rivals:
         populations.run(args)
         return
-    result = experiment.measure(args.reference, experiment.FULL if args.full else experiment.QUICK)
+    size = experiment.FULL if args.full else experiment.QUICK
+    if args.only:
+        result = experiment.renewed(report.read("speed", args.out), args.only, size)
+    else:
+        result = experiment.measure(args.reference, size)
     env, settings = result["environment"], result["settings"]
     print(f"\n{env['device']}, {env['cpu']}, {env['cores']} cores; JAX {env['jax']}")
     print(f"d = {settings['dimension']}, K = {settings['num_directions']}")

@@ -1,7 +1,7 @@
 """Steps in turns with their pieces and with other libraries' steps."""
 
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,19 @@ FULL = Size(15, 0.02, 3)
 QUICK = Size(5, 0.02, 1)
 
 
+ALONE: dict[str, Callable[[Size], Any]] = {
+    "calls": lambda size: calls.measure(size.turns, size.seconds),
+    "compile": lambda size: compilation.measure(size.compilations),
+}
+"""Parts that take no turns with others."""
+
+
+def renewed(earlier: dict[str, Any], names: list[str], size: Size) -> dict[str, Any]:
+    """An earlier result with these parts measured anew."""
+    result = earlier | {name: ALONE[name](size) for name in names}
+    return result | {"targets": targets(result)}
+
+
 def measure(reference: Path | None, size: Size) -> dict[str, Any]:
     """The content of the JSON file; ``reference`` is a clone of the ZoVH authors' repository."""
     libraries = others.available(reference)
@@ -71,8 +84,7 @@ def measure(reference: Path | None, size: Size) -> dict[str, Any]:
         rows = time_function(function, libraries, size.turns, size.seconds)
         for name, part in rows.items():
             result[name] += part
-    result["calls"] = calls.measure(size.turns, size.seconds)
-    result["compile"] = compilation.measure(size.compilations)
+    result |= {name: alone(size) for name, alone in ALONE.items()}
     result["targets"] = targets(result)
     chunked = {
         (label.split()[0], generator): optimizer

@@ -285,7 +285,7 @@ def test_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(compilation, "measure", lambda turns: COMPILED)
     monkeypatch.setattr(calls, "measure", lambda turns, seconds: CALLED)
     monkeypatch.setattr(pieces, "memory", lambda steps: [])  # compiled in test_memory.py
-    speed.run(argparse.Namespace(full=False, out=tmp_path, reference=None, rivals=False))
+    speed.run(argparse.Namespace(full=False, out=tmp_path, reference=None, only=None, rivals=False))
     result = json.loads((tmp_path / "speed.json").read_text())
     assert (tmp_path / "speed.png").stat().st_size > 10_000
     for key in result:
@@ -306,6 +306,15 @@ def test_run(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     for name in ("targets", "others", GENERATOR):
         assert speed.tables(result)[name] in printed
+
+    slower = [row | {"packed": 3 * row["packed"]} for row in CALLED]
+    monkeypatch.setattr(calls, "measure", lambda turns, seconds: slower)
+    part = {"full": False, "out": tmp_path, "only": ["calls"], "rivals": False}
+    speed.run(argparse.Namespace(**part))
+    again = json.loads((tmp_path / "speed.json").read_text())
+    assert again["calls"] == slower and again["targets"] != result["targets"]
+    same = set(result) - {"calls", "targets"}
+    assert {key: again[key] for key in same} == {key: result[key] for key in same}
 
 
 COMPILED = {

@@ -33,7 +33,8 @@ DIR/hessian-error.json:
   interpolation  {environment, settings, labels, directions (labels), errors, noise, exact, newton}:
                  `benchmarks.hessian_error.interpolation`; --part interpolation renews it alone
   trajectories {problem, dimension, rounds (N), radius, points, errors (by method: mean, median,
-               q25, q75)}: `benchmarks.hessian_error.trajectories`; --part trajectories likewise
+               q25, q75)}: `benchmarks.hessian_error.trajectories`; --part trajectories likewise;
+               of layers the whole kernel and the weights that the paper's code frees
 """
 
 import argparse

@@ -96,7 +96,7 @@ def measure(size: Size, folder: Path, settings: victim.Settings = victim.Setting
         rows = synthetic_errors(size) + layer_errors(size, losses)
         biases = bias.rows(PROBLEMS, size.bias_directions)
         inverses = measure_inverses(size)
-        along = trajectories.measure(size.trajectories, PROBLEMS)
+        along = trajectories.measure(size.trajectories, PROBLEMS, settings)
     return {
         "environment": report.environment(),
         "settings": {

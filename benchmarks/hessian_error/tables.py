@@ -81,7 +81,7 @@ def trajectories(result: dict[str, Any]) -> str:
     methods = [labels[name] for name in names]
     ratios = ["CD over ZoVH", "over reuse"]
     return report.table(
-        ["function", "d", "radius μ", "rounds N", "points", *methods, *ratios], lines
+        ["function or layer", "d", "radius μ", "rounds N", "points", *methods, *ratios], lines
     )
 
 

@@ -1,7 +1,8 @@
-"""Hessian errors along descents, with the amounts of Fig. 2 of the ZoVH paper.
+"""Hessian errors along descents, with the amounts of Fig. 2 and 3 of the ZoVH paper.
 
-Twenty starts in the ball, of each 25 points, steps of 10⁻⁴ apart; three queries a round, μ = 0.1,
-and N = 6 rounds with reuse; no noise.
+Fig. 2: twenty starts in the ball, of each 25 points, steps of 10⁻⁴ apart; three queries a round,
+μ = 0.1, and N = 6 rounds with reuse; no noise. Fig. 3: the layers of a network in training
+(`benchmarks.hessian_error.training`).
 """
 
 import dataclasses
@@ -13,6 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 import zovh_jax as zo
+from benchmarks.common import victim
+from benchmarks.hessian_error import training
 from benchmarks.hessian_error.measure import METHODS, errors, in_the_ball, locate, quartiles
 
 QUERIES = 3
@@ -25,39 +28,54 @@ COUNTS = tuple(
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Amounts: d, starts, and points of each."""
+    """Amounts: d, starts and points of each; SGD's steps, and from one point to the next."""
 
     dimension: int = 5_000
     starts: int = 20
     points: int = 25
+    steps: int = 1_875
+    every: int = 15
 
 
-QUICK = Size(dimension=200, starts=2, points=4)
+QUICK = Size(dimension=200, starts=2, points=4, steps=8, every=4)
 
 
-def measure(size: Size, problems: dict[str, zo.problems.Problem]) -> list[dict[str, Any]]:
-    """A row for each function: mean and quartiles of each method's errors."""
-    rows = []
-    for name, problem in tqdm(problems.items(), desc="trajectories"):
-        found = on_function(problem, size)
-        rows.append(
-            {
-                "problem": name,
-                "dimension": size.dimension,
-                "rounds": ROUNDS,
-                "radius": RADIUS,
-                "points": len(found["zovh"]),
-                "errors": {
-                    method: {"mean": float(np.mean(each)), **quartiles(each.tolist())}
-                    for method, each in found.items()
-                },
-            }
-        )
-    return rows
+def measure(
+    size: Size,
+    problems: dict[str, zo.problems.Problem],
+    settings: victim.Settings = victim.Settings(),
+) -> list[dict[str, Any]]:
+    """A row for each function and for each layer of the network of these settings."""
+    rows = [
+        row(name, size.dimension, ROUNDS, RADIUS, on_function(problem, size))
+        for name, problem in tqdm(problems.items(), desc="trajectories")
+    ]
+    along = training.on_layers(size.steps, size.every, COUNTS, settings)
+    return rows + [
+        row(name, d, training.ROUNDS, training.RADIUS, found) for name, d, found in along
+    ]
 
 
-def on_function(problem: zo.problems.Problem, size: Size) -> dict[str, np.ndarray]:
-    """Errors of all points of all starts, by method."""
+def row(problem: str, dimension: int, rounds: int, radius: float, found: list[dict]) -> dict:
+    """One row: mean and quartiles of each method's errors over all points."""
+    together = {
+        name: np.concatenate([np.ravel(each[name, k]) for each in found]) for name, k in COUNTS
+    }
+    return {
+        "problem": problem,
+        "dimension": dimension,
+        "rounds": rounds,
+        "radius": radius,
+        "points": len(together["zovh"]),
+        "errors": {
+            method: {"mean": float(np.mean(each)), **quartiles(each.tolist())}
+            for method, each in together.items()
+        },
+    }
+
+
+def on_function(problem: zo.problems.Problem, size: Size) -> list[dict]:
+    """For each start the errors of `COUNTS` at its points."""
 
     @jax.jit
     def run(seed):
@@ -73,5 +91,4 @@ def on_function(problem: zo.problems.Problem, size: Size) -> dict[str, np.ndarra
 
         return jax.lax.map(at, jnp.arange(size.points))
 
-    found = [run(seed) for seed in range(size.starts)]
-    return {name: np.concatenate([each[name, count] for each in found]) for name, count in COUNTS}
+    return [run(seed) for seed in range(size.starts)]

@@ -12,7 +12,14 @@ import pytest
 import zovh_jax as zo
 from benchmarks import hessian_error, readme
 from benchmarks.common import report, victim
-from benchmarks.hessian_error import experiment, interpolation, layers, measure, trajectories
+from benchmarks.hessian_error import (
+    experiment,
+    interpolation,
+    layers,
+    measure,
+    training,
+    trajectories,
+)
 from benchmarks.hessian_error.interpolation import errors, newton
 from benchmarks.hessian_error.interpolation import experiment as interpolating
 from benchmarks.hessian_error.interpolation.tables import advantage
@@ -46,7 +53,7 @@ SMALL = experiment.Size(
         newton_counts=(3, 12),
         newton_seeds=2,
     ),
-    trajectories=trajectories.Size(dimension=6, starts=2, points=3),
+    trajectories=trajectories.Size(dimension=6, starts=2, points=3, steps=6, every=3),
 )
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
@@ -263,6 +270,35 @@ def test_a_layers_hessian_is_that_of_its_loss(cache):
         np.testing.assert_allclose(squared_norm, np.sum(dense**2), rtol=1e-9)
 
 
+@pytest.mark.usefixtures("x64")
+def test_a_parts_hessian_is_that_of_its_loss(cache):
+    loss = layers.load(cache, TINY, 4, jnp.float64)["fc2"]
+    part = training.PartLoss(loss, jnp.array([1, 7, 8, 30]))
+    weights = loss.weights[part.free]
+    np.testing.assert_allclose(part(weights), loss(loss.weights), rtol=1e-12)
+    whole = loss.hessian(loss.weights)
+
+    @jax.jit
+    def both(weights):
+        return jax.vmap(part.restricted(whole).mv)(jnp.eye(4)), jax.hessian(part)(weights)
+
+    np.testing.assert_allclose(*both(weights), rtol=1e-8, atol=1e-10)
+
+
+def test_training_yields_its_last_kernels_and_the_losses_there():
+    points = list(training.training(8, 4, TINY))
+    assert len(points) == 2
+    for losses, paths in points:
+        for name, loss in losses.items():
+            path = np.asarray(paths[name])
+            assert len(path) == training.ROUNDS and len(loss.labels) == training.BATCH
+            np.testing.assert_array_equal(path[-1], loss.weights)
+            moved = np.linalg.norm(np.diff(path, axis=0), axis=1)
+            assert np.all((moved > 0) & (moved < 1e-2))
+    first, last = (losses["fc2"] for losses, _ in points)
+    assert not np.array_equal(first.images, last.images)
+
+
 def test_starts_are_in_the_ball():
     x = measure.in_the_ball(5000)(KEY)
     assert 99 < np.linalg.norm(x) <= 100.001
@@ -298,7 +334,8 @@ def test_run(cache, tmp_path, monkeypatch, capsys):
     assert {"same_directions", "same_queries", "slopes", "exponents", "newton"} <= set(texts)
 
     along = {row["problem"]: row for row in result["trajectories"]}
-    assert set(along) == set(experiment.PROBLEMS) and along["quadratic"]["points"] == 6
+    assert set(along) == {*experiment.PROBLEMS, *layers.LAYERS}
+    assert along["quadratic"]["points"] == 6 and along["conv1"]["points"] == 2
     assert all(name in hessian_error.__doc__ for row in along.values() for name in row)
     part = result["interpolation"]
     for key in ("errors", "noise", "exact", "newton"):

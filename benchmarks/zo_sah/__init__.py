@@ -12,6 +12,7 @@ says otherwise; the other methods take as many directions a step.
   parameters that move, the least curvature believed, and the dimension of subspaces;
 - ``pairing``: guided against random planes;
 - ``network``: a residual network of eight layers on digits of 7×7 pixels;
+- ``larger``: one of twice the channels, 14×14 pixels;
 - ``fits``: errors of planes' curvatures by the fit and by differences, along runs.
 
 DIR/zo-sah.json:
@@ -43,12 +44,25 @@ PICTURES = {"zo-sah": plot.figure_of}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds nothing: the common options are all."""
+    """Adds the option of this case."""
+    parser.add_argument(
+        "--part",
+        choices=("all", *experiment.PARTS),
+        default="all",
+        help="renew the rows of one part of DIR/zo-sah.json and keep the rest",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Measures, prints the tables, writes the files."""
-    result = experiment.measure(experiment.FULL if args.full else experiment.QUICK)
+    size = experiment.FULL if args.full else experiment.QUICK
+    if args.part == "all":
+        result = experiment.measure(size)
+    else:
+        result = report.read("zo-sah", args.out)
+        others = [row for row in result["rows"] if row["part"] != args.part]
+        rows = others + experiment.measured(size, [args.part])
+        result["rows"] = sorted(rows, key=lambda row: list(experiment.PARTS).index(row["part"]))
     report.finish("zo-sah", result, tables, PICTURES, args.out)
 
 

@@ -23,7 +23,7 @@ from benchmarks.zo_sah.contenders import (
     sah,
     setting,
 )
-from benchmarks.zo_sah.network import resnet
+from benchmarks.zo_sah.network import LARGER, resnet
 
 NUM_TUNING_SEEDS = 2
 """Runs that a learning rate is judged by; one on the network, which takes long."""
@@ -169,6 +169,14 @@ def network(size: Size) -> Iterator[Entry]:
         yield Entry("residual network", method, how, task, num_tuning_seeds=1)
 
 
+def larger(size: Size) -> Iterator[Entry]:
+    """A residual network of twice the channels, on images of four times the pixels."""
+    task = resnet(size.network_queries, size.images, LARGER, pixels=14)
+    how = Setting(num_directions=8, radius=1e-2)
+    for method in (sah("ZO-SAH, T = 5, m = 64", 32, 5), RSPG_LAST, SCALAR_NEWTON):
+        yield Entry("larger network", method, how, task, num_tuning_seeds=1)
+
+
 PARTS: dict[str, Callable[[Size], Iterator[Entry]]] = {
     "rosenbrock": rosenbrock,
     "logistic": logistic,
@@ -189,8 +197,9 @@ PARTS: dict[str, Callable[[Size], Iterator[Entry]]] = {
     ),
     "pairing": pairing,
     "network": network,
+    "larger": larger,
 }
-DRAWN = ("logistic", "network")
+DRAWN = ("logistic", "network", "larger")
 """Parts whose curves are drawn."""
 FULL = Size(
     parts=tuple(PARTS),
@@ -219,10 +228,15 @@ QUICK = dataclasses.replace(
 )
 
 
+def measured(size: Size, parts: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of some parts."""
+    entries = [(part, entry) for part in parts for entry in PARTS[part](size)]
+    return [entry.row(part) for part, entry in tqdm(entries, desc="zo-sah")]
+
+
 def measure(size: Size) -> dict[str, Any]:
     """The content of the JSON file."""
-    entries = [(part, entry) for part in size.parts for entry in PARTS[part](size)]
-    rows = [entry.row(part) for part, entry in tqdm(entries, desc="zo-sah")]
+    rows = measured(size, size.parts)
     return {
         "environment": report.environment(),
         "settings": {"T": EVERY, "m/d": SHARE, "κ": CLIP},

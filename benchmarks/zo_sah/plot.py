@@ -6,6 +6,7 @@ import numpy as np
 
 from benchmarks.common.plots import draw_curve, floats, plt, queries_axis
 from benchmarks.zo_sah.problems import TARGET
+from benchmarks.zo_sah.tables import NETWORKS
 
 COLOURS = ("#aa1144", "#ee6677", "#4477aa", "#77aadd", "#228833", "#ddaa33", "#9955bb", "#888888")
 VARIED = {"T": "T, steps in the same planes", "m/d": "m/d", "κ": "κ", "q": "q"}
@@ -19,7 +20,11 @@ def figure_of(result: dict[str, Any]) -> Any:
     panels = [
         *((draw_reached, rows, problem) for problem, rows in parts["rosenbrock"].items()),
         *((draw_losses, rows, problem) for problem, rows in parts["logistic"].items()),
-        *((draw_losses, rows, problem) for problem, rows in parts.get("network", {}).items()),
+        *(
+            (draw_losses, rows, problem)
+            for part in NETWORKS
+            for problem, rows in parts.get(part, {}).items()
+        ),
         *((draw_varied, parts[part], part) for part in VARIED if part in parts),
         (draw_fits, result["fits"], "Hessians of planes"),
     ]
@@ -53,7 +58,7 @@ def draw_losses(ax, rows, title):
     """Draws values over queries."""
     for row, colour in zip(rows, COLOURS, strict=False):
         draw_curve(ax, row["curve"], 1.0, color=colour, label=row["label"])
-    above = "loss" if rows[0]["part"] == "network" else "loss above its minimum"
+    above = "loss" if rows[0]["part"] in NETWORKS else "loss above its minimum"
     ax.set(title=f"{title}, d = {rows[0]['dimension']:,}", xlabel="queries", ylabel=above)
     ax.set_yscale("log")
     queries_axis(ax, rows[0]["budget"])

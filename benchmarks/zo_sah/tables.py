@@ -8,6 +8,8 @@ VARIED = {"T": "T", "m/d": "m", "κ": "clip", "q": "dimension"}
 """The parts that vary an option, and the names of their tables."""
 REACHING = ("rosenbrock", "quadratics")
 """The parts that are about queries, not values."""
+NETWORKS = ("network", "larger")
+"""The parts that have a test."""
 
 
 def tables(result: dict[str, Any]) -> dict[str, str]:
@@ -22,7 +24,7 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
             found[name] = starts(rows)
         elif part in REACHING:
             found[name] = report.reached(rows)
-        elif part == "network":
+        elif part in NETWORKS:
             found[name] = classifiers(rows)
         else:
             found[name] = report.matrix(part if part in VARIED else "method", "label", rows)

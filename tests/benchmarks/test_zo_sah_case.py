@@ -42,7 +42,7 @@ def test_what_it_writes_and_prints(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tuning, "tune", lambda *_: found)
     errors = {"problem": "P", "num_subspaces": 1, "age": 0, "fit": 0.1, "kept": 0.2, "fresh": 0.3}
     monkeypatch.setattr(fits, "compared", lambda *_: [errors])
-    zo_sah.run(argparse.Namespace(full=False, out=tmp_path))
+    zo_sah.run(argparse.Namespace(full=False, out=tmp_path, part="all"))
     result = json.loads((tmp_path / "zo-sah.json").read_text())
     assert (tmp_path / "zo-sah.png").stat().st_size > 10_000
     assert [row["part"] for row in result["rows"]] == list(parts)
@@ -50,6 +50,14 @@ def test_what_it_writes_and_prints(tmp_path, monkeypatch, capsys):
     assert ["curve" in row for row in result["rows"]] == [False, True]
     printed = capsys.readouterr().out
     assert all(text in printed for text in tables(result).values())
+
+    def anew(size, parts):
+        return [{**row, "budget": 7} for row in result["rows"] if row["part"] in parts]
+
+    monkeypatch.setattr(experiment, "measured", anew)
+    zo_sah.run(argparse.Namespace(full=False, out=tmp_path, part="rosenbrock"))
+    result["rows"][0]["budget"] = 7
+    assert json.loads((tmp_path / "zo-sah.json").read_text()) == result
 
 
 def test_a_part_that_varies_an_option():
@@ -111,7 +119,7 @@ def test_fits_of_a_quadratic_are_exact_and_so_are_differences(x64):
 
 def test_the_networks_convolution_is_xlas():
     params = network.initial(jax.random.key(0))
-    x = jax.random.normal(jax.random.key(1), (2, 7, 7, network.CHANNELS[0]))
+    x = jax.random.normal(jax.random.key(1), (2, 7, 7, network.SMALL[0]))
     for stride in (1, 2):
         kernel = params["1 in"].reshape(3, 3, *params["1 in"].shape[1:])
         expected = jax.lax.conv_general_dilated(
@@ -128,9 +136,12 @@ def test_the_networks_convolution_is_xlas():
     assert len(layers) == 8
 
 
-def test_the_networks_task():
-    task = network.resnet(10, 8)
+@pytest.mark.parametrize(
+    ("channels", "pixels", "dimension"), [(network.SMALL, 7, 1342), (network.LARGER, 14, 5058)]
+)
+def test_the_networks_task(channels, pixels, dimension):
+    task = network.resnet(10, 8, channels, pixels)
     start = jax.jit(task.start)(jax.random.key(0))
-    assert start.shape == (task.dimension,)
+    assert start.shape == (task.dimension,) == (dimension,)
     value, accuracy = jax.jit(lambda x: (task.measure(x, 0, 0.0), task.test(x)))(start)
     assert 1 < float(value) < 10 and 0 <= float(accuracy) <= 1

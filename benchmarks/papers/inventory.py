@@ -24,7 +24,8 @@ ROWS = [
         "ZoVH, Fig. 3",
         "Hessian errors on layers",
         "`hessian-error`",
-        "in part: on trained weights, not along the training; no estimate beats the zero matrix",
+        "the order reproduces along the training; not at a small radius; "
+        "no estimate beats the zero matrix",
     ),
     (
         "ZoVH, Prop. D.1, Fig. 4",

@@ -170,8 +170,8 @@ def network(size: Size) -> Iterator[Entry]:
 
 
 def larger(size: Size) -> Iterator[Entry]:
-    """A residual network of twice the channels, on images of four times the pixels."""
-    task = resnet(size.network_queries, size.images, LARGER, pixels=14)
+    """A residual network of twice the channels, four times the pixels, three times the queries."""
+    task = resnet(3 * size.network_queries, size.images, LARGER, pixels=14)
     how = Setting(num_directions=8, radius=1e-2)
     for method in (sah("ZO-SAH, T = 5, m = 64", 32, 5), RSPG_LAST, SCALAR_NEWTON):
         yield Entry("larger network", method, how, task, num_tuning_seeds=1)

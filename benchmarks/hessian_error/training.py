@@ -70,7 +70,8 @@ def on_layers(
             free = np.sort(np.random.default_rng(0).permutation(d)[: FREE[name]])
             key = jax.random.fold_in(jax.random.key(0), index)
             both = at(loss, free, paths[name], key)
-            for size, outcome in zip((d, len(free)), both, strict=True):
+            # One entry where a kernel is so small that all of it is free.
+            for size, outcome in dict(zip((d, len(free)), both, strict=True)).items():
                 found.setdefault((name, size), []).append(outcome)
     return [(name, d, each) for (name, d), each in found.items()]
 

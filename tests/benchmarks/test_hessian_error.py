@@ -308,6 +308,7 @@ def test_starts_are_in_the_ball():
 def test_run(cache, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiment, "QUICK", SMALL)
     monkeypatch.setattr(newton, "DIMENSION", 4)
+    monkeypatch.setattr(training, "FREE", {"conv1": 9, "conv2": 9, "fc2": 1024})
     monkeypatch.setattr(newton, "PRECISIONS", ("float64",))
     steep = {"steep": zo.problems.quadratic(1e4)}
     monkeypatch.setattr(interpolating, "QUADRATICS", steep)
@@ -336,6 +337,8 @@ def test_run(cache, tmp_path, monkeypatch, capsys):
     along = {row["problem"]: row for row in result["trajectories"]}
     assert set(along) == {*experiment.PROBLEMS, *layers.LAYERS}
     assert along["quadratic"]["points"] == 6 and along["conv1"]["points"] == 2
+    sizes = [row["dimension"] for row in result["trajectories"]]
+    assert sizes == [6, 6, 6, 18, 9, 54, 9, 40]
     assert all(name in hessian_error.__doc__ for row in along.values() for name in row)
     part = result["interpolation"]
     for key in ("errors", "noise", "exact", "newton"):

@@ -16,6 +16,7 @@ from zovh_jax.transforms.model.region import (
     minimiser,
     orthonormal,
 )
+from zovh_jax.transforms.model.regression import Model
 
 pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 EIGENVALUES = {"convex": [0.5, 1, 2, 4], "indefinite": [-3, -1, 2, 4], "concave": [-4, -3, -2, -1]}
@@ -42,6 +43,13 @@ def test_minimisers_satisfy_the_conditions_of_optimality(kind):
         assert length > radius * (1 - 1e-6) or abs(shift) < 1e-8
 
 
+def model_of(slopes, hessian, points=None, weights=()):
+    """A model; without points one that has no cubic form."""
+    points = jnp.zeros((0, len(slopes))) if points is None else points
+    one = jnp.ones(())
+    return Model(slopes, one, hessian, one, one, points, jnp.asarray(weights, float))
+
+
 def test_coordinates_there_and_back():
     hessian, _ = rotated([0.5, 1, 2, 4])
     region = Region(hessian, jnp.asarray(0.1))
@@ -64,21 +72,36 @@ def test_steps_come_first_and_points_around_them():
     np.testing.assert_allclose(others[:4] @ others[:4].T, np.eye(4), atol=1e-12)
     points = jax.jit(ask, static_argnums=3)
     sizes = Sizes.of(hessian, jnp.asarray(1.0))
-    far = points(sizes, 100 * slopes, others, 4, jnp.asarray(1.0))
+    far = points(model_of(100 * slopes, hessian), sizes, others, 4, jnp.asarray(1.0))
     np.testing.assert_allclose(far.lengths[:4], REACHES)
     apart = (far.points[4:] - far.points[0]) @ sizes.power(0.5, STRETCH)
     around = np.linalg.norm(apart, axis=1)
     np.testing.assert_allclose(around, SPREAD)
 
-    np.testing.assert_allclose(
-        points(sizes, 100 * slopes, others, 4, jnp.asarray(3.0)).lengths[:4], 3 * np.array(REACHES)
-    )
+    farther = points(model_of(100 * slopes, hessian), sizes, others, 4, jnp.asarray(3.0))
+    np.testing.assert_allclose(farther.lengths[:4], 3 * np.array(REACHES))
 
-    near = points(sizes, 0.01 * slopes, others, 4, jnp.asarray(1.0))
+    near = points(model_of(0.01 * slopes, hessian), sizes, others, 4, jnp.asarray(1.0))
     newton = -jnp.linalg.solve(hessian, 0.01 * slopes)
     np.testing.assert_allclose(near.points[0], newton, atol=1e-12)
     np.testing.assert_allclose(near.lengths[1], near.lengths[0] / 2)
     assert len(np.unique(np.round(near.points, 12), axis=0)) == 6
+
+
+def test_steps_go_where_the_model_with_its_cubic_form_is_lower():
+    """That is -0.1 z₁ + ½ (z₂² + z₃² + z₄²) - 0.4 z₁² z₂: a valley along z₂ = 0.4 z₁²."""
+    one, two = jnp.eye(4)[:2]
+    points = jnp.stack([two + one, two - one, two])
+    hessian = jnp.diag(jnp.array([1e-3, 1.0, 1.0, 1.0]))
+    model = model_of(-0.1 * one, hessian, points, -0.4 * np.array([1, 1, -2]) / 6)
+    others = orthonormal(jax.random.key(1), 6, 4, jnp.dtype(float))
+    sizes, radius = Sizes.of(hessian, jnp.asarray(1.0)), jnp.asarray(0.3)
+    z = jax.jit(ask, static_argnums=3)(model, sizes, others, 4, radius).points
+    straight = ask(model_of(-0.1 * one, hessian), sizes, others, 4, radius).points
+    foretold = jax.vmap(model.foretold)
+    assert np.all(foretold(z[:4]) > foretold(straight[:4]))
+    edge = orthonormal(jax.random.key(2), 4_000, 4, jnp.dtype(float)) @ sizes.power(-0.5, STRETCH)
+    assert foretold(z[:1])[0] > 0.98 * jnp.max(foretold(radius * edge))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Newton's method on a quadratic model of all values, in a metric that it learns.
+"""Newton's method on a model of all values, in a metric that it learns.
 
 Queries per step: K. The module `regression` has the model, `region` where it is asked for.
 """
@@ -20,13 +20,13 @@ from zovh_jax.directions.wrappers import Wrapper
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero, transformation
 from zovh_jax.transforms.model.region import REACHES, Region, Sizes, ask, changed, orthonormal
-from zovh_jax.transforms.model.regression import Levels, Quadratic, mm, search, taus
+from zovh_jax.transforms.model.regression import Levels, Model, mm, search, taus
 
 LEARNING = 0.15
 """How much of what the model says about the metric it learns in d queries."""
 WIDEST = 100.0
 """The largest ratio of an eigenvalue to the typical one that the metric learns from."""
-MEMORY = 1.2
+MEMORY = 1.0
 """Values in memory, over the number of unknowns of a quadratic."""
 MOST = 1500
 """The most values in memory by default, besides K."""
@@ -81,10 +81,11 @@ def model_newton(
 
     The model is regressed on all values in memory, each weighed by its distance in the metric that
     the model has learnt so far, and by how quadratic the objective was found to be at that
-    distance (by evidence, see `zovh_jax.transforms.model.regression`). A round asks for the
-    model's minimisers within balls of several radii, and for points around the first of them,
-    along random directions that are orthonormal in the metric. The step goes to the best of them;
-    it is zero where none is better than θ.
+    distance (by evidence, see `zovh_jax.transforms.model.regression`). Where it
+    bends, the model has a cubic form as well. A round asks for the model's minimisers within balls
+    of several radii, and for points around the first of them, along random directions that are
+    orthonormal in the metric. The step goes to the best of them; it is zero where none is better
+    than θ.
 
     Quadratics are solved in 1.1 to 1.3 times as many queries as they have unknowns,
     (d + 1)(d + 2)/2, whatever their condition, from d = 5 on, if memory has room for as many. The
@@ -102,9 +103,9 @@ def model_newton(
       radius: the distance from θ of the first round's points: about as far as the objective is
         expected to be of one piece, or a tenth of the distance to the optimum. It adapts.
       key: a PRNG key.
-      memory: how many values are kept, those nearest to θ in the metric; None for 1.2 times the
-        unknowns of a quadratic, but at most 1 500, and K more. All of a Hessian is known only if
-        its (d + 1)(d + 2)/2 unknowns have room: up to d = 50 or so by default.
+      memory: how many values are kept, those nearest to θ in the metric; None for as many as a
+        quadratic has unknowns, but at most 1 500, and K more. All of a Hessian is known only
+        if its (d + 1)(d + 2)/2 unknowns have room: up to d = 50 or so by default.
       max_size: the largest d that is accepted.
       mask: a tree of bools like params, or a prefix of it: False leaves are frozen.
       evaluate: how the queries are evaluated.
@@ -177,7 +178,7 @@ def model_newton(
         view = _look(state)
         random = jax.random.fold_in(counts.key, counts.round)
         others = orthonormal(random, k, layout.size, scalar_dtype())
-        asked = ask(view.sizes, view.model.slopes, others, num_steps, view.trust)
+        asked = ask(view.model, view.sizes, others, num_steps, view.trust)
         fitted = view.fitted & jnp.all(jnp.isfinite(asked.points))
         z = jnp.where(fitted, asked.points, others)
         lengths = jnp.where(fitted, asked.lengths, 1)
@@ -241,7 +242,7 @@ class _View(NamedTuple):
     """
 
     points: jax.Array
-    model: Quadratic
+    model: Model
     sizes: Sizes
     levels: Levels
     fitted: jax.Array

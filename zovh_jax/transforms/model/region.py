@@ -5,12 +5,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zovh_jax.transforms.model.regression import mm
+from zovh_jax.transforms.model.regression import Model, mm, mv
 
 REACHES = 1.0, 0.5, 2.0, 4.0
 """Radii of the balls whose minimisers are asked for, in units of the region's."""
 SPREAD = 1.5
 """Distance of the other points from the minimiser, in units of its length."""
+ITERATIONS = 4
+"""Newton steps to a minimiser of the model with its cubic form."""
 STRETCH = 10.0
 """How far the region follows the eigenvalues of the model, either way."""
 
@@ -109,36 +111,54 @@ class Asked(NamedTuple):
     lengths: jax.Array
 
 
-def ask(
-    sizes: Sizes, slopes: jax.Array, others: jax.Array, num_steps: int, trust: jax.Array
-) -> Asked:
+def ask(model: Model, sizes: Sizes, others: jax.Array, num_steps: int, trust: jax.Array) -> Asked:
     """Minimisers of the model within balls, and points around the first of them.
 
     All balls are balls in the coordinates of the region's shape: along the Hessian's eigenvectors,
     and longer where its eigenvalues are small, by up to `STRETCH`.
 
     Args:
-      sizes, slopes: the model.
+      model: what is minimised.
+      sizes: of its Hessian.
       others: orthonormal rows, K of them.
       num_steps: how many of `REACHES` are used.
       trust: how many times as far the minimisers are sought.
     """
     factors = sizes.factors(-0.5, STRETCH)
     eigenvalues = sizes.eigenvalues * factors**2
-    tilted = factors * mm(slopes[None], sizes.basis)[0]
+    shape = sizes.basis * factors[None]
+    tilted = mv(shape.T, model.slopes)
     first = minimiser(eigenvalues, tilted, trust[None])[0]
     length = jnp.linalg.norm(first)
     inside = length < 0.999 * trust
-    reaches = jnp.asarray(REACHES[:num_steps], slopes.dtype)
+    reaches = jnp.asarray(REACHES[:num_steps], tilted.dtype)
     # Within the region the minimiser is the same for all larger balls; half the way is another.
     radii = reaches * jnp.where(inside & (reaches < 1), length, trust)
     steps = minimiser(eigenvalues, tilted, radii)
+    steps = jax.vmap(lambda step, radius: _bent(model, shape, step, radius))(steps, radii)
     spread = SPREAD * jnp.clip(length, 1e-3, 1)
-    around = first[None] + spread * others
+    around = steps[0] + spread * others
     same = inside & (reaches > 1)
     steps = jnp.where(same[:, None], around[:num_steps], steps)
     rows = jnp.concatenate([steps, around[num_steps:]])
-    return Asked(mm(rows * factors[None], sizes.basis.T), jnp.linalg.norm(rows, axis=1))
+    return Asked(mm(rows, shape.T), jnp.linalg.norm(rows, axis=1))
+
+
+def _bent(model: Model, shape: jax.Array, step: jax.Array, radius: jax.Array) -> jax.Array:
+    """A minimiser of the quadratic part, moved to where the whole model is lower, in the ball."""
+
+    def again(_, carry):
+        step, best, most = carry
+        slopes, hessian = model.touching(mv(shape, step))
+        eigenvalues, basis = jnp.linalg.eigh(mm(shape.T, mm(hessian, shape)))
+        tilted = mv(basis.T, mv(shape.T, slopes))
+        step = mv(basis, minimiser(eigenvalues, tilted, radius[None])[0])
+        fall = model.foretold(mv(shape, step))
+        better = fall > most
+        return step, jnp.where(better, step, best), jnp.where(better, fall, most)
+
+    start = step, step, model.foretold(mv(shape, step))
+    return jax.lax.fori_loop(0, ITERATIONS, again, start)[1]
 
 
 def orthonormal(key: jax.Array, num: int, size: int, dtype: jnp.dtype) -> jax.Array:

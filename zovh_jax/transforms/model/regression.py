@@ -17,7 +17,7 @@ is taken for one of three kinds:
 
 Only a bent function has a cubic form t, of the covariance ¼ s² τ² (z_iᵀz_j)³: along a valley that
 bends, errors are alike, and t is what they have in common. Distant values count little. s comes out
-in closed form; τ and the kind are those of the largest evidence, which is sought from round to round.
+in closed form; τ and the kind are those of the largest evidence, sought from round to round.
 """
 
 from typing import NamedTuple

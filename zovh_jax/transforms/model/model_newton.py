@@ -26,8 +26,8 @@ LEARNING = 0.15
 """How much of what the model says about the metric it learns in d queries."""
 WIDEST = 100.0
 """The largest ratio of an eigenvalue to the typical one that the metric learns from."""
-MEMORY = 1.0
-"""Values in memory, over the number of unknowns of a quadratic."""
+LEAST = 60
+"""The least number of values in memory by default, besides K: few unknowns leave room for more."""
 MOST = 1500
 """The most values in memory by default, besides K."""
 FARTHEST = 10.0
@@ -104,8 +104,8 @@ def model_newton(
         expected to be of one piece, or a tenth of the distance to the optimum. It adapts.
       key: a PRNG key.
       memory: how many values are kept, those nearest to θ in the metric; None for as many as a
-        quadratic has unknowns, but at most 1 500, and K more. All of a Hessian is known only
-        if its (d + 1)(d + 2)/2 unknowns have room: up to d = 50 or so by default.
+        quadratic has unknowns, but from 60 to 1 500, and K more. All of a Hessian is known only if
+        its (d + 1)(d + 2)/2 unknowns have room: up to d = 50 or so by default.
       max_size: the largest d that is accepted.
       mask: a tree of bools like params, or a prefix of it: False leaves are frozen.
       evaluate: how the queries are evaluated.
@@ -159,7 +159,7 @@ def model_newton(
                 f"max_size={max_size}. Use zo.low_rank_newton or zo.diagonal_newton, or raise "
                 "max_size (a step takes O(memory³) time)."
             )
-        size = memory or min(int(MEMORY * (d + 1) * (d + 2) / 2), MOST) + k
+        size = memory or min(max((d + 1) * (d + 2) // 2, LEAST), MOST) + k
         return ModelNewtonState(
             rounds.init(params),
             jnp.zeros((size, d), dtype),

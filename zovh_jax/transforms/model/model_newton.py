@@ -81,9 +81,9 @@ def model_newton(
 
     The model is regressed on all values in memory, each weighed by its distance in the metric that
     the model has learnt so far, and by how quadratic the objective was found to be at that
-    distance (by evidence, see `zovh_jax.transforms.model.regression`). Where it
-    bends, the model has a cubic form as well. A round asks for the model's minimisers within balls
-    of several radii, and for points around the first of them, along random directions that are
+    distance (by evidence, see `zovh_jax.transforms.model.regression`). Where the objective bends,
+    the model has a cubic form as well. A round asks for the model's minimisers within balls of
+    several radii, and for points around the first of them, along random directions that are
     orthonormal in the metric. The step goes to the best of them; it is zero where none is better
     than θ.
 

@@ -1,6 +1,7 @@
 """States as words: the bits of all small arrays of a tree in one array of uint32, and back."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -68,36 +69,61 @@ class PackedState(NamedTuple):
         ]
         return jax.tree.unflatten(self.contents.structure, leaves)
 
+    def holding(self, state: Any) -> "PackedState":
+        """Another state like the one inside in its place."""
+        leaves, structure = jax.tree.flatten(state)
+        return _joined(leaves, structure, [place is not None for place in self.contents.places])
 
-def packed(state: PyTree, max_size: int) -> PackedState:
+
+def in_words(state: PyTree, max_size: int) -> PackedState:
     """The tree, with its arrays of at most ``max_size`` numbers in words."""
     leaves, structure = jax.tree.flatten(state)
+    leaves = [jnp.asarray(leaf) for leaf in leaves]
+    return _joined(leaves, structure, [_fits(_data(leaf), max_size) for leaf in leaves])
+
+
+def _joined(leaves: Sequence[jax.Array], structure: Any, packed: Sequence[bool]) -> PackedState:
+    """The leaves, those in words that the flags say."""
     words: list[jax.Array] = []
     others: list[jax.Array] = []
     places: list[Place | None] = []
     start = 0
-    for leaf in map(jnp.asarray, leaves):
-        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        data = jax.random.key_data(leaf) if is_key else leaf
-        if data.size > max_size or data.dtype.kind not in "biuf" or is_split(data):
+    for leaf, chosen in zip(leaves, packed, strict=True):
+        if not chosen:
             others.append(leaf)
             places.append(None)
             continue
+        data = _data(leaf)
         words.append(_words(data))
-        impl = jax.random.key_impl(leaf) if is_key else None
+        impl = jax.random.key_impl(leaf) if data is not leaf else None
         places.append(Place(start, words[-1].size, data.shape, data.dtype, impl))
         start += words[-1].size
     joined = jnp.concatenate(words) if words else jnp.zeros(0, jnp.uint32)
     return PackedState(joined, tuple(others), Contents(structure, tuple(places)))
 
 
-def unpacked(tree: PyTree) -> PyTree:
-    """The tree, with every `PackedState` in it opened."""
+def _data(leaf: jax.Array) -> jax.Array:
+    """The leaf, or the numbers of a PRNG key."""
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
 
-    def is_packed(x: Any) -> bool:
-        return isinstance(x, PackedState)
 
-    return jax.tree.map(lambda x: x.unpacked if is_packed(x) else x, tree, is_leaf=is_packed)
+def _fits(x: jax.Array, max_size: int) -> bool:
+    return x.size <= max_size and x.dtype.kind in "biuf" and not is_split(x)
+
+
+def opened(tree: PyTree) -> PyTree:
+    """The tree, with every `PackedState` in it opened, and those inside of them."""
+
+    def one(x: Any) -> Any:
+        return opened(x.unpacked) if is_packed(x) else x
+
+    return jax.tree.map(one, tree, is_leaf=is_packed)
+
+
+def is_packed(x: Any) -> bool:
+    """Whether this is a state in words."""
+    return isinstance(x, PackedState)
 
 
 def _words(x: jax.Array) -> jax.Array:
@@ -128,4 +154,4 @@ def _unsigned(dtype: np.dtype) -> Any:
     return jnp.dtype(f"uint{8 * dtype.itemsize}")
 
 
-__all__ = ["PackedState", "packed", "unpacked"]
+__all__ = ["PackedState", "in_words", "is_packed", "opened"]

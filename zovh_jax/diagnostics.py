@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from zovh_jax._tree import scalar_dtype
-from zovh_jax._words import unpacked
+from zovh_jax._words import opened
 from zovh_jax.transforms._state import ZerothOrderState, num_queries, saturating_add
 
 
@@ -27,7 +27,7 @@ class Diagnostics(NamedTuple):
       num_undone: steps taken back, by the optimisers that do so.
       num_flat: rounds whose values were all equal. Where they are many the radius is below
         rounding, or the objective does not depend on what is perturbed.
-      num_outliers: finite values taken for missing ones, as they are too far from the others; by
+      num_outliers: finite values of rounds taken for missing, as they are too far from others; by
         the optimisers that do so.
     """
 
@@ -63,7 +63,7 @@ def diagnostics(opt_state: Any) -> Diagnostics:
       >>> float(d.origin), int(d.num_queries), bool(d.num_nonfinite > 0), int(d.num_flat)
       (3.0, 9, True, 0)
     """
-    opt_state = unpacked(opt_state)
+    opt_state = opened(opt_state)
     found = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, ZerothOrderState))
     states = [x for x in found if isinstance(x, ZerothOrderState)]
 

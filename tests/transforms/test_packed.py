@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import zovh_jax as zo
+from zovh_jax.oracles.run import Run
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 
@@ -121,6 +122,31 @@ def test_saved_asked_and_minimised(tmp_path):
             journal=tmp_path / "journal",
         )  # fmt: skip
         assert result.num_queries == 40
+
+
+def test_several_rounds_at_a_time():
+    """Each has directions of its own, as without words; and what must not be late is refused."""
+
+    def asked(optimizer):
+        run = Run(optimizer, jnp.ones(3), max_pending=3)
+        rounds = [run.ask(100) for _ in range(3)]
+        run.told(1, np.arange(5.0))
+        return [np.asarray(each.asked.points) for each in (*rounds, run.ask(100))]
+
+    plain, packed = (asked(wrap(zo.zo_sgd(0.1, **OPTIONS))) for wrap in (lambda x: x, zo.packed))
+    np.testing.assert_array_equal(packed, plain)
+    assert len(np.unique(np.concatenate(plain)[:, 0])) > 12
+    with pytest.raises(ValueError, match="compares each round"):
+        asked(zo.packed(zo.scalar_newton(**OPTIONS)))
+
+
+def test_packed_twice():
+    inner = zo.rspg(0.1, **OPTIONS)
+    _, plain = run(inner)
+    _, twice = run(zo.packed(optax.chain(zo.packed(inner), optax.scale(1.0))))
+    assert zo.num_queries(twice) == zo.num_queries(plain) > 0
+    assert_same(zo.diagnostics(twice), zo.diagnostics(plain))
+    assert_same(zo.random_iterate(twice), zo.random_iterate(plain))
 
 
 def test_errors():

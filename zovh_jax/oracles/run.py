@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from zovh_jax._types import PyTree
+from zovh_jax._words import is_packed, opened
 from zovh_jax.oracles.ask_tell import Asked, Midway, ask, tell, ticket_of
 from zovh_jax.oracles.from_host import bare
 from zovh_jax.transforms._state import ZerothOrderState, next_round
@@ -180,7 +181,7 @@ def compares_rounds(state: Any) -> bool:
     def marked(x):
         return bool(getattr(x, "compares_rounds", False))
 
-    return any(map(marked, jax.tree.leaves(state, is_leaf=marked)))
+    return any(map(marked, jax.tree.leaves(opened(state), is_leaf=marked)))
 
 
 def _is_counts(x: Any) -> bool:
@@ -189,7 +190,7 @@ def _is_counts(x: Any) -> bool:
 
 def _places(state: Any) -> list[Any]:
     """(key, round, count) of all parts of a state that ask."""
-    found = jax.tree.leaves(state, is_leaf=_is_counts)
+    found = jax.tree.leaves(opened(state), is_leaf=_is_counts)
     return [(x.key, x.round, x.count) for x in found if _is_counts(x)]
 
 
@@ -197,13 +198,18 @@ def _at(state: Any, places: list[Any]) -> Any:
     """The state with these in their place."""
     rest = iter(places)
 
+    def holds(x):
+        return _is_counts(x) or is_packed(x)
+
     def put(x):
+        if is_packed(x):
+            return x.holding(jax.tree.map(put, x.unpacked, is_leaf=holds))
         if not _is_counts(x):
             return x
         key, turn, count = next(rest)
         return x._replace(key=key, round=turn, count=count)
 
-    return jax.tree.map(put, state, is_leaf=_is_counts)
+    return jax.tree.map(put, state, is_leaf=holds)
 
 
 def _seed(state: Any) -> np.ndarray:

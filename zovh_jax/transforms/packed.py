@@ -27,10 +27,12 @@ def packed(
 
     Returns:
       The optimiser, with a state of one uint32 array [n] and of the leaves that are not in it:
-      those of more than m numbers, of bfloat16, float8 or int4, and those split over an Explicit
-      mesh. ``state.unpacked`` is the state inside; `zo.num_queries` and `zo.diagnostics` read it as
-      it is, ``optax.tree.get`` does not. Queries: the optimiser's. In `jax.shard_map` use the
-      optimiser as it is: there parts of a state vary over an axis, and others do not.
+      those of more than m numbers, complex ones, those of bfloat16, float8 or int4, and those split
+      over an Explicit mesh. ``state.unpacked`` is the state inside (`zo.unpack` is something else).
+      `zo.num_queries`, `zo.diagnostics` and `zo.random_iterate` read a packed state as it is;
+      ``optax.tree.get`` and ``optax.tree.map_params`` do not. Queries: the optimiser's. In
+      `jax.shard_map` use the optimiser as it is: there parts of a state vary over an axis, and
+      others do not. Numbers of weak types in a state become strong.
 
     Raises:
       ValueError: for a ``max_size`` below 1; at ``update`` for a state of another transformation.
@@ -54,7 +56,7 @@ def packed(
     optimizer = optax.with_extra_args_support(optimizer)
 
     def init(params: PyTree) -> _words.PackedState:
-        return _words.packed(optimizer.init(params), max_size)
+        return _words.in_words(optimizer.init(params), max_size)
 
     def update(updates, state, params=None, **extra):
         if not isinstance(state, _words.PackedState):
@@ -63,6 +65,9 @@ def packed(
                 "last update gave."
             )
         updates, inner = optimizer.update(updates, state.unpacked, params, **extra)
-        return updates, _words.packed(inner, max_size)
+        return updates, _words.in_words(inner, max_size)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+__all__ = ["packed"]

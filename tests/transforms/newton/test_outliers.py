@@ -139,6 +139,9 @@ def test_what_is_dropped():
     np.testing.assert_allclose(usual.size, far - 0.1, rtol=1e-6)
     kept, usual = sift(known, [1.5, 1.6, 1.7], -1e30)
     assert kept == [True, True, True, False] and usual.size == 1  # half of what it was
+    # A usual distance that was far too large does not last.
+    _, usual = sift(Usual.init()._replace(size=jnp.asarray(1e30)), [1.5, 1.6, 1.7], 1.0)
+    np.testing.assert_allclose(usual.size, 700, rtol=1e-5)
     # Most of a round: dropped once, believed when it comes again.
     kept, usual = sift(known, [1e20, 1e21, 1.5], 1e20)
     assert kept == [False, False, True, False] and usual.lost

@@ -6,7 +6,8 @@ round's values are so far away, they are dropped once: if the next round's are t
 has changed, and they are believed.
 
 Such a round, and one that has no other before it, is its own measure: a value is dropped that is a
-hundred times √d times as far from f(θ) as most are.
+hundred times √d times as far from f(θ) as most are. An f(θ) that is wrong in the very first round
+is believed.
 """
 
 import dataclasses
@@ -23,6 +24,8 @@ from zovh_jax.transforms._state import saturating_add
 
 BEYOND = 100
 """How far a value may be from the last f(θ), over √d times the usual."""
+MOST = 1e3
+"""The usual, over the largest distance of the last round, at most."""
 
 
 class Usual(NamedTuple):
@@ -30,7 +33,8 @@ class Usual(NamedTuple):
 
     Attributes:
       size: the largest distance of a round's values from its f(θ), and of that from the last one;
-        of the last rounds, each of which counts half as much as the next. 0 before the first.
+        of the last rounds, each of which counts half as much as the next, and no more than `MOST`
+        allows. 0 before the first.
       lost: whether most of the last round's values were dropped.
       num_outliers: how many values were dropped so far; `zo.diagnostics` reports it.
     """
@@ -85,7 +89,9 @@ class Usual(NamedTuple):
         centre = jnp.where(jnp.isfinite(origin), origin, last)
         distances = jnp.abs(jnp.append(values, last) - centre)
         largest = jnp.max(jnp.where(jnp.isfinite(distances), distances, 0))
-        size = jnp.maximum(largest.astype(self.size.dtype), self.size / 2)
+        # One that was far too large is soon forgotten.
+        faded = jnp.where(largest > 0, jnp.minimum(self.size / 2, MOST * largest), self.size / 2)
+        size = jnp.maximum(largest, faded).astype(self.size.dtype)
         usual = Usual(size, lost, saturating_add(self.num_outliers, jnp.sum(dropped)))
         return dataclasses.replace(queries, values=values, origin=origin), usual
 

@@ -133,6 +133,7 @@ class ProbeRules:
         spent = jnp.asarray(there.values.size + 1, jnp.int32)
         num_nonfinite = there.num_nonfinite
         assert here.origin is not None
+        # Outliers among them are charged as other values, and count for nothing.
         there = usual.believed(there, here.origin, self.layout.size)
         # The last round of an epoch may end with the epoch's first directions once more.
         wanted = self.place(counts.round) * k + jnp.arange(k) < self.order

@@ -54,7 +54,7 @@ def bound(eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
     """The outputs of an equation whose inputs are arrays."""
     params = eqn.primitive.get_bind_params(eqn.params)
     if mapped() and eqn.primitive.name != "sharding_constraint":
-        # Of an Auto mesh, which says nothing, and which the map's own mesh must not meet.
+        # A sharding on an Auto mesh constrains nothing, and clashes with the mesh of the map.
         params = {name: None if _says_nothing(x) else x for name, x in params.items()}
     outs = eqn.primitive.bind(*ins, **params)
     return outs if eqn.primitive.multiple_results else [outs]

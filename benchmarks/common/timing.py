@@ -49,8 +49,9 @@ def take_turns(
         run(1)
         took = clock(run, 1)
         if took < SLOW:
+            run(WARM_UP)  # compiles again, where results are of another type than what went in
             took = clock(run, WARM_UP) / WARM_UP
-        sizes[name] = int(np.clip(seconds / took, 1, MOST_STEPS)), took
+        sizes[name] = round(float(np.clip(seconds / took, 1, MOST_STEPS))), took
     times: dict[Hashable, list[float]] = {name: [] for name in contenders}
     for turn in range(turns):
         for name, run in contenders.items():

@@ -5,8 +5,8 @@ ROWS = [
         "ZoVH, Fig. 1",
         "functions at equal queries",
         "`synthetic`",
-        "the order at μ = 0.1 reproduces, and so do “22 times” over plain descent; ZoAR at η/λ "
-        "does as well as ZoVH",
+        "the order at μ = 0.1 reproduces, and so does the factor of 22 over plain descent; ZoAR at "
+        "η/λ does as well as ZoVH",
     ),
     (
         "ZoVH, Table 1",
@@ -18,7 +18,8 @@ ROWS = [
         "ZoVH, Fig. 2",
         "Hessian errors on functions",
         "`hessian-error`, `papers`",
-        "reproduces, the factors only with reuse; all of it far above the zero matrix",
+        "in part: the order, and the paper's factors only with reuse; all of it far above the zero "
+        "matrix",
     ),
     (
         "ZoVH, Fig. 3",
@@ -97,7 +98,7 @@ ROWS = [
         "ZoVH, Thm 5.2",
         "error of the Gram-diagonal inverse",
         "`papers`",
-        "holds, 500 times above; as far as we know its ρ exists only for λ far above the curvature",
+        "holds, 550 times above; as far as we know its ρ exists only for λ far above the curvature",
     ),
     (
         "ZoVH, Thm 5.4",

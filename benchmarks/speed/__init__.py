@@ -1,9 +1,9 @@
 """What a step costs: against its floor, and against what a user would pick instead.
 
 The floor is drawing a round's directions once and evaluating its objectives. Ours run inside one
-compiled loop, so that dispatch does not count, and, in the rows "called", as one compiled call a
-step from Python; `benchmarks.speed.others` says what they are compared with, and how. All that a
-function is timed with takes turns in one run; the median of the turns is reported.
+compiled loop, so that dispatch does not count; what it costs is measured apart
+(`benchmarks.speed.calls`). `benchmarks.speed.others` says what they are compared with, and how. All
+that a function is timed with takes turns in one run; the median of the turns is reported.
 
 ``--rivals`` runs the case `populations` instead: libraries of evolution strategies, side by side.
 ``--reference PATH`` adds the ZoVH authors' PyTorch optimisers; PATH is a clone of
@@ -13,9 +13,8 @@ https://github.com/Qjbtiger/ZoVH. ``speed.json`` holds
   a turn);
 - ``generators``: [{name, ns_per_number, ks_distance, excess_kurtosis}], of a million numbers;
 - ``pieces``: [{generator, function, random, objective}], μs a round of K;
-- ``steps``: [{generator, function, step, loop, queries, microseconds, over_floor}], where
-  ``loop`` is "compiled" or "called", and the floor that of as many queries, of the same generator
-  and function;
+- ``steps``: [{generator, function, step, queries, microseconds, over_floor}], where the floor is
+  that of as many queries, of the same generator and function;
 - ``others``: [{library, method, function, queries, microseconds, against, step_ratios,
   query_ratios}]: how many times as long as the step ``against`` of ours a step and a query take,
   for each generator that ours takes;

@@ -15,7 +15,7 @@ from benchmarks.common import report
 from benchmarks.common.functions import FUNCTIONS
 from benchmarks.common.methods import Setting
 from benchmarks.common.steps import stepping
-from benchmarks.common.timing import Turn, called, looped, take_turns
+from benchmarks.common.timing import Turn, looped, take_turns
 from benchmarks.speed import calls, compilation, others, pieces
 from benchmarks.speed.others import RATE, Contender
 from benchmarks.speed.tables import targets
@@ -30,7 +30,6 @@ GENERATORS: dict[str, zo.directions.Directions] = {
 """What directions are drawn with; the last is what we recommend."""
 GRADIENTS_ONLY = ("hadamard",)
 """Signs do not see the Hessian's diagonal: ZoVH does not take them."""
-CALLED = ("zovh N=1", "zovh N=4 stored")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +143,7 @@ def time_function(function: str, libraries: dict, turns: int, seconds: float) ->
 
 
 def contenders(f: zo.problems.Problem, x: jax.Array) -> dict[Hashable, Turn]:
-    """Our steps on a function, by (generator, label, loop), and the pieces of their floors."""
+    """Our steps on a function, by (generator, label), and the pieces of their floors."""
     k = SETTING.num_directions
     found: dict[Hashable, Turn] = {
         "objective": looped(*pieces.evaluate_step(f, x, k, SETTING.radius))
@@ -153,9 +152,7 @@ def contenders(f: zo.problems.Problem, x: jax.Array) -> dict[Hashable, Turn]:
         found[generator, "random"] = looped(*pieces.draw_step(directions, k, DIMENSION))
         for label, optimizer in optimizers(generator).items():
             step, start = stepping(optimizer, f), (x, optimizer.init(x))
-            found[generator, label, "compiled"] = looped(step, start)
-            if label in CALLED:
-                found[generator, label, "called"] = called(step, start)
+            found[generator, label] = looped(step, start)
     return found
 
 
@@ -165,15 +162,14 @@ def step_rows(
     """The rows of our steps with one generator, over the floor that these parts make."""
     rows = []
     for key, microseconds in times.items():
-        if not isinstance(key, tuple) or len(key) != 3 or key[0] != which["generator"]:
+        if not isinstance(key, tuple) or key[0] != which["generator"] or key[1] == "random":
             continue
-        _, label, loop = key
+        label = key[1]
         rounds = queries_of(label) / SETTING.num_directions
         rows.append(
             {
                 **which,
                 "step": label,
-                "loop": loop,
                 "queries": queries_of(label),
                 "microseconds": microseconds,
                 "over_floor": microseconds / (parts["random"] + parts["objective"] * rounds),
@@ -184,7 +180,7 @@ def step_rows(
 
 def other_row(rival: Contender, microseconds: float, times: dict[Any, float]) -> dict[str, Any]:
     """The row of another library's step, beside ours with each generator that ours takes."""
-    ours = {g: times.get((g, rival.against, "compiled")) for g in GENERATORS}
+    ours = {g: times.get((g, rival.against)) for g in GENERATORS}
     steps = {g: microseconds / mine for g, mine in ours.items() if mine is not None}
     per_query = queries_of(rival.against) / rival.queries
     return {

@@ -53,9 +53,7 @@ def draw_steps(ax, result, generator):
     rows = [
         row
         for row in result["steps"]
-        if row["generator"] == generator
-        and row["loop"] == "compiled"
-        and row["queries"] == result["settings"]["num_directions"]
+        if row["generator"] == generator and row["queries"] == result["settings"]["num_directions"]
     ]
     names = list(dict.fromkeys(row["step"] for row in rows))
     width, where = 0.86 / len(names), np.arange(len(pieces))
@@ -137,7 +135,7 @@ def bars_beside(result: dict[str, Any]) -> dict[str, tuple[str, list[float], lis
     against = {row["against"] for row in result["others"]}
     colours = dict(zip(generators(result), OURS, strict=False))
     for row in result["steps"]:
-        if row["step"] in against and row["loop"] == "compiled":
+        if row["step"] in against:
             name = f"{row['step']}, {row['generator'].split()[0]}"
             add(name, colours[row["generator"]], row, "")
     for row in result["others"]:

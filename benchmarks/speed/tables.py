@@ -23,9 +23,7 @@ def targets(result: dict[str, Any]) -> list[dict[str, Any]]:
         floors = {
             f"{row['step']}, {row['function']}": row["over_floor"]
             for row in result["steps"]
-            if row["generator"] == generator
-            and row["loop"] == "compiled"
-            and row["step"].endswith(("N=1", "stored"))
+            if row["generator"] == generator and row["step"].endswith(("N=1", "stored"))
         }
         rows += verdict(generator, "step over floor, N = 1 and stored", floors, most=OVER_FLOOR)
         for size in (1, result["settings"]["history_size"]):
@@ -200,9 +198,8 @@ def steps(result: dict[str, Any], generator: str) -> str:
         lines[f"floor: {piece}"] = [f"{each[piece]:.0f}" for each in pieces]
     for row in result["steps"]:
         if row["generator"] == generator:
-            label = row["step"] + (", called" if row["loop"] == "called" else "")
             cell = f"{row['microseconds']:.0f} ({row['over_floor']:.2f}×)"
-            lines.setdefault(label, []).append(cell)
+            lines.setdefault(row["step"], []).append(cell)
     header = [f"μs (over floor), {generator.split()[0]}", *functions(result)]
     return table(header, [[label, *cells] for label, cells in lines.items()])
 

@@ -44,7 +44,7 @@ class Sharded(Evaluator):
     should be whole. Put params on the mesh (``jax.device_put`` with a ``NamedSharding``) before
     ``init``, or the second step is compiled anew. Auto axes are best: on Explicit ones JAX refuses
     frozen leaves and arrays that the objective closes over, if they are on the mesh, and JAX 0.10
-    gathers params; on Auto ones it refuses some operations on such arrays, as indexing them. Leave
+    gathers params; on Auto ones it refuses some operations on such arrays, like indexing. Leave
     data off the mesh, where that happens: JAX brings it there. Inside a ``jax.shard_map`` of your
     own, let it map over this axis too, with ``check_vma=False``. Devices that a CPU is told to have
     share threads, and may hang where several steps are under way: there, call

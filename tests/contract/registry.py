@@ -100,8 +100,20 @@ def rounded(stochastic_rounding, factory):
     return make
 
 
+def in_words(packed, factory):
+    """The factory's optimiser, with a state of one array."""
+
+    def make(num_directions, radius, *, key, **options):
+        return packed(
+            factory(0.1, num_directions=num_directions, radius=radius, key=key, **options)
+        )
+
+    return make
+
+
 boxed_sgd = in_a_box(zo.bounded, zo.zo_sgd)
 rounded_sgd = rounded(zo.stochastic_rounding, zo.zo_sgd)
+packed_sgd = in_words(zo.packed, zo.zo_sgd)
 sah_direction, sah = in_subspaces(zo.zo_sah_direction), in_subspaces(zo.zo_sah)
 
 DEFAULTS = {
@@ -251,6 +263,7 @@ CASES = [
     Case("subspaces-coupled-chunked", sah_direction, SWITCHING | COUPLED | CHUNKED, 11, 10),
     Case("sah", sah, {}, (11, 5), 10),
     Case("boxed-chunked", boxed_sgd, CHUNKED, 5, 4),
+    Case("packed-chunked", packed_sgd, CHUNKED, 5, 4),
     Case("rounded-masked-chunked", rounded_sgd, MASKED | CHUNKED, 5, 4),
     Case("scalar", zo.scalar_newton, {}, 5, 4),
     Case("scalar-masked-chunked", zo.scalar_newton, MASKED | CHUNKED, 5, 4),

@@ -137,7 +137,7 @@ def ask(model: Model, sizes: Sizes, others: jax.Array, num_steps: int, trust: ja
     steps = minimiser(eigenvalues, tilted, radii)
     steps = jax.vmap(lambda step, radius: _bent(model, shape, step, radius))(steps, radii)
     spread = SPREAD * jnp.clip(length, 1e-3, 1)
-    around = steps[0] + spread * others
+    around = steps[:1] + spread * others
     same = inside & (reaches > 1)
     steps = jnp.where(same[:, None], around[:num_steps], steps)
     rows = jnp.concatenate([steps, around[num_steps:]])

@@ -102,16 +102,15 @@ def instruction(
         return Work(exchanged=sum(size * width for size, width in arrays(type_)))
     if opcode in ("convolution", "reduce-window"):
         raise ValueError(f"work does not count a {opcode}: {rest}")
-    first = shapes.get(operands.split(",")[0].strip().lstrip("%"), type_)
+    name = operands.split(",")[0].strip().lstrip("%")
     size: float = sum(size for size, _ in arrays(type_))
     if opcode == "dot":
-        first = shapes[operands.split(",")[0].strip().lstrip("%")]
-        sides = [int(n) for n in SHAPE.findall(first)[0][1].split(",") if n]
+        sides = [int(n) for n in SHAPE.findall(shapes[name])[0][1].split(",") if n]
         summed = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", rest)
         axes = [int(i) for i in summed[1].split(",") if i] if summed else []
         size *= 2 * math.prod(sides[i] for i in axes)
     elif opcode == "reduce":
-        size = arrays(first)[0][0]
+        size = arrays(shapes[name])[0][0]
     return Work(operations=size)
 
 

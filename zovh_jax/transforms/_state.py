@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from zovh_jax._jaxprs import mapped
 from zovh_jax._tree import scalar_dtype
 from zovh_jax._types import PyTree
 from zovh_jax._words import opened
@@ -240,7 +241,7 @@ def check_state(name: str, state: Any, params: PyTree, init: Callable[[PyTree], 
             f"{name}: this is not its state, but {type(state).__name__}. Pass what init or the "
             "last update gave; a state that was saved comes back with zo.unpack."
         )
-    if jax.sharding.get_abstract_mesh().manual_axes:
+    if mapped():
         return  # inside jax.shard_map arrays are parts of what init saw
     different = Shapes.of(params).difference(counts.shapes)
     if different:

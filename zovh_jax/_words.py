@@ -1,6 +1,8 @@
-"""States as words: the bits of all small arrays of a tree in one array of uint32, and back."""
+"""States as words: the bits of a tree's small arrays in few arrays of uint32, and back."""
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,12 +21,14 @@ class Place(NamedTuple):
     """Where a small leaf is: which words, and what they say.
 
     Attributes:
-      start: the first word.
+      array: the number of the array of words.
+      start: the first word of it.
       size: how many.
-      shape, dtype: the array's.
-      impl: the implementation of a PRNG key, whose data the array is; None where it is none.
+      shape, dtype: the leaf's.
+      impl: the implementation of a PRNG key, whose data the leaf is; None where it is none.
     """
 
+    array: int
     start: int
     size: int
     shape: tuple[int, ...]
@@ -40,22 +44,24 @@ class Contents:
     Attributes:
       structure: of the state inside.
       places: of its leaves; None for those that are not among the words.
+      max_size: words in an array.
     """
 
     structure: Any
     places: tuple[Place | None, ...]
+    max_size: int
 
 
 class PackedState(NamedTuple):
     """A state in words: that of `zo.packed`.
 
     Attributes:
-      words: uint32 [n], the bits of all small leaves.
+      words: arrays of uint32 [n], the bits of all small leaves.
       others: the other leaves.
       contents: what they are; static.
     """
 
-    words: jax.Array
+    words: tuple[jax.Array, ...]
     others: tuple[jax.Array, ...]
     contents: Contents
 
@@ -64,7 +70,7 @@ class PackedState(NamedTuple):
         """The state inside, as the optimiser has it without `zo.packed`."""
         others = iter(self.others)
         leaves = [
-            next(others) if place is None else _read(self.words, place)
+            next(others) if place is None else _read(self.words[place.array], place)
             for place in self.contents.places
         ]
         return jax.tree.unflatten(self.contents.structure, leaves)
@@ -72,34 +78,54 @@ class PackedState(NamedTuple):
     def holding(self, state: Any) -> "PackedState":
         """Another state like the one inside in its place."""
         leaves, structure = jax.tree.flatten(state)
-        return _joined(leaves, structure, [place is not None for place in self.contents.places])
+        packed = [place is not None for place in self.contents.places]
+        return _joined(leaves, structure, packed, self.contents.max_size)
 
 
 def in_words(state: PyTree, max_size: int) -> PackedState:
-    """The tree, with its arrays of at most ``max_size`` numbers in words."""
+    """The tree, with its arrays of at most ``max_size`` words in arrays of so many."""
     leaves, structure = jax.tree.flatten(state)
     leaves = [jnp.asarray(leaf) for leaf in leaves]
-    return _joined(leaves, structure, [_fits(_data(leaf), max_size) for leaf in leaves])
+    return _joined(leaves, structure, [_fits(_data(leaf), max_size) for leaf in leaves], max_size)
 
 
-def _joined(leaves: Sequence[jax.Array], structure: Any, packed: Sequence[bool]) -> PackedState:
+def _joined(
+    leaves: Sequence[jax.Array], structure: Any, packed: Sequence[bool], max_size: int
+) -> PackedState:
     """The leaves, those in words that the flags say."""
-    words: list[jax.Array] = []
-    others: list[jax.Array] = []
-    places: list[Place | None] = []
-    start = 0
-    for leaf, chosen in zip(leaves, packed, strict=True):
-        if not chosen:
-            others.append(leaf)
-            places.append(None)
-            continue
-        data = _data(leaf)
-        words.append(_words(data))
-        impl = jax.random.key_impl(leaf) if data is not leaf else None
-        places.append(Place(start, words[-1].size, data.shape, data.dtype, impl))
-        start += words[-1].size
-    joined = jnp.concatenate(words) if words else jnp.zeros(0, jnp.uint32)
-    return PackedState(joined, tuple(others), Contents(structure, tuple(places)))
+    data = [_data(leaf) for leaf in leaves]
+    places: list[Place | None] = [None] * len(leaves)
+    arrays: list[list[jax.Array]] = []
+    room = 0
+    chosen = [i for i, each in enumerate(packed) if each]
+    # Numbers of one type lie side by side: one conversion for all, and not a kernel for each.
+    for i in sorted(chosen, key=lambda i: data[i].dtype.str):
+        size = _num_words(data[i])
+        if not arrays or size > room:
+            arrays.append([])
+            room = max_size
+        impl = jax.random.key_impl(leaves[i]) if data[i] is not leaves[i] else None
+        start = max_size - room
+        places[i] = Place(len(arrays) - 1, start, size, data[i].shape, data[i].dtype, impl)
+        arrays[-1].append(data[i])
+        room -= size
+    words = tuple(
+        jnp.concatenate(
+            [
+                _words(jnp.concatenate([x.reshape(-1) for x in alike]))
+                for _, alike in itertools.groupby(some, lambda x: x.dtype)
+            ]
+        )
+        for some in arrays
+    )
+    others = tuple(leaf for leaf, each in zip(leaves, packed, strict=True) if not each)
+    return PackedState(words, others, _contents(structure, tuple(places), max_size))
+
+
+@functools.lru_cache(maxsize=256)
+def _contents(*parts: Any) -> Contents:
+    """The same object for the same contents, which a call of a step compares by identity."""
+    return Contents(*parts)
 
 
 def _data(leaf: jax.Array) -> jax.Array:
@@ -109,7 +135,11 @@ def _data(leaf: jax.Array) -> jax.Array:
 
 
 def _fits(x: jax.Array, max_size: int) -> bool:
-    return x.size <= max_size and x.dtype.kind in "biuf" and not is_split(x)
+    return x.dtype.kind in "biuf" and _num_words(x) <= max_size and not is_split(x)
+
+
+def _num_words(x: jax.Array) -> int:
+    return x.size * max(1, x.dtype.itemsize // WORD)
 
 
 def opened(tree: PyTree) -> PyTree:

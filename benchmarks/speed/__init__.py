@@ -18,9 +18,10 @@ https://github.com/Qjbtiger/ZoVH. ``speed.json`` holds
 - ``others``: [{library, method, function, queries, microseconds, against, step_ratios,
   query_ratios}]: how many times as long as the step ``against`` of ours a step and a query take,
   for each generator that ours takes;
-- ``calls``: [{step, parameters, adam, compiled, plain, packed, plain_arrays, packed_arrays}]: μs a
-  called step of 10 and of 10 000 parameters, as it is and with `zo.packed`, and how many arrays
-  its state has; a step in a compiled loop, and a called one of ``optax.adam``;
+- ``calls``: [{step, parameters, adam, compiled, plain, packed, inline, plain_arrays,
+  packed_arrays}]: μs a called step of 10 and of 10 000 parameters, as it is and with `zo.packed`,
+  and how many arrays its state has; a step in a compiled loop, and a called one of ``optax.adam``;
+  ``inline``, {adam, packed}, without asynchronous dispatch;
 - ``compile``: CPU seconds of lowering and compiling a step, medians of a few turns: ``steps``,
   [{generator, one_leaf, many_leaves, ratio}], of 40 000 parameters in one leaf and in a hundred;
   ``model``, {leaves, parameters, step, forwards, ratio}, of MeZO on a transformer encoder and of

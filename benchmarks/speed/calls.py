@@ -1,6 +1,8 @@
 """What a step costs that Python calls, where parameters are few: beside ``optax.adam``."""
 
-from collections.abc import Hashable
+import multiprocessing
+from collections.abc import Callable, Collection, Hashable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import jax
@@ -15,6 +17,9 @@ from benchmarks.speed.pieces import sum_of_squares
 SMALL, LARGE = 10, 10_000
 """Parameters: where the call is all that costs, and where it should no longer count."""
 ADAM = "optax.adam, true gradients"
+FORMS: dict[str, Callable[[Any], Any]] = {"plain": lambda optimizer: optimizer, "packed": zo.packed}
+INLINE = "jax_cpu_enable_async_dispatch"
+"""JAX's option: False has a CPU run a program in the thread that calls it."""
 
 
 def optimizers() -> dict[str, optax.GradientTransformationExtraArgs]:
@@ -25,7 +30,11 @@ def optimizers() -> dict[str, optax.GradientTransformationExtraArgs]:
         "zo_sgd": zo.zo_sgd(1e-3, **options),
         "zoar N=1, hadamard": zo.zoar(1e-3, directions=signs, history_size=1, **options),
         "zoar N=4": zo.zoar(1e-3, history_size=4, **options),
+        "zoar N=4, stored": zo.zoar(1e-3, history_size=4, store_directions=True, **options),
         "zovh N=4": zo.zovh(1e-3, damping=1.0, history_size=4, **options),
+        "zovh N=4, stored": zo.zovh(
+            1e-3, damping=1.0, history_size=4, store_directions=True, **options
+        ),
         "scalar_newton, hadamard": zo.scalar_newton(directions=signs, **options),
     }
 
@@ -37,30 +46,49 @@ def adam_step(x_and_state: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
     return optax.apply_updates(x, updates), state
 
 
-def measure(turns: int, seconds: float) -> list[dict[str, Any]]:
-    """A row for each step and number of parameters."""
+def measure(
+    turns: int, seconds: float, labels: Collection[str] | None = None
+) -> list[dict[str, Any]]:
+    """A row for each step and number of parameters.
+
+    The second times are of a process of its own, since JAX reads `INLINE` once, when it starts.
+    """
+    labels = labels or tuple(optimizers())
+    start = multiprocessing.get_context("spawn")
     rows = []
-    for size in (SMALL, LARGE):
-        x = jnp.full(size, 0.5)
-        contenders: dict[Hashable, Turn] = {ADAM: called(adam_step, (x, optax.adam(1e-3).init(x)))}
-        arrays = {}
-        for label, optimizer in optimizers().items():
-            for form, each in (("plain", optimizer), ("packed", zo.packed(optimizer))):
-                step, start = stepping(each, sum_of_squares), (x, each.init(x))
-                contenders[label, form] = called(step, start)
-                arrays[label, form] = len(jax.tree.leaves(start[1]))
-                if form == "plain":
-                    contenders[label, "compiled"] = looped(step, start)
-        times = take_turns(contenders, turns, seconds)
-        for label in optimizers():
-            rows.append(
-                {
-                    "step": label,
-                    "parameters": size,
-                    "adam": times[ADAM],
-                    "compiled": times[label, "compiled"],
-                    **{form: times[label, form] for form in ("plain", "packed")},
-                    **{f"{form}_arrays": arrays[label, form] for form in ("plain", "packed")},
-                }
-            )
+    with ProcessPoolExecutor(1, start, jax.config.update, (INLINE, False)) as process:
+        for size in (SMALL, LARGE):
+            times = timed(labels, size, turns, seconds)
+            inline = process.submit(timed, labels, size, turns, seconds).result()
+            for label in labels:
+                rows.append(
+                    {
+                        "step": label,
+                        "parameters": size,
+                        "adam": times[ADAM],
+                        "compiled": times[label, "compiled"],
+                        **{form: times[label, form] for form in FORMS},
+                        "inline": {"adam": inline[ADAM], "packed": inline[label, "packed"]},
+                        **{f"{form}_arrays": times[label, form, "arrays"] for form in FORMS},
+                    }
+                )
     return rows
+
+
+def timed(
+    labels: Collection[str], size: int, turns: int, seconds: float
+) -> dict[Hashable, float]:
+    """Microseconds of adam's step and of ours in every form, and arrays of their states."""
+    x = jnp.full(size, 0.5)
+    contenders: dict[Hashable, Turn] = {ADAM: called(adam_step, (x, optax.adam(1e-3).init(x)))}
+    arrays: dict[Hashable, float] = {}
+    for label in labels:
+        optimizer = optimizers()[label]
+        for form, wrap in FORMS.items():
+            each = wrap(optimizer)
+            step, start = stepping(each, sum_of_squares), (x, each.init(x))
+            contenders[label, form] = called(step, start)
+            arrays[label, form, "arrays"] = len(jax.tree.leaves(start[1]))
+            if form == "plain":
+                contenders[label, "compiled"] = looped(step, start)
+    return take_turns(contenders, turns, seconds) | arrays

@@ -48,12 +48,17 @@ def targets(result: dict[str, Any]) -> list[dict[str, Any]]:
 def call_targets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The targets of called steps, with packed states."""
     least = min((row["parameters"] for row in rows), default=0)
-    few = {row["step"]: row["packed"] / row["adam"] for row in rows if row["parameters"] == least}
-    many = {
+    few = [row for row in rows if row["parameters"] == least]
+    over_adam = {row["step"]: row["packed"] / row["adam"] for row in few}
+    inline = {row["step"]: row["inline"]["packed"] / row["inline"]["adam"] for row in few}
+    over_loop = {
         row["step"]: row["packed"] / row["compiled"] for row in rows if row["parameters"] > least
     }
-    return verdict("as named", "a called step over adam's, d = 10", few, most=OVER_ADAM) + verdict(
-        "as named", "a called step over a compiled one, d = 10⁴", many, most=OVER_LOOP
+    called = "a called step over"
+    return (
+        verdict("as named", f"{called} adam's, d = 10", over_adam, most=OVER_ADAM)
+        + verdict("as named", f"{called} adam's, d = 10, inline", inline, most=OVER_ADAM)
+        + verdict("as named", f"{called} a compiled one, d = 10⁴", over_loop, most=OVER_LOOP)
     )
 
 
@@ -158,7 +163,7 @@ def calls(rows: list[dict[str, Any]]) -> str:
     """Microseconds of called steps, as they are and packed, beside adam and a compiled loop."""
     header = ["μs a called step", "d", "arrays", "as it is", "over adam", "packed", "over adam"]
     return table(
-        [*header, "in a compiled loop"],
+        [*header, "packed, inline", "over adam", "in a compiled loop"],
         [
             [
                 row["step"],
@@ -168,6 +173,8 @@ def calls(rows: list[dict[str, Any]]) -> str:
                 f"{row['plain'] / row['adam']:.1f}×",
                 f"{row['packed']:.0f}",
                 f"{row['packed'] / row['adam']:.1f}×",
+                f"{row['inline']['packed']:.0f}",
+                f"{row['inline']['packed'] / row['inline']['adam']:.1f}×",
                 f"{row['compiled']:.0f}",
             ]
             for row in rows

@@ -2,7 +2,8 @@
 
 A call of a compiled function pays for every array that goes in and comes out, and so does every
 number that the program must put into a buffer of its own. Where parameters are few, that is more
-than the step itself.
+than the step itself. XLA hands the parts of a program to several threads as soon as one of them
+touches an array of more than 512 bytes, which costs more still: packed arrays are no larger.
 """
 
 import optax
@@ -12,9 +13,9 @@ from zovh_jax._types import PyTree
 
 
 def packed(
-    optimizer: optax.GradientTransformation, *, max_size: int = 1024
+    optimizer: optax.GradientTransformation, *, max_size: int = 128
 ) -> optax.GradientTransformationExtraArgs:
-    """Holds the small arrays of an optimiser's state in one: steps called from Python cost less.
+    """Holds the small arrays of an optimiser's state in few: steps called from Python cost less.
 
     For loops in Python over a compiled step of few parameters, where the call takes longer than the
     step. Updates are the same to the bit. Inside `jax.lax.scan` and `jax.lax.fori_loop`, which are
@@ -23,14 +24,14 @@ def packed(
     Args:
       optimizer: any, a chain too. Wrap ``optax.inject_hyperparams`` around and not inside where
         hyperparameters are to be set between steps.
-      max_size: m, numbers in the largest array that is packed.
+      max_size: m, words of 32 bits in a packed array. Larger leaves stay as they are.
 
     Returns:
-      The optimiser, with a state of one uint32 array [n] and of the leaves that are not in it:
-      those of more than m numbers, complex ones, those of bfloat16, float8 or int4, and those split
-      over an Explicit mesh. ``state.unpacked`` is the state inside (`zo.unpack` is something else).
-      `zo.num_queries`, `zo.diagnostics` and `zo.random_iterate` read a packed state as it is;
-      ``optax.tree.get`` and ``optax.tree.map_params`` do not. Queries: the optimiser's. In
+      The optimiser, with a state of uint32 arrays [n], n ≤ m, and of the leaves that are not in
+      them: those of more than m words, complex ones, those of bfloat16, float8 or int4, and those
+      split over an Explicit mesh. ``state.unpacked`` is the state inside (`zo.unpack` is something
+      else). `zo.num_queries`, `zo.diagnostics` and `zo.random_iterate` read a packed state as it
+      is; ``optax.tree.get`` and ``optax.tree.map_params`` do not. Queries: the optimiser's. In
       `jax.shard_map` use the optimiser as it is: there parts of a state vary over an axis, and
       others do not. Numbers of weak types in a state become strong.
 

@@ -56,7 +56,7 @@ def measure(
     labels = labels or tuple(optimizers())
     start = multiprocessing.get_context("spawn")
     rows = []
-    with ProcessPoolExecutor(1, start, jax.config.update, (INLINE, False)) as process:
+    with ProcessPoolExecutor(1, start, run_inline) as process:
         for size in (SMALL, LARGE):
             times = timed(labels, size, turns, seconds)
             inline = process.submit(timed, labels, size, turns, seconds).result()
@@ -75,9 +75,12 @@ def measure(
     return rows
 
 
-def timed(
-    labels: Collection[str], size: int, turns: int, seconds: float
-) -> dict[Hashable, float]:
+def run_inline() -> None:
+    """Sets JAX's option, before JAX starts."""
+    jax.config.update(INLINE, False)
+
+
+def timed(labels: Collection[str], size: int, turns: int, seconds: float) -> dict[Hashable, float]:
     """Microseconds of adam's step and of ours in every form, and arrays of their states."""
     x = jnp.full(size, 0.5)
     contenders: dict[Hashable, Turn] = {ADAM: called(adam_step, (x, optax.adam(1e-3).init(x)))}

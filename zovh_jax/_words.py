@@ -142,11 +142,11 @@ def _num_words(x: jax.Array) -> int:
     return x.size * max(1, x.dtype.itemsize // WORD)
 
 
-def opened(tree: PyTree) -> PyTree:
-    """The tree, with every `PackedState` in it opened, and those inside of them."""
+def unpack_all(tree: PyTree) -> PyTree:
+    """The tree, with every `PackedState` in it unpacked, and those inside of them."""
 
     def one(x: Any) -> Any:
-        return opened(x.unpacked) if is_packed(x) else x
+        return unpack_all(x.unpacked) if is_packed(x) else x
 
     return jax.tree.map(one, tree, is_leaf=is_packed)
 
@@ -184,4 +184,4 @@ def _unsigned(dtype: np.dtype) -> Any:
     return jnp.dtype(f"uint{8 * dtype.itemsize}")
 
 
-__all__ = ["PackedState", "in_words", "is_packed", "opened"]
+__all__ = ["PackedState", "in_words", "is_packed", "unpack_all"]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from zovh_jax._tree import scalar_dtype
-from zovh_jax._words import opened
+from zovh_jax._words import unpack_all
 from zovh_jax.transforms._state import ZerothOrderState, num_queries, saturating_add
 
 
@@ -63,7 +63,7 @@ def diagnostics(opt_state: Any) -> Diagnostics:
       >>> float(d.origin), int(d.num_queries), bool(d.num_nonfinite > 0), int(d.num_flat)
       (3.0, 9, True, 0)
     """
-    opt_state = opened(opt_state)
+    opt_state = unpack_all(opt_state)
     found = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, ZerothOrderState))
     states = [x for x in found if isinstance(x, ZerothOrderState)]
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from zovh_jax._types import PyTree
-from zovh_jax._words import is_packed, opened
+from zovh_jax._words import is_packed, unpack_all
 from zovh_jax.oracles.ask_tell import Asked, Midway, ask, tell, ticket_of
 from zovh_jax.oracles.from_host import bare
 from zovh_jax.transforms._state import ZerothOrderState, next_round
@@ -181,7 +181,7 @@ def compares_rounds(state: Any) -> bool:
     def marked(x):
         return bool(getattr(x, "compares_rounds", False))
 
-    return any(map(marked, jax.tree.leaves(opened(state), is_leaf=marked)))
+    return any(map(marked, jax.tree.leaves(unpack_all(state), is_leaf=marked)))
 
 
 def _is_counts(x: Any) -> bool:
@@ -190,7 +190,7 @@ def _is_counts(x: Any) -> bool:
 
 def _places(state: Any) -> list[Any]:
     """(key, round, count) of all parts of a state that ask."""
-    found = jax.tree.leaves(opened(state), is_leaf=_is_counts)
+    found = jax.tree.leaves(unpack_all(state), is_leaf=_is_counts)
     return [(x.key, x.round, x.count) for x in found if _is_counts(x)]
 
 

@@ -12,7 +12,7 @@ import optax
 from zovh_jax._jaxprs import mapped
 from zovh_jax._tree import scalar_dtype
 from zovh_jax._types import PyTree
-from zovh_jax._words import opened
+from zovh_jax._words import unpack_all
 from zovh_jax.queries import Queries
 
 LAST = np.iinfo(np.int32).max
@@ -281,7 +281,7 @@ def num_queries(opt_state: Any) -> jax.Array:
       >>> int(zo.num_queries(state))  # 4 directions and f(x)
       5
     """
-    found = [n for _, n in optax.tree.get_all_with_path(opened(opt_state), "num_queries")]
+    found = [n for _, n in optax.tree.get_all_with_path(unpack_all(opt_state), "num_queries")]
     return functools.reduce(saturating_add, found, jnp.zeros((), jnp.int32))
 
 

@@ -16,7 +16,7 @@ from zovh_jax import _checks
 from zovh_jax._mesh import placed_with
 from zovh_jax._tree import cast_like, scalar_dtype, scale, widen
 from zovh_jax._types import Number, PyTree, Schedule
-from zovh_jax._words import opened
+from zovh_jax._words import unpack_all
 from zovh_jax.baselines import Baseline, origin
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, vmapped
@@ -139,7 +139,7 @@ def random_iterate(opt_state: Any) -> PyTree:
       >>> zo.random_iterate(state)  # one step so far
       Array([1., 1., 1.], dtype=float32)
     """
-    found = optax.tree.get(opened(opt_state), "random_iterate")
+    found = optax.tree.get(unpack_all(opt_state), "random_iterate")
     if found is None:
         raise ValueError("opt_state has no random iterate: make the optimiser with zo.rspg.")
     return found

@@ -58,13 +58,13 @@ class Spikes(NamedTuple):
     def power(self, exponent: float, rows: Leaves) -> Leaves:
         """P^exponent times each of the rows, [n, *leaf]."""
         basis = jax.tree.leaves(self.basis)
-        inner = _dots(rows, basis) * ((1 + self.weights) ** exponent - 1)[None]
-        change = _mix(inner, basis)
+        inner = dots(rows, basis) * ((1 + self.weights) ** exponent - 1)[None]
+        change = mix(inner, basis)
         return [x + c.astype(x.dtype) for x, c in zip(rows, change, strict=True)]
 
     def inner(self, x: Leaves, y: Leaves) -> jax.Array:
         """xᵀPy of two lists of arrays."""
-        return _dots(self.power(1.0, one_row(x)), one_row(y))[0, 0]
+        return dots(self.power(1.0, one_row(x)), one_row(y))[0, 0]
 
 
 @jax.tree_util.register_dataclass
@@ -128,10 +128,10 @@ def _change(
     """
     r = [x + lowered.astype(x.dtype) * y for x, y in zip(residual, v, strict=True)]
     q = spikes.power(1.0, one_row(r))
-    slope, square = jnp.abs(_dots(one_row(v), q)[0, 0]), _dots(one_row(r), q)[0, 0]
+    slope, square = jnp.abs(dots(one_row(v), q)[0, 0]), dots(one_row(r), q)[0, 0]
     # In the metric q is P^{1/2}r, so that the eigenvalue is ‖P^{1/2}r‖²/(vᵀq) = rᵀq/(vᵀq).
     top = jnp.minimum(square / jnp.maximum(slope, TINY), trace)
-    length = jnp.sqrt(_dots(q, q)[0, 0])
+    length = jnp.sqrt(dots(q, q)[0, 0])
     unit = [x / jnp.where(length > 0, length, 1).astype(x.dtype) for x in q]
     size = top * jnp.square(length) / jnp.where(square > 0, square, 1)
     return unit, jnp.where(square > 0, size, 0), top
@@ -143,20 +143,20 @@ def _eigenvectors(rows: Leaves, sizes: jax.Array) -> tuple[Leaves, jax.Array]:
     With the Gram matrix G of the rows a_i: the eigenvectors of G^{1/2} diag(sizes) G^{1/2}, turned
     into combinations of G^{-1/2} a.
     """
-    values, basis = jnp.linalg.eigh(_dots(rows, rows))
+    values, basis = jnp.linalg.eigh(dots(rows, rows))
     kept = values > 1e-6 * values[-1]
     root = jnp.sqrt(jnp.where(kept, values, 1))
 
     def of(numbers):
         """The matrix with G's eigenvectors and other eigenvalues."""
-        return _product(basis * jnp.where(kept, numbers, 0)[None], basis.T)
+        return product(basis * jnp.where(kept, numbers, 0)[None], basis.T)
 
     half = of(root)
-    excess, vectors = jnp.linalg.eigh(_product(half * sizes[None], half))
-    return _mix(_product(of(1 / root), vectors).T[:0:-1], rows), excess[:0:-1]
+    excess, vectors = jnp.linalg.eigh(product(half * sizes[None], half))
+    return mix(product(of(1 / root), vectors).T[:0:-1], rows), excess[:0:-1]
 
 
-def _dots(rows: Leaves, others: Leaves) -> jax.Array:
+def dots(rows: Leaves, others: Leaves) -> jax.Array:
     """Inner products of rows [m, *leaf] and [n, *leaf] over the whole tree, [m, n]."""
     return sum(
         (gram_of(x, y.astype(x.dtype)) for x, y in zip(rows, others, strict=True)),
@@ -164,7 +164,7 @@ def _dots(rows: Leaves, others: Leaves) -> jax.Array:
     )
 
 
-def _mix(matrix: jax.Array, rows: Leaves) -> Leaves:
+def mix(matrix: jax.Array, rows: Leaves) -> Leaves:
     """The rows Σ_j matrix_ij rows_j."""
     return [jnp.tensordot(matrix.astype(x.dtype), x, 1, precision="highest") for x in rows]
 
@@ -174,8 +174,8 @@ def one_row(leaves: Leaves) -> Leaves:
     return [x[None] for x in leaves]
 
 
-def _product(x: jax.Array, y: jax.Array) -> jax.Array:
+def product(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.einsum("ij,jk->ik", x, y, precision="highest")
 
 
-__all__ = ["Spikes", "Whitened", "learned", "one_row"]
+__all__ = ["Spikes", "Whitened", "dots", "learned", "mix", "one_row", "product"]

@@ -286,6 +286,7 @@ SIGNATURES = {
     zo.diagonal_newton: ("num_directions radius", "key"),
     zo.scalar_newton: ("num_directions radius", "key"),
     zo.low_rank_newton: ("num_directions radius", "key"),
+    zo.quasi_newton: ("num_directions radius", "key"),
     zo.zo_sah: ("learning_rate", "num_subspaces radius key"),
     zo.estimators.gradient: ("queries params", ""),
     zo.estimators.hessian: ("queries params", ""),

@@ -136,6 +136,7 @@ DEFAULTS = {
     zo.spsa2: {"learning_rate": 0.1},
     sah: {"learning_rate": 0.1},
     zo.low_rank_newton: {"rank": 2},
+    zo.quasi_newton: {"num_pairs": 2},
 }
 COPIES = {
     zo.radazo: 2,
@@ -147,6 +148,7 @@ COPIES = {
     zo.hizoo: 1,
     zo.zoha: 1,
     zo.low_rank_newton: 5,
+    zo.quasi_newton: 10,
     zo.scalar_newton: 1,
     boxed_sgd: 1,
 }
@@ -269,6 +271,7 @@ CASES = [
     Case("scalar-masked-chunked", zo.scalar_newton, MASKED | CHUNKED, 5, 4),
     Case("diagonal-masked-chunked", zo.diagonal_newton, MASKED | CHUNKED, 5, 4),
     Case("spikes-three-masked-ragged", zo.low_rank_newton, THREE | FROZEN | RAGGED, 18, 17),
+    Case("quasi-masked-chunked", zo.quasi_newton, FROZEN | CHUNKED, 5, 4),
     Case("model-masked-chunked", zo.model_newton, FROZEN | CHUNKED, 4, 4),
     Case("zovh-chunked-reuse", zo.zovh, CHUNKED | REUSE, 4, 4),
 ]

@@ -11,7 +11,12 @@ from zovh_jax.transforms.fzoo import fzoo
 from zovh_jax.transforms.hizoo import hizoo, zo_hizoo, zoha
 from zovh_jax.transforms.mezo import mezo
 from zovh_jax.transforms.model import model_newton
-from zovh_jax.transforms.newton import diagonal_newton, low_rank_newton, scalar_newton
+from zovh_jax.transforms.newton import (
+    diagonal_newton,
+    low_rank_newton,
+    quasi_newton,
+    scalar_newton,
+)
 from zovh_jax.transforms.packed import packed
 from zovh_jax.transforms.poem import poem
 from zovh_jax.transforms.radazo import radazo, scale_by_radazo
@@ -40,6 +45,7 @@ __all__ = [
     "num_queries",
     "packed",
     "poem",
+    "quasi_newton",
     "radazo",
     "random_iterate",
     "rspg",

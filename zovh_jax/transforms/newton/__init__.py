@@ -1,4 +1,4 @@
-"""Newton's method without a learning rate: a scalar, a diagonal or a low-rank Hessian; ours."""
+"""Newton's method without a learning rate: scalar, diagonal, low-rank, quasi-Newton; ours."""
 
 from zovh_jax.transforms.newton.diagonal_newton import diagonal_newton
 from zovh_jax.transforms.newton.low_rank_newton import low_rank_newton

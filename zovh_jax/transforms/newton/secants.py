@@ -81,16 +81,18 @@ class Turned(Wrapper):
     Args:
       directions: the family of z.
       secants: the model.
-      count: how many rounds there were, whatever the optimiser has counted.
+      count: the number of the round, whatever the optimiser has counted.
+      side: 1, or −1 for −u.
     """
 
     directions: Directions
     secants: Secants
     count: jax.Array
+    side: jax.Array
 
     def draw(self, key, layout, num_directions, indices):
         drawn = dense(self.directions.draw(key, layout, num_directions, indices))
-        return self.secants.power(-0.5, drawn)
+        return [self.side.astype(u.dtype) * u for u in self.secants.power(-0.5, drawn)]
 
     def round_key(self, key, count, layout, num_directions):
         key = jax.random.fold_in(key, TURN)

@@ -175,6 +175,7 @@ def one_row(leaves: Leaves) -> Leaves:
 
 
 def product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The product of two small matrices, in full precision."""
     return jnp.einsum("ij,jk->ik", x, y, precision="highest")
 
 

@@ -2,8 +2,8 @@
 
 Queries per step: K + 1 at most, f(θ) included. A walk begins as `diagonal_newton` does, until a
 sweep teaches little. From then on θ rests for an epoch, D ≥ d directions that make a whole
-gradient, and then takes one step of the model of `secants`, in units in which the diagonal is 1. The
-module `epochs` has the rules.
+gradient, and then takes one step of the model of `secants`, in units in which the diagonal is 1.
+The module `epochs` has the rules.
 """
 
 from typing import Any, NamedTuple

@@ -76,11 +76,14 @@ def quasi_newton(
 
     For smooth objectives with exact values, from some tens of parameters to some ten thousand, and
     budgets of 20 d queries or more. It wins in valleys that bend, such as Rosenbrock's, where the
-    others without a learning rate crawl, and is no dearer than L-BFGS on finite differences, which
-    it outlives where curvature is uneven: gradients are as exact as the metric makes them. It loses
-    where d queries for a step are too many, on functions with many minima, and to `model_newton` up
-    to some tens of parameters. Where f(θ), which each round of a gradient asks again, is not the
-    same, values are noisy, and this is `diagonal_newton`.
+    others without a learning rate crawl. There it costs about as much as L-BFGS on finite
+    differences; where the parameters' scales differ it costs less, and it goes on where rounding
+    stops that one, as directions in the metric show small curvature as well as large. It loses
+    where d queries for a step are too many, on functions with many minima, to `model_newton` up to
+    some tens of parameters, and to `diagonal_newton` where the axes' curvature keeps changing on
+    the way. A rotated quadratic of condition 10⁶ is out of reach of few pairs. Where f(θ), which
+    each round of a gradient asks again, is not the same, values are noisy, and this is
+    `diagonal_newton`.
 
     The updates must be applied as they are: the method compares what they did with what it expects.
 

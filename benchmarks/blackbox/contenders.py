@@ -91,14 +91,23 @@ def cobyqa(race: Race, seed: int) -> None:
 
 def newuoa(race: Race, seed: int) -> None:
     """NLopt's NEWUOA: as COBYQA, and Powell's own."""
-    import nlopt  # the only contender that is a library in C
+    import nlopt  # not needed otherwise
 
     del seed
     search = nlopt.opt(nlopt.LN_NEWUOA, len(race.start))
-    search.set_min_objective(lambda x, _: race.strictly(x))
+
+    def value(x, _):
+        found = race(x)
+        if race.over:
+            search.force_stop()
+        return found
+
+    search.set_min_objective(value)
     search.set_initial_step(RADIUS)
     search.set_xtol_abs(1e-9)
-    stopped(lambda: search.optimize(race.start))
+    # Errors of its own are ends too: rounding, or noise, stops it.
+    with contextlib.suppress(nlopt.ForcedStop, nlopt.RoundoffLimited, RuntimeError):
+        search.optimize(race.start)
 
 
 def finite_differences(race: Race, seed: int) -> None:

@@ -16,27 +16,31 @@ from benchmarks.common import report
 LINEAR = "low_rank_newton", "diagonal_newton", "scalar_newton", "sep_cma", "vd_cma", "l_bfgs"
 """Methods whose memory and time grow as the dimension does: the others have at most `MOST`."""
 SMALL = tuple(name for name in LABELS if name not in ("sep_cma", "vd_cma"))
-OURS = "low_rank_newton", "diagonal_newton", "scalar_newton"
-SMOOTH = 1, 2, 5, 8, 9, 10, 11, 12, 13, 14
-"""The functions from 40 dimensions on: one valley or two. Of the others little is to be had there.
-"""
+SMOOTH = 1, 2, 5, 8, 9, 10, 11, 12, 14
+FUNCTIONS = {40: SMOOTH, 160: SMOOTH, 640: (1, 2, 8, 12)}
+"""Where not all functions are run: of those with many valleys little is to be had there."""
 NOISY = 1, 2, 8, 10, 11, 12, 14
 """The functions with noise."""
 SHARES = {"cobyqa": 0.2}
 """The share of the budget that slow methods get."""
-SHORT = {640: 0.2}
+SHORT = {160: 0.6, 640: 0.2}
 """The share of it in dimensions that take long."""
 NOISE = 0.4
 """The share of it with noise, which ends progress."""
 FAST = dict.fromkeys(("cma", "l_bfgs"), 15)
-FEW = {5: dict.fromkeys(SMALL, 5), 20: dict.fromkeys(SMALL, 3)}
+FEW = {
+    dimension: dict.fromkeys((name for name in SMALL if name not in ("spsa", "openai_es")), count)
+    for dimension, count in ((5, 5), (20, 2))
+}
 INSTANCES: dict[str, dict[int, dict[str, int]]] = {
     "none": {
-        5: dict.fromkeys(SMALL, 5) | FAST | {"model_newton": 15, "cobyqa": 15, "newuoa": 15},
+        5: dict.fromkeys(SMALL, 5) | FAST | {"model_newton": 15, "cobyqa": 15},
         10: FAST | {"model_newton": 15, "cobyqa": 5, "newuoa": 5, "spsa": 5, "openai_es": 5},
         20: dict.fromkeys(SMALL, 3) | FAST | {"model_newton": 5},
-        40: dict.fromkeys(FAST, 5) | dict.fromkeys((*OURS, "newuoa"), 2) | {"model_newton": 1},
-        160: dict.fromkeys(LINEAR, 2),
+        40: dict.fromkeys(("cma", "l_bfgs"), 5)
+        | dict.fromkeys(("low_rank_newton", "diagonal_newton", "scalar_newton", "newuoa"), 2)
+        | {"model_newton": 1},
+        160: dict.fromkeys(LINEAR, 1),
         640: dict.fromkeys(LINEAR, 1),
     },
     "stochastic": FEW,
@@ -70,7 +74,7 @@ class Size:
 
     def numbers(self, noise: str, dimension: int) -> list[int]:
         """Those of the functions."""
-        there = tuple(NAMES) if dimension < MOST else SMOOTH
+        there = FUNCTIONS.get(dimension, tuple(NAMES))
         return [n for n in self.functions if n in (there if noise == "none" else NOISY)]
 
     def evaluations(self, noise: str, dimension: int, method: str) -> int:

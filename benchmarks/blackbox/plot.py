@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.blackbox.functions import MOST
+from benchmarks.blackbox.experiment import FUNCTIONS
 from benchmarks.blackbox.tables import parts
 from benchmarks.common.plots import legend_beside, plt
 
@@ -47,7 +47,7 @@ def few_parameters(result: dict[str, Any]) -> list[list[Panel]]:
             for group, numbers in GROUPS.items()
         ]
         for (noise, dimension), rows in parts(result).items()
-        if noise == "none" and dimension < MOST
+        if noise == "none" and dimension not in FUNCTIONS
     ]
 
 
@@ -56,7 +56,7 @@ def many_parameters(result: dict[str, Any]) -> list[list[Panel]]:
     line: list[Panel] = [
         (f"d = {dimension}", dimension, rows, published(result, dimension))
         for (noise, dimension), rows in parts(result).items()
-        if noise == "none" and dimension >= MOST
+        if noise == "none" and dimension in FUNCTIONS
     ]
     return [line] if line else []
 

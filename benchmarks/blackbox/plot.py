@@ -107,7 +107,7 @@ def profile(ax: Any, title: str, dimension: int, rows: Rows, best: Rows) -> None
         draw(ax, counts, dimension, **how)
     counts = [n for row in best for n in row["evaluations"]]
     draw(ax, counts, dimension, color="black", linestyle=":", label="best 2009, published")
-    most = max(row["budget"] for row in rows) / dimension
+    most = max((row["budget"] for row in rows), default=dimension) / dimension
     ax.set(title=title, xscale="log", xlabel="evaluations / d", xlim=(0.5, most), ylim=(0, 1))
 
 

@@ -7,7 +7,7 @@ import pytest
 from notebooks.__main__ import execute
 
 NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-LONG = ("01_which_estimator", "02_language_model", "03_uncertainty")
+LONG = ("01_which_estimator", "02_language_model", "03_uncertainty", "04_few_parameters")
 """In `make test-slow`."""
 FEWER = {
     "00_quickstart": {"for i in range(1, 8)": "for i in range(7, 8)"},

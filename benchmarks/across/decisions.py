@@ -3,6 +3,7 @@
 from typing import Any
 
 from benchmarks.across import Read, grouped, least, median, ours
+from benchmarks.blackbox.tables import most_parameters
 from benchmarks.common import report
 from benchmarks.stochastic.tables import compared, ratio, split
 
@@ -37,8 +38,8 @@ def derivatives(result: dict[str, Any]) -> str:
 
 def blackbox(result: dict[str, Any]) -> str:
     """Runs that arrive in the most dimensions, of the best three kinds of methods."""
-    most, shares = max(row["dimension"] for row in result["rows"]), {}
-    rows = [row for row in result["rows"] if row["dimension"] == most]
+    shares = {}
+    most, rows = most_parameters(result)
     for label, own in grouped(rows, "label").items():
         arrived = [run[-1] is not None for row in own for run in row["instances"]]
         shares[label] = round(100 * sum(arrived) / len(arrived))

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.across import Read, Row, grouped, least, median, ours
 from benchmarks.bilevel.tables import CEILING, by_setting, queries_to_near
-from benchmarks.blackbox.tables import cell, expected, reached
+from benchmarks.blackbox.tables import cell, expected, most_parameters, reached
 from benchmarks.common import report
 from benchmarks.stochastic.tables import compared, ratio, split
 
@@ -38,8 +38,7 @@ def derivatives(result: dict[str, Any]) -> str:
 def blackbox_functions(result: dict[str, Any]) -> str:
     """Functions on which somebody else arrives sooner, or comes nearer, than `model_newton`."""
     targets, lines = result["setting"]["targets"], []
-    most = max(row["dimension"] for row in result["rows"])
-    there = [row for row in result["rows"] if row["dimension"] == most]
+    _, there = most_parameters(result)
     for function, rows in grouped(there, "function").items():
         key = {id(row): _standing(row, targets) for row in rows}
         mine = next(row for row in rows if row["method"] == "model_newton")

@@ -13,14 +13,18 @@ import nevergrad
 import numpy as np
 import optax
 import scipy.optimize
+from cma.restricted_gaussian_sampler import GaussVDSampler
 
 import zovh_jax as zo
 from benchmarks.blackbox.functions import Over, Race
 
-MOST = 16
+MOST = 16, 32
+"""The most directions in up to 20 dimensions, and in more."""
 RADIUS = 1.0
 RATE, SPREAD = 0.1, 0.03
 """Adam's rate and the standard deviation of OpenAI-ES: the best of nine on another instance."""
+STEPS = {"none": 1e-8, "deterministic": 1e-8, "stochastic": 1e-2}
+"""Finite differences' step: without noise SciPy's, with it the best of six on other instances."""
 UNIT = 30.0
 """SPSA's unit: the best of five on another instance."""
 
@@ -56,13 +60,24 @@ class Compiled:
             x, state = jax.block_until_ready(self.step(x, state))
 
 
-def cma_es(race: Race, seed: int) -> None:
+def cma_es(race: Race, seed: int, **more: Any) -> None:
     """CMA-ES by its author."""
     options = {"verbose": -9, "seed": seed + 1, "tolfun": 1e-14, "tolfunhist": 0, "tolx": 1e-15}
+    options |= more
     search = cma.CMAEvolutionStrategy(race.start, 2.0, options)
     while not race.over and not search.stop():
         points = search.ask()
         search.tell(points, [race(point) for point in points])
+
+
+def sep_cma(race: Race, seed: int) -> None:
+    """CMA-ES with a diagonal covariance."""
+    cma_es(race, seed, CMA_diagonal=True)
+
+
+def vd_cma(race: Race, seed: int) -> None:
+    """CMA-ES with a covariance of a diagonal and rank one."""
+    cma_es(race, seed, **GaussVDSampler.extend_cma_options({}))
 
 
 def cobyqa(race: Race, seed: int) -> None:
@@ -74,10 +89,33 @@ def cobyqa(race: Race, seed: int) -> None:
     )
 
 
+def newuoa(race: Race, seed: int) -> None:
+    """NLopt's NEWUOA: as COBYQA, and Powell's own."""
+    import nlopt  # not needed otherwise
+
+    del seed
+    search = nlopt.opt(nlopt.LN_NEWUOA, len(race.start))
+
+    def value(x, _):
+        found = race(x)
+        if race.over:
+            search.force_stop()
+        return found
+
+    search.set_min_objective(value)
+    search.set_initial_step(RADIUS)
+    search.set_xtol_abs(1e-9)
+    # Errors of its own are ends too: rounding, or noise, stops it.
+    with contextlib.suppress(nlopt.ForcedStop, nlopt.RoundoffLimited, RuntimeError):
+        search.optimize(race.start)
+
+
 def finite_differences(race: Race, seed: int) -> None:
     """SciPy's L-BFGS-B, with gradients by forward differences: d + 1 evaluations each."""
     del seed
-    options = {"maxfun": race.budget, "maxiter": race.budget, "ftol": 0, "gtol": 0}
+    options: dict[str, float] = {"maxfun": race.budget, "maxiter": race.budget}
+    options |= {"ftol": 0, "gtol": 0}
+    options["eps"] = STEPS[race.noise]
     stopped(
         lambda: scipy.optimize.minimize(
             race.strictly, race.start, method="L-BFGS-B", options=options
@@ -127,8 +165,8 @@ def stopped(run: Callable[[], Any]) -> None:
 
 
 def num_directions(dimension: int) -> int:
-    """K of ours: the largest multiple of 4 up to d, as `zo.diagonal_newton` wants it; 4 to 16."""
-    return min(max(dimension // 4 * 4, 4), MOST)
+    """K of ours: the largest multiple of 4 up to d, as `zo.diagonal_newton` wants it; in bounds."""
+    return min(max(dimension // 4 * 4, 4), MOST[dimension > 20])
 
 
 def population(dimension: int) -> int:
@@ -149,7 +187,7 @@ def parallel(name: str, dimension: int) -> int:
     k = num_directions(dimension)
     if name in OURS:
         return {"model_newton": k, "low_rank_newton": 2 * (k + 1)}.get(name, k + 1)
-    rounds = {"cobyqa": 1, "spsa": 2, "l_bfgs": dimension + 1}
+    rounds = {"cobyqa": 1, "newuoa": 1, "spsa": 2, "l_bfgs": dimension + 1}
     return rounds.get(name) or population(dimension)
 
 
@@ -161,7 +199,10 @@ OURS: dict[str, Callable[..., Any]] = {
 }
 OTHERS: dict[str, Callable[[Race, int], None]] = {
     "cma": cma_es,
+    "sep_cma": sep_cma,
+    "vd_cma": vd_cma,
     "cobyqa": cobyqa,
+    "newuoa": newuoa,
     "l_bfgs": finite_differences,
     "spsa": spsa,
 }
@@ -171,7 +212,10 @@ LABELS = {
     "diagonal_newton": "diagonal Newton",
     "scalar_newton": "scalar Newton",
     "cma": "CMA-ES",
+    "sep_cma": "sep-CMA-ES",
+    "vd_cma": "VD-CMA",
     "cobyqa": "COBYQA",
+    "newuoa": "NEWUOA",
     "l_bfgs": "L-BFGS, differences",
     "spsa": "SPSA",
     "openai_es": "OpenAI-ES",

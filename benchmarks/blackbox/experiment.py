@@ -9,21 +9,44 @@ import jax
 from tqdm import tqdm
 
 from benchmarks.blackbox.contenders import LABELS, evaluations, parallel, runner
-from benchmarks.blackbox.functions import NAMES, TARGETS, Race
+from benchmarks.blackbox.functions import MOST, NAMES, NOISES, TARGETS, Race
 from benchmarks.blackbox.published import best_2009
 from benchmarks.common import report
 
+LINEAR = "low_rank_newton", "diagonal_newton", "scalar_newton", "sep_cma", "vd_cma", "l_bfgs"
+"""Methods whose memory and time grow as the dimension does: the others have at most `MOST`."""
+SMALL = tuple(name for name in LABELS if name not in ("sep_cma", "vd_cma"))
+SMOOTH = 1, 2, 5, 8, 9, 10, 11, 12, 14
+FUNCTIONS = {40: SMOOTH, 160: SMOOTH, 640: (1, 2, 8, 12)}
+"""Where not all functions are run: of those with many valleys little is to be had there."""
+NOISY = 1, 2, 8, 10, 11, 12, 14
+"""The functions with noise."""
 SHARES = {"cobyqa": 0.2}
 """The share of the budget that slow methods get."""
-
-
+SHORT = {160: 0.6, 640: 0.2}
+"""The share of it in dimensions that take long."""
+NOISE = 0.4
+"""The share of it with noise, which ends progress."""
 FAST = dict.fromkeys(("cma", "l_bfgs"), 15)
-INSTANCES = {
-    5: dict.fromkeys(LABELS, 5) | FAST | {"model_newton": 15, "cobyqa": 15},
-    10: FAST | {"model_newton": 15, "cobyqa": 5, "spsa": 5, "openai_es": 5},
-    20: dict.fromkeys(LABELS, 3) | FAST | {"model_newton": 5},
+FEW = {
+    dimension: dict.fromkeys((name for name in SMALL if name not in ("spsa", "openai_es")), count)
+    for dimension, count in ((5, 5), (20, 2))
 }
-"""How many instances of a dimension each method gets: what two cores do in some hours."""
+INSTANCES: dict[str, dict[int, dict[str, int]]] = {
+    "none": {
+        5: dict.fromkeys(SMALL, 5) | FAST | {"model_newton": 15, "cobyqa": 15},
+        10: FAST | {"model_newton": 15, "cobyqa": 5, "newuoa": 5, "spsa": 5, "openai_es": 5},
+        20: dict.fromkeys(SMALL, 3) | FAST | {"model_newton": 5},
+        40: dict.fromkeys(("cma", "l_bfgs"), 5)
+        | dict.fromkeys(("low_rank_newton", "diagonal_newton", "scalar_newton", "newuoa"), 2)
+        | {"model_newton": 1},
+        160: dict.fromkeys(LINEAR, 1),
+        640: dict.fromkeys(LINEAR, 1),
+    },
+    "stochastic": FEW,
+    "deterministic": FEW,
+}
+"""How many instances each method gets, by noise and dimension: what two cores do in some hours."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +54,8 @@ class Size:
     """Amounts of everything that is run.
 
     Attributes:
-      dimensions, functions, methods: which.
-      budget: evaluations a dimension.
+      dimensions, functions, methods, noises: which.
+      budget: evaluations a dimension, of which the shares above are taken.
       instances: how many; None for `INSTANCES`.
     """
 
@@ -41,17 +64,26 @@ class Size:
     budget: int
     instances: int | None = None
     methods: tuple[str, ...] = tuple(LABELS)
+    noises: tuple[str, ...] = ("none",)
 
-    def count(self, dimension: int, method: str) -> int:
+    def count(self, noise: str, dimension: int, method: str) -> int:
         """The number of instances of a method."""
-        return self.instances or INSTANCES.get(dimension, {}).get(method, 0)
+        if dimension > MOST and method not in LINEAR:
+            return 0
+        return self.instances or INSTANCES[noise].get(dimension, {}).get(method, 0)
 
-    def evaluations(self, dimension: int, method: str) -> int:
+    def numbers(self, noise: str, dimension: int) -> list[int]:
+        """Those of the functions."""
+        there = FUNCTIONS.get(dimension, tuple(NAMES))
+        return [n for n in self.functions if n in (there if noise == "none" else NOISY)]
+
+    def evaluations(self, noise: str, dimension: int, method: str) -> int:
         """The budget of a run."""
-        return round(self.budget * dimension * SHARES.get(method, 1))
+        share = SHARES.get(method, 1) * SHORT.get(dimension, 1) * (1 if noise == "none" else NOISE)
+        return round(self.budget * dimension * share)
 
 
-FULL = Size((5, 10, 20), tuple(NAMES), 500)
+FULL = Size(tuple(INSTANCES["none"]), tuple(NAMES), 500, noises=NOISES)
 QUICK = Size((5,), (1, 2, 8, 10), 200, 2)
 
 Result = dict[str, Any]
@@ -70,7 +102,7 @@ def measure(
     found = {
         key(row): row
         for row in (earlier or {"rows": []})["rows"]
-        if row["budget"] == size.evaluations(row["dimension"], row["method"])
+        if row["budget"] == size.evaluations(*place(row))
     }
     result = {
         "environment": report.environment(),
@@ -80,14 +112,15 @@ def measure(
     }
     with double_precision():
         wanted = [
-            empty(dimension, number, method, size)
+            empty(noise, dimension, number, method, size)
+            for noise in size.noises
             for dimension in size.dimensions
             for method in size.methods
-            for number in size.functions
+            for number in size.numbers(noise, dimension)
         ]
         for row in tqdm(wanted):
             row = {**row, "instances": found.get(key(row), row)["instances"]}
-            last = size.count(row["dimension"], row["method"])
+            last = size.count(*place(row))
             missing = range(len(row["instances"]) + 1, last + 1)
             found[key(row)] = row
             row["instances"] = row["instances"] + [run(row, instance) for instance in missing]
@@ -109,23 +142,29 @@ def double_precision() -> Iterator[None]:
         jax.config.update("jax_enable_x64", before)
 
 
-def empty(dimension: int, number: int, method: str, size: Size) -> dict[str, Any]:
+def empty(noise: str, dimension: int, number: int, method: str, size: Size) -> dict[str, Any]:
     """A row without runs."""
     return {
+        "noise": noise,
         "dimension": dimension,
         "number": number,
         "function": NAMES[number],
         "method": method,
         "label": LABELS[method],
         "parallel": parallel(method, dimension),
-        "budget": size.evaluations(dimension, method),
+        "budget": size.evaluations(noise, dimension, method),
         "instances": [],
     }
 
 
+def place(row: dict[str, Any]) -> tuple[str, int, str]:
+    """What budgets and numbers of instances depend on."""
+    return row["noise"], row["dimension"], row["method"]
+
+
 def key(row: dict[str, Any]) -> tuple[Any, ...]:
     """What makes two rows the same."""
-    return tuple(row[name] for name in ("dimension", "number", "method"))
+    return *place(row), row["number"]
 
 
 def others(rows: list[dict[str, Any]], size: Size) -> list[dict[str, Any]]:
@@ -133,24 +172,30 @@ def others(rows: list[dict[str, Any]], size: Size) -> list[dict[str, Any]]:
     return [
         row
         for row in rows
-        if row["dimension"] not in size.dimensions
+        if row["noise"] not in size.noises
+        or row["dimension"] not in size.dimensions
         or row["number"] not in size.functions
         or row["method"] not in size.methods
     ]
 
 
 def in_order(rows: Any) -> list[dict[str, Any]]:
-    """Rows by dimension, function and method."""
+    """Rows by noise, dimension, function and method."""
     methods = list(LABELS)
     return sorted(
         (row for row in rows if row["instances"]),
-        key=lambda row: (row["dimension"], row["number"], methods.index(row["method"])),
+        key=lambda row: (
+            NOISES.index(row["noise"]),
+            row["dimension"],
+            row["number"],
+            methods.index(row["method"]),
+        ),
     )
 
 
 def run(row: dict[str, Any], instance: int) -> list[int | None]:
     """The evaluations to every target, None where it was not reached."""
-    race = Race(row["number"], row["dimension"], instance, row["budget"])
+    race = Race(row["number"], row["dimension"], instance, row["budget"], row["noise"])
     seed = instance
     while True:
         runner(row["method"], row["dimension"])(race, seed)

@@ -11,6 +11,11 @@ TARGETS = 10.0 ** np.linspace(2, -8, 51)
 FALL, PATIENCE = 1e-9, 30
 """A run that doesn't end by itself is stuck once its best value has not fallen by so much in so
 many evaluations a dimension."""
+MOST = 40
+"""The largest dimension of the functions with dense rotations."""
+NOISES = "none", "stochastic", "deterministic"
+SIZE = 1e-3
+"""That of noise, beside the distance from the optimum's value."""
 NAMES = {
     1: "sphere",
     2: "ellipsoid, axis-aligned",
@@ -39,6 +44,18 @@ NAMES = {
 }
 
 
+def deterministic(x: np.ndarray) -> float:
+    """An oscillation between −1 and 1, the "deterministic noise" of Moré and Wild.
+
+    Benchmarking derivative-free optimization algorithms, SIAM J. Optim. 20 (2009), section 4.2: a
+    cubic Chebyshev polynomial of waves in x.
+    """
+    size = np.abs(x)
+    wave = 0.9 * np.sin(100 * size.sum()) * np.cos(100 * size.max())
+    wave += 0.1 * np.cos(np.linalg.norm(x))
+    return float(wave * (4 * wave**2 - 3))
+
+
 class Over(Exception):
     """The last target is reached, or the budget is spent."""
 
@@ -48,13 +65,27 @@ class Race:
 
     Args:
       number: the function's, from 1 to 24.
-      dimension: 2, 3, 5, 10, 20 or 40.
+      dimension: 2, 3, 5, 10, 20 or 40; or 80, 160, 320 or 640 of COCO's large-scale functions,
+        whose rotations are of blocks, with permutations.
       instance: the function's, from 1.
       budget: evaluations that count.
+      noise: of `NOISES`. Methods see the optimum's value and 1 + `SIZE` ξ times the rest, with ξ
+        zero, normal and new in every evaluation ("stochastic"), or an oscillation over x
+        ("deterministic"). What they reach is counted without it.
     """
 
-    def __init__(self, number: int, dimension: int, instance: int, budget: int):
-        suite = cocoex.Suite("bbob", f"instances:{instance}", f"dimensions:{dimension}")
+    def __init__(
+        self, number: int, dimension: int, instance: int, budget: int, noise: str = "none"
+    ):
+        draws = np.random.default_rng([instance, number, dimension])
+        self.noise = noise
+        self._error = {
+            "none": lambda x: 0.0,
+            "stochastic": lambda x: draws.normal(),
+            "deterministic": deterministic,
+        }[noise]
+        name = "bbob" if dimension <= MOST else "bbob-largescale"
+        suite = cocoex.Suite(name, f"instances:{instance}", f"dimensions:{dimension}")
         self._suite = suite  # its problems live as long as it does
         self._problem = suite.get_problem_by_function_dimension_instance(
             number, dimension, instance
@@ -86,10 +117,13 @@ class Race:
 
     def __call__(self, x: np.ndarray) -> float:
         """The value at x, counted; nothing is after the end."""
-        value = float(self._problem(np.asarray(x, float)))
+        x = np.asarray(x, float)
+        value = float(self._problem(x))
+        rise = value - self.optimum
+        value += SIZE * self._error(x) * rise
         if not self.over:
             self.spent += 1
-            hit = (value - self.optimum <= TARGETS) & np.isinf(self.reached)
+            hit = (rise <= TARGETS) & np.isinf(self.reached)
             self.reached[hit] = self.spent
             if value < self._best - FALL:
                 self._best, self._last_fall = value, self.spent

@@ -10,7 +10,7 @@ import importlib.util
 import tarfile
 from pathlib import Path
 
-from benchmarks.blackbox.functions import TARGETS
+from benchmarks.blackbox.functions import MOST, TARGETS
 
 ARCHIVE = Path("refalgs", "best2009-bbob.tar.gz")
 
@@ -28,10 +28,10 @@ def best_2009(number: int, dimension: int) -> list[float | None] | None:
     """Expected evaluations to every target, None where no algorithm reached it.
 
     Returns:
-      None where cocopp is not installed.
+      None where cocopp is not installed, and for large-scale functions.
     """
     path = archive()
-    if path is None:
+    if path is None or dimension > MOST:
         return None
     with tarfile.open(path) as files:
         name = f"best2009-bbob/bbob-bestalg_f{number:02d}_d{dimension:02d}.dat"

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.blackbox.functions import NAMES
 from benchmarks.common import report
 
 SHOWN = 1e2, 1.0, 1e-2, 1e-8
@@ -17,17 +18,40 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
     """Markdown tables of the result, by name."""
     targets = result["setting"]["targets"]
     found = {}
-    for dimension in dict.fromkeys(row["dimension"] for row in result["rows"]):
-        rows = [row for row in result["rows"] if row["dimension"] == dimension]
+    for (noise, dimension), rows in parts(result).items():
         best = {
             row["number"]: row["evaluations"]
             for row in result["published"]
-            if row["dimension"] == dimension
+            if row["dimension"] == dimension and noise == "none"
         }
+        name = f"d{dimension}" if noise == "none" else f"{noise} d{dimension}"
         for target in SHOWN:
-            found[f"d{dimension} to {target:g}"] = expectations(rows, best, targets, target)
-        found[f"d{dimension} rounds"] = rounds(rows, targets)
-    return found | {"solved": solved(result), "profile": profile(result)}
+            found[f"{name} to {target:g}"] = expectations(rows, best, targets, target)
+        found[f"{name} rounds"] = rounds(rows, targets)
+    noises = dict.fromkeys(noise for noise, _ in parts(result))
+    for noise in noises:
+        name = "" if noise == "none" else f"{noise} "
+        found[f"{name}solved"] = shares(result, noise, lambda run: run[-1:])
+        found[f"{name}profile"] = shares(result, noise, lambda run: run)
+    return found
+
+
+def parts(result: dict[str, Any]) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """Rows by noise and dimension."""
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in result["rows"]:
+        found.setdefault((row["noise"], row["dimension"]), []).append(row)
+    return found
+
+
+def most_parameters(result: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
+    """The most dimensions in which there are all functions, and the rows there, without noise."""
+    there = {
+        dimension: rows
+        for (noise, dimension), rows in parts(result).items()
+        if noise == "none" and {row["number"] for row in rows} == set(NAMES)
+    }
+    return max(there.items(), key=lambda part: part[0])
 
 
 def expectations(
@@ -111,21 +135,12 @@ def reached(run: list[int | None], targets: list[float]) -> float:
     )
 
 
-def solved(result: dict[str, Any]) -> str:
-    """The share of runs that are at the last target within so many evaluations."""
-    return shares(result, lambda run: run[-1:])
-
-
-def profile(result: dict[str, Any]) -> str:
-    """The share of all targets that are reached within so many evaluations."""
-    return shares(result, lambda run: run)
-
-
-def shares(result: dict[str, Any], which: Any) -> str:
-    """Percentages of the targets that ``which`` picks from a run."""
+def shares(result: dict[str, Any], noise: str, which: Any) -> str:
+    """Percentages, within so many evaluations, of the targets that ``which`` picks from a run."""
     lines = []
-    for dimension in dict.fromkeys(row["dimension"] for row in result["rows"]):
-        rows = [row for row in result["rows"] if row["dimension"] == dimension]
+    for (kind, dimension), rows in parts(result).items():
+        if kind != noise:
+            continue
         for label, own in by_label(rows).items():
             hits = np.array(
                 [
@@ -136,14 +151,18 @@ def shares(result: dict[str, Any], which: Any) -> str:
                 ]
             )
             counts = sorted({len(row["instances"]) for row in own})
-            percent = [100 * np.mean(hits <= share * dimension) for share in SHARES]
+            budget = own[0]["budget"] / dimension
+            percent = [
+                f"{100 * np.mean(hits <= share * dimension):.0f} %" if share <= budget else ""
+                for share in SHARES
+            ]
             lines.append(
                 [
                     label,
                     dimension,
                     len(own),
                     " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))),
-                    *(f"{p:.0f} %" for p in percent),
+                    *percent,
                 ]
             )
     header = ["method", "d", "functions", "instances", *(f"{share} d" for share in SHARES)]

@@ -38,10 +38,15 @@ def floats(values: Sequence[float | None]) -> np.ndarray:
     return np.asarray([np.nan if value is None else value for value in values])
 
 
-def legend_beside(figure: Any, ax: Any, **options: Any) -> None:
-    """Names the lines of ``ax``, which those of the other panels share, beside all panels."""
-    handles, names = ax.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right center", frameon=False, **options)
+def legend_beside(figure: Any, *axes: Any, **options: Any) -> None:
+    """Names the lines of ``axes``, which those of the other panels share, beside all panels."""
+    handles: dict[str, Any] = {}
+    for ax in axes:
+        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault(name, handle)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside right center", frameon=False, **options
+    )
 
 
 def level(ax: Any, height: float, text: str) -> None:

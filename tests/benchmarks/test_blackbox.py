@@ -10,7 +10,7 @@ import pytest
 from benchmarks import blackbox, readme
 from benchmarks.blackbox import experiment, published
 from benchmarks.blackbox.contenders import LABELS, parallel, runner
-from benchmarks.blackbox.functions import PATIENCE, TARGETS, Over, Race
+from benchmarks.blackbox.functions import PATIENCE, SIZE, TARGETS, Over, Race
 from benchmarks.blackbox.published import expected
 from benchmarks.blackbox.tables import cell, in_rounds
 from benchmarks.common import report
@@ -40,8 +40,32 @@ def test_sphere_is_a_sum_of_squares():
     assert race(race.start) - race.optimum == pytest.approx(np.sum(far**2))
 
 
-@pytest.mark.parametrize("name", ["cma", "cobyqa", "l_bfgs", "spsa", "openai_es"])
+def test_noise_is_a_thousandth_of_the_distance_and_nothing_is_reached_by_it():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-4, 4, (300, 3))
+    exact = Race(1, 3, 1, budget=300)
+    rises = np.array([exact(x) for x in points]) - exact.optimum
+    for noise, kept in ("stochastic", False), ("deterministic", True):
+        race = Race(1, 3, 1, 300, noise)
+        errors = (np.array([race(x) for x in points]) - race.optimum) / (SIZE * rises) - 1 / SIZE
+        assert np.array_equal(race.reached, exact.reached)
+        assert (race(points[0]) == race(points[0])) == kept
+        assert np.abs(errors).max() < (1 + 1e-6 if kept else 5)
+        assert 0.4 < np.std(errors) < 1.1 and abs(np.mean(errors)) < 0.2
+
+
+def test_large_scale_functions_have_their_optimum():
+    race = Race(10, 160, 1, budget=10)
+    assert race(race.start) > race.optimum == race(race.optimum_at) and race.over
+    assert parallel("diagonal_newton", 160) == 33
+
+
+@pytest.mark.parametrize(
+    "name", ["cma", "sep_cma", "vd_cma", "cobyqa", "newuoa", "l_bfgs", "spsa", "openai_es"]
+)
 def test_others_move_towards_the_optimum_and_stop(name):
+    if name == "newuoa":
+        pytest.importorskip("nlopt")
     race = Race(1, 2, 1, budget=1_000)
     first = race.start
     for seed in range(20):
@@ -109,14 +133,15 @@ def test_the_committed_result_is_what_full_measures():
     rows = report.read("blackbox", readme.RESULTS)["rows"]
     full = experiment.FULL
     wanted = {
-        (d, n, m): full.count(d, m)
+        (noise, d, m, n): full.count(noise, d, m)
+        for noise in full.noises
         for d in full.dimensions
-        for n in full.functions
         for m in full.methods
-        if full.count(d, m)
+        for n in full.numbers(noise, d)
+        if full.count(noise, d, m)
     }
     assert {experiment.key(row): len(row["instances"]) for row in rows} == wanted
-    assert all(r["budget"] == full.evaluations(r["dimension"], r["method"]) for r in rows)
+    assert all(row["budget"] == full.evaluations(*experiment.place(row)) for row in rows)
 
 
 def test_cells():

@@ -193,6 +193,7 @@ def parallel(name: str, dimension: int) -> int:
 
 OURS: dict[str, Callable[..., Any]] = {
     "model_newton": zo.model_newton,
+    "quasi_newton": zo.quasi_newton,
     "low_rank_newton": zo.low_rank_newton,
     "diagonal_newton": zo.diagonal_newton,
     "scalar_newton": zo.scalar_newton,
@@ -208,6 +209,7 @@ OTHERS: dict[str, Callable[[Race, int], None]] = {
 }
 LABELS = {
     "model_newton": "model Newton",
+    "quasi_newton": "quasi-Newton",
     "low_rank_newton": "low-rank Newton",
     "diagonal_newton": "diagonal Newton",
     "scalar_newton": "scalar Newton",

@@ -10,6 +10,7 @@ from benchmarks.common.plots import legend_beside, plt
 
 COLOURS = {
     "model_newton": "#aa1144",
+    "quasi_newton": "#ee7733",
     "low_rank_newton": "#9955bb",
     "diagonal_newton": "#ddaa33",
     "scalar_newton": "#ee3377",

@@ -35,6 +35,7 @@ OPTIMISERS = {
     "scalar_newton": lambda: zo.scalar_newton(**ROUND, **FROZEN),
     "diagonal_newton": lambda: zo.diagonal_newton(**ROUND, **FROZEN),
     "low_rank_newton": lambda: zo.low_rank_newton(**ROUND, mask=MASK),
+    "quasi_newton": lambda: zo.quasi_newton(**ROUND, mask=MASK),
     "radazo": lambda: zo.radazo(0.05, **ROUND, **FROZEN),
     "zo_adamm": lambda: zo.zo_adamm(0.05, **ROUND, **FROZEN),
     "zo_signsgd": lambda: zo.zo_signsgd(0.05, **ROUND, **FROZEN, majority_vote=True),
@@ -88,7 +89,18 @@ def after(params, updates):
     return {**params, **optax.apply_updates(*numbers)}
 
 
-OTHERS = ["zo_sgd", "zoar", "zovh", "scalar_newton", "radazo", "zo_signsgd", "rspg", "mezo", "spsa"]
+OTHERS = [
+    "zo_sgd",
+    "zoar",
+    "zovh",
+    "scalar_newton",
+    "quasi_newton",
+    "radazo",
+    "zo_signsgd",
+    "rspg",
+    "mezo",
+    "spsa",
+]
 """Those with a state like that of another one here."""
 TRACED = ["zo_adamm", "spsa2", "scale_by_inverse_hessian", "diagonal_newton"]
 """Those whose steps freeze leaves as another one's here do."""

@@ -33,6 +33,7 @@ OPTIMISERS = {
     "scalar_newton": lambda: zo.scalar_newton(4, 1e-2, key=KEY),
     "diagonal_newton": lambda: zo.diagonal_newton(4, 1e-2, key=KEY),
     "low_rank_newton": lambda: zo.low_rank_newton(4, 1e-2, key=KEY, rank=2),
+    "quasi_newton": lambda: zo.quasi_newton(4, 1e-2, key=KEY, num_pairs=2),
 }
 SPECS = {"rows": P("d", None), "columns": P(None, "d")}
 

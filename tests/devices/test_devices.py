@@ -15,7 +15,7 @@ ON_BOTH = ["zo_sgd"]
 ON_AUTO = ["zovh", "hizoo", "scalar_newton"]
 MANY = [
     *("zo_sgd-chunked", "zo_sgd-hadamard", "zoar", "mezo", "radazo", "zo_adamm", "zo_signsgd"),
-    *("rspg", "spsa", "diagonal_newton", "low_rank_newton"),
+    *("rspg", "spsa", "diagonal_newton", "low_rank_newton", "quasi_newton"),
 ]
 DEFAULT = [(name, "Auto") for name in ON_BOTH + ON_AUTO] + [(name, "Explicit") for name in ON_BOTH]
 SECOND = [(name, "Explicit") for name in ON_AUTO]

@@ -18,6 +18,8 @@ from zovh_jax._mesh import constant
 
 FEW = 8
 """Up to so many leaves of one shape have programs of their own."""
+UNLIKE = np.array([0x9E3779B9, 0x85EBCA6B], np.uint32)
+"""Words that continue no pattern."""
 
 
 def draw_once(draw: Callable[[], Any], key: jax.Array) -> Any:
@@ -59,17 +61,14 @@ def written(x: jax.Array) -> jax.Array:
     )
 
 
-def hidden(tree: Any, key: jax.Array) -> Any:
-    """Small arrays of uint32 of which the compiler knows nothing, so that their users are alike."""
-    word = _word(key)
-    once = jnp.where(_always(word), 1, 0)
-    unset = jax.tree.map(lambda x: jnp.broadcast_to(word, np.shape(x)), tree)
-    # A loop sets them, which runs once; the compiler cannot know how often.
-    return jax.lax.while_loop(
-        lambda carry: carry[0] < once,
-        lambda carry: (carry[0] + 1, jax.tree.map(jnp.uint32, tree)),
-        (once * 0, unset),
-    )[1]
+def hidden(constants: list[np.ndarray]) -> list[jax.Array]:
+    """Vectors of uint32 of which the compiler knows nothing, so that their users are alike.
+
+    Words that mean nothing follow on each: XLA would write a single number into its users, and
+    rows of equal distances as a formula.
+    """
+    padded = [np.concatenate([x, UNLIKE]).astype(np.uint32) for x in constants]
+    return jax.lax.optimization_barrier(padded)
 
 
 def opaque(key: jax.Array) -> jax.Array:

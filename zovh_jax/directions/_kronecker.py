@@ -121,7 +121,7 @@ def drawn_factors(
     copies, lows = np.divmod([base or 0 for base in bases], 1 << log_size)
     flips = factors[:, copies] ^ jax.lax.population_count(numbers[:, None] & lows.astype(np.uint32))
     flips = jnp.where(np.array([base is None for base in bases]), 0, flips)
-    drawn = iter(draw_leaves(entries, (numbers, flips, *signs), like, key))
+    drawn = iter(draw_leaves(entries, (numbers, flips, *signs), like, key, layout.size))
     return [
         next(drawn) if word == FULL else Factors(next(drawn), next(drawn)) for word in blocks.words
     ]

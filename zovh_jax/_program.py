@@ -76,7 +76,7 @@ def opaque(key: jax.Array) -> jax.Array:
 
     XLA would draw all that follows from a constant key while it compiles, which takes minutes.
     """
-    data = jax.lax.optimization_barrier(jax.random.key_data(key))
+    data = written(jax.lax.optimization_barrier(jax.random.key_data(key)))
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
 
 

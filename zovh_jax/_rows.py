@@ -17,6 +17,9 @@ from zovh_jax._mesh import is_split
 from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
 from zovh_jax._types import Leaves
 
+SMALL = 4096
+"""Up to so many entries a row is quick to add up by the program that XLA reads fastest."""
+
 
 @jax.jit
 def row_sum(coefficients: jax.Array, rows: Any) -> jax.Array:
@@ -24,6 +27,8 @@ def row_sum(coefficients: jax.Array, rows: Any) -> jax.Array:
     if isinstance(rows, Factors):
         return rows.row_sum(coefficients)
     c = coefficients.astype(rows.dtype)
+    if rows[0].size <= SMALL and not is_split(rows):
+        return jnp.sum(c.reshape(-1, *(1,) * (rows.ndim - 1)) * rows, 0)
     if len(c) <= FEW_ROWS:
         terms = [jax.lax.index_in_dim(rows, i, keepdims=False) * c[i] for i in range(len(c))]
         return functools.reduce(jnp.add, terms)

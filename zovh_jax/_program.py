@@ -29,18 +29,16 @@ def draw_once(draw: Callable[[], Any], key: jax.Array) -> Any:
     """
 
     def on_cpu(key):
-        word = _word(key)
-
         def zeros():
             # From the key, as the draws are: inside shard_map both branches vary alike.
-            zero = word & np.uint32(0)
+            zero = jax.random.key_data(key).reshape(-1)[0] & np.uint32(0)
 
             def like(s):
                 return constant(s.shape, 0, s.dtype, s.sharding) + zero.astype(s.dtype)
 
             return jax.tree.map(like, jax.eval_shape(draw))
 
-        return jax.lax.cond(_always(word), draw, zeros)
+        return jax.lax.cond(_always(), draw, zeros)
 
     return jax.lax.platform_dependent(
         key, cpu=on_cpu, default=lambda _: jax.lax.optimization_barrier(draw())
@@ -48,11 +46,14 @@ def draw_once(draw: Callable[[], Any], key: jax.Array) -> Any:
 
 
 def written(x: jax.Array) -> jax.Array:
-    """A small array, written to memory before anything reads it."""
+    """A small array, or a key, written to memory before anything reads it."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        impl = jax.random.key_impl(x)
+        return jax.random.wrap_key_data(written(jax.random.key_data(x)), impl=impl)
 
     def on_cpu(x):
         # The other branch sorts: a conditional between cheap branches would become a selection.
-        return jax.lax.cond(_always(_any_word(x)), lambda x: x, jnp.sort, x)
+        return jax.lax.cond(_always(), lambda x: x, jnp.sort, x)
 
     if not x.ndim:
         return written(x[None])[0]
@@ -76,21 +77,10 @@ def opaque(key: jax.Array) -> jax.Array:
 
     XLA would draw all that follows from a constant key while it compiles, which takes minutes.
     """
-    data = written(jax.lax.optimization_barrier(jax.random.key_data(key)))
+    data = jax.lax.optimization_barrier(jax.random.key_data(key))
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
 
 
-def _word(key: jax.Array) -> jax.Array:
-    return jax.random.key_data(key).reshape(-1)[0]
-
-
-def _any_word(x: jax.Array) -> jax.Array:
-    first = x.reshape(-1)[0]
-    if first.dtype == bool:
-        return first.astype(jnp.uint32)
-    return jax.lax.bitcast_convert_type(first, jnp.uint8).reshape(-1)[0].astype(jnp.uint32)
-
-
-def _always(word: jax.Array) -> jax.Array:
-    """True, in a form that compilers do not see through."""
-    return word | np.uint32(1) > 0
+def _always() -> jax.Array:
+    """True, of which the compiler knows nothing."""
+    return jax.lax.optimization_barrier(jnp.ones((), bool))

@@ -19,8 +19,8 @@ from zovh_jax._trig import sine_of_quarter
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 _GOLDEN = np.uint32(0x9E3779B9)
-Words = tuple[jax.Array, jax.Array]
-"""A key as two uint32 scalars."""
+Words = tuple[jax.Array, jax.Array] | jax.Array
+"""A key as two uint32 scalars, or as an array of them."""
 
 
 def words_of(key: jax.Array) -> Words:

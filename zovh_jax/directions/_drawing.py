@@ -58,18 +58,19 @@ def draw_leaves(
     in_blocks = {i for block in blocks for i in block}
     stacks = _stacks([i for i in range(layout.num_leaves) if i not in in_blocks], layout)
     size = max((_extent(block, layout, starts) for block in blocks), default=0)
-    firsts = [_words([starts[block[0]]]) for block in blocks]
+    firsts: list[Any] = [_words([starts[block[0]]]) for block in blocks]
     firsts += [_words(starts[i] for i in stack) for stack in stacks]
-    cuts = [np.array([starts[i] - starts[block[0]]]) for block in blocks for i in block]
-    turns = [np.array([turn]) for turn in range(max(map(len, stacks), default=0))]
+    cuts: list[Any] = [_word(starts[i] - starts[block[0]]) for block in blocks for i in block]
+    turns: list[Any] = [_word(turn) for turn in range(max(map(len, stacks), default=0))]
     if layout.num_leaves > FEW:
+        rows = jax.lax.optimization_barrier(rows)  # else accelerators make them for each number
         firsts, cuts, turns = hidden(firsts), hidden(cuts), hidden(turns)
     drawn = functools.partial(_drawn, element, rows)
-    leaves = {}
+    leaves: dict[int, jax.Array] = {}
     offsets = iter(cuts)
     for block, first in zip(blocks, firsts, strict=False):
-        draw = functools.partial(drawn, first, 1, (size,), wide[block[0]][1], None)
-        whole = draw_once(draw, key)
+        arguments = (first, 1, (size,), wide[block[0]][1], None)
+        whole = draw_once(functools.partial(drawn, *arguments), key)
         leaves |= {i: _cut(whole, next(offsets), layout.shapes[i]) for i in block}
     first_of = dict(zip(map(tuple, stacks), firsts[len(blocks) :], strict=True))
     for batch in _batches(stacks, layout):
@@ -109,6 +110,10 @@ def _picked(stack, turn):
     starts = [turn[0] if axis == 1 else np.uint32(0) for axis in range(stack.ndim)]
     sizes = [1 if axis == 1 else size for axis, size in enumerate(stack.shape)]
     return jax.lax.squeeze(jax.lax.dynamic_slice(stack, starts, sizes), [1])
+
+
+def _word(number: int) -> np.ndarray:
+    return np.array([number], np.uint32)
 
 
 def _words(numbers: Iterable[int]) -> np.ndarray:

@@ -122,12 +122,19 @@ def noise_alone(x, key):
 @pytest.mark.parametrize("evaluate", [zo.evaluators.chunked(2), zo.evaluators.chunked(1)])
 def test_keys_of_the_objective(evaluate):
     """One for all queries of a round, or each its own, whatever the evaluator."""
-    options = OPTIONS | {"stencil": zo.stencils.three_point()}
-    common = zo.query(noise_alone, X, KEY, evaluate=evaluate, **options)
+
+    @jax.jit
+    def asked():
+        options = OPTIONS | {"stencil": zo.stencils.three_point()}
+        return (
+            zo.query(noise_alone, X, KEY, evaluate=evaluate, **options),
+            zo.query(noise_alone, X, KEY, evaluate=evaluate, common_key=False, **options),
+            zo.query(noise_alone, X, KEY, common_key=False, **options),
+        )
+
+    common, own, vmapped = asked()
     assert np.all(common.values == common.origin)
-    own = zo.query(noise_alone, X, KEY, evaluate=evaluate, common_key=False, **options)
     assert len({float(x) for x in [*own.values.reshape(-1), own.origin]}) == 2 * K + 1
-    vmapped = zo.query(noise_alone, X, KEY, common_key=False, **options)
     np.testing.assert_array_equal(own.values, vmapped.values)
 
 

@@ -7,6 +7,7 @@ where somebody asks for its entries.
 
 import dataclasses
 import functools
+import math
 import string
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy as np
 
 FEW_ROWS = 8
 """Up to so many rows are summed by an elementwise loop, which XLA compiles once for many leaves."""
+SMALL = 2048
+"""Leaves of up to so many entries are small."""
 _einsum = functools.partial(jnp.einsum, precision="highest")
 
 
@@ -56,14 +59,16 @@ class Factors:
         """The rows as an array."""
         return jnp.sum(self.left * self.right, 1)
 
-    def row_sum(self, coefficients: jax.Array) -> jax.Array:
+    def row_sum(self, coefficients: jax.Array, briefly: bool = False) -> jax.Array:
         """Σ_b c_b u_b: one matrix product, over directions and rank.
 
-        Few are summed elementwise, which XLA fuses with what reads the sum.
+        Few are summed elementwise, which XLA fuses with what reads the sum; see `_rows.row_sum`.
         """
         c = coefficients.astype(self.dtype)
         if self.left.shape[0] * self.left.shape[1] <= FEW_ROWS:
             scaled = c.reshape(-1, *(1,) * self.ndim) * self.left
+            if briefly and math.prod(self.shape[1:]) <= SMALL:
+                return jnp.sum(scaled * self.right, (0, 1))
             terms = [scaled[at] * self.right[at] for at in np.ndindex(scaled.shape[:2])]
             return functools.reduce(jnp.add, terms)
         (a, left), (b, right) = self._sides()

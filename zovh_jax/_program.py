@@ -18,6 +18,8 @@ from zovh_jax._mesh import constant
 
 FEW = 8
 """Up to so many leaves of one shape have programs of their own."""
+UNLIKE = np.array([0x9E3779B9, 0x85EBCA6B], np.uint32)
+"""Words that continue no pattern."""
 
 
 def draw_once(draw: Callable[[], Any], key: jax.Array) -> Any:
@@ -27,18 +29,16 @@ def draw_once(draw: Callable[[], Any], key: jax.Array) -> Any:
     """
 
     def on_cpu(key):
-        word = _word(key)
-
         def zeros():
             # From the key, as the draws are: inside shard_map both branches vary alike.
-            zero = word & np.uint32(0)
+            zero = jax.random.key_data(key).reshape(-1)[0] & np.uint32(0)
 
             def like(s):
                 return constant(s.shape, 0, s.dtype, s.sharding) + zero.astype(s.dtype)
 
             return jax.tree.map(like, jax.eval_shape(draw))
 
-        return jax.lax.cond(_always(word), draw, zeros)
+        return jax.lax.cond(_always(), draw, zeros)
 
     return jax.lax.platform_dependent(
         key, cpu=on_cpu, default=lambda _: jax.lax.optimization_barrier(draw())
@@ -46,11 +46,14 @@ def draw_once(draw: Callable[[], Any], key: jax.Array) -> Any:
 
 
 def written(x: jax.Array) -> jax.Array:
-    """A small array, written to memory before anything reads it."""
+    """A small array, or a key, written to memory before anything reads it."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        impl = jax.random.key_impl(x)
+        return jax.random.wrap_key_data(written(jax.random.key_data(x)), impl=impl)
 
     def on_cpu(x):
         # The other branch sorts: a conditional between cheap branches would become a selection.
-        return jax.lax.cond(_always(_any_word(x)), lambda x: x, jnp.sort, x)
+        return jax.lax.cond(_always(), lambda x: x, jnp.sort, x)
 
     if not x.ndim:
         return written(x[None])[0]
@@ -59,17 +62,14 @@ def written(x: jax.Array) -> jax.Array:
     )
 
 
-def hidden(tree: Any, key: jax.Array) -> Any:
-    """Small arrays of uint32 of which the compiler knows nothing, so that their users are alike."""
-    word = _word(key)
-    once = jnp.where(_always(word), 1, 0)
-    unset = jax.tree.map(lambda x: jnp.broadcast_to(word, np.shape(x)), tree)
-    # A loop sets them, which runs once; the compiler cannot know how often.
-    return jax.lax.while_loop(
-        lambda carry: carry[0] < once,
-        lambda carry: (carry[0] + 1, jax.tree.map(jnp.uint32, tree)),
-        (once * 0, unset),
-    )[1]
+def hidden(constants: list[np.ndarray]) -> list[jax.Array]:
+    """Vectors of uint32 of which the compiler knows nothing, so that their users are alike.
+
+    Words that mean nothing follow on each: XLA would write a single number into its users, and
+    rows of equal distances as a formula.
+    """
+    padded = [np.concatenate([x, UNLIKE]).astype(np.uint32) for x in constants]
+    return jax.lax.optimization_barrier(padded)
 
 
 def opaque(key: jax.Array) -> jax.Array:
@@ -81,17 +81,6 @@ def opaque(key: jax.Array) -> jax.Array:
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
 
 
-def _word(key: jax.Array) -> jax.Array:
-    return jax.random.key_data(key).reshape(-1)[0]
-
-
-def _any_word(x: jax.Array) -> jax.Array:
-    first = x.reshape(-1)[0]
-    if first.dtype == bool:
-        return first.astype(jnp.uint32)
-    return jax.lax.bitcast_convert_type(first, jnp.uint8).reshape(-1)[0].astype(jnp.uint32)
-
-
-def _always(word: jax.Array) -> jax.Array:
-    """True, in a form that compilers do not see through."""
-    return word | np.uint32(1) > 0
+def _always() -> jax.Array:
+    """True, of which the compiler knows nothing."""
+    return jax.lax.optimization_barrier(jnp.ones((), bool))

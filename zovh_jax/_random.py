@@ -19,8 +19,8 @@ from zovh_jax._trig import sine_of_quarter
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 _GOLDEN = np.uint32(0x9E3779B9)
-Words = tuple[jax.Array, jax.Array]
-"""A key as two uint32 scalars."""
+Words = tuple[jax.Array, jax.Array] | jax.Array
+"""A key as two uint32 scalars, or as an array of them."""
 
 
 def words_of(key: jax.Array) -> Words:
@@ -32,9 +32,25 @@ def words_of(key: jax.Array) -> Words:
     return data[0], data[1]
 
 
-def direction_words(key: jax.Array, indices: jax.Array) -> Words:
-    """The words of ``jax.random.fold_in(key, index)`` for each index: two arrays of their shape."""
-    return threefry2x32(words_of(key), np.uint32(0), indices.astype(jnp.uint32), rounds=20)
+def direction_words(key: jax.Array, indices: jax.Array) -> jax.Array:
+    """The words of ``jax.random.fold_in(key, index)`` for each index: [*indices.shape, 2]."""
+    return _folded(words_of(key), indices)
+
+
+def fold_in(key: jax.Array, index: jax.Array) -> jax.Array:
+    """``jax.random.fold_in``, by one small program where JAX has a loop and half a dozen."""
+    impl = jax.random.key_impl(key)
+    if str(impl) != "threefry2x32" or key.ndim or jnp.ndim(index):
+        return jax.random.fold_in(key, index)
+    return jax.random.wrap_key_data(_folded(words_of(key), jnp.asarray(index)), impl=impl)
+
+
+@jax.jit
+def _folded(words: Words, indices: jax.Array) -> jax.Array:
+    """Both words of the keys: […, 2]. XLA would make a program of each word, were they apart."""
+    x0, x1 = threefry2x32(words, np.uint32(0), indices.astype(jnp.uint32), rounds=20)
+    second = jax.lax.broadcasted_iota(jnp.uint32, (*x0.shape, 2), x0.ndim) > 0
+    return jnp.where(second, x1[..., None], x0[..., None])
 
 
 @functools.partial(jax.jit, static_argnames="rounds")  # a hundred operations: traced once

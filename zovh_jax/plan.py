@@ -232,7 +232,8 @@ def _add_rows(sums: Leaves, coefficients: jax.Array, block: list[Any]) -> Leaves
     """sums + Σ_b c_b block[b], for coefficients [b] or [b, num_leaves]."""
     apart = coefficients.ndim == 2
     columns = [coefficients[:, i] if apart else coefficients for i in range(len(block))]
-    return [s + row_sum(c, u) for s, c, u in zip(sums, columns, block, strict=True)]
+    many = len(block) > FEW
+    return [s + row_sum(c, u, many) for s, c, u in zip(sums, columns, block, strict=True)]
 
 
 __all__ = ["Plan"]

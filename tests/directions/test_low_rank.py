@@ -1,5 +1,6 @@
 """Low-rank directions and factored Hadamard ones: laws, splits, replay, reductions on factors."""
 
+import dataclasses
 import math
 
 import jax
@@ -189,6 +190,20 @@ def test_masked_and_scaled():
     scaled = plan(zo.directions.scaled(zo.directions.low_rank(), scale), 3).draw(TREE)
     plain = plan(zo.directions.low_rank(), 3).draw(TREE)
     np.testing.assert_allclose(scaled["a"], 2 * plain["a"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "directions", [zo.directions.low_rank(), zo.directions.hadamard(factored=True)]
+)
+def test_factors_are_drawn_by_one_program(directions):
+    """They are small beside the parameters; and those of one shape are read by programs alike."""
+    params = {f"{i:02d}": jnp.ones((64, 64)) for i in range(12)}
+    plan = zo.Plan(jax.random.key(0), directions, num_directions=2, block_size=2)
+    draw = jax.jit(lambda key: dataclasses.replace(plan, key=key).rows(layout_of(params)))
+    text = draw.lower(plan.key).compile().as_text()
+    assert text.count(" conditional(") == 1
+    for i in range(1, 12):  # else a cut would have its place in its program
+        assert f"slice={{[0:2], [0:1], [{64 * i}:" not in text
 
 
 def test_minibatches_are_learnt_as_along_arrays():

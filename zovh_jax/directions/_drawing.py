@@ -24,14 +24,23 @@ Groups = list[list[int]]
 
 
 def draw_independent(
-    element: Callable[..., jax.Array], key: jax.Array, layout: Layout, indices: jax.Array
+    element: Callable[..., jax.Array],
+    key: jax.Array,
+    layout: Layout,
+    indices: jax.Array,
+    num_parameters: int | None = None,
 ) -> Leaves:
-    """``element(words, stream, place, dtype)`` of every direction and leaf."""
-    return draw_leaves(element, _random.direction_words(key, indices), layout, key)
+    """``element(words, stream, place, dtype)`` of every direction and leaf; see `draw_leaves`."""
+    words = _random.direction_words(key, indices)
+    return draw_leaves(element, words, layout, key, num_parameters)
 
 
 def draw_leaves(
-    element: Callable[..., jax.Array], rows: Any, layout: Layout, key: jax.Array
+    element: Callable[..., jax.Array],
+    rows: Any,
+    layout: Layout,
+    key: jax.Array,
+    num_parameters: int | None = None,
 ) -> Leaves:
     """``element(row, stream, place, dtype)`` for every row and leaf: [rows, *shape].
 
@@ -41,30 +50,33 @@ def draw_leaves(
       rows: a tree of arrays of words with a leading axis, one row a direction.
       layout: of the leaves.
       key: any key that the rows depend on.
+      num_parameters: that the leaves are factors of, if they are; what is small beside these is
+        drawn together.
     """
     wide, starts = layout.wide(), starts_of(layout)
-    blocks = _blocks(layout, starts)
+    blocks = _blocks(layout, starts, num_parameters or layout.size)
     in_blocks = {i for block in blocks for i in block}
     stacks = _stacks([i for i in range(layout.num_leaves) if i not in in_blocks], layout)
     size = max((_extent(block, layout, starts) for block in blocks), default=0)
-    cuts = [[np.uint32(starts[i] - starts[block[0]]) for i in block] for block in blocks]
-    turns = list(map(np.uint32, range(max(map(len, stacks), default=0))))
-    firsts = [_words([starts[block[0]]]) for block in blocks]
+    firsts: list[Any] = [_words([starts[block[0]]]) for block in blocks]
     firsts += [_words(starts[i] for i in stack) for stack in stacks]
+    cuts: list[Any] = [_word(starts[i] - starts[block[0]]) for block in blocks for i in block]
+    turns: list[Any] = [_word(turn) for turn in range(max(map(len, stacks), default=0))]
     if layout.num_leaves > FEW:
-        rows, firsts, cuts, turns = hidden((rows, firsts, cuts, turns), key)
+        rows = jax.lax.optimization_barrier(rows)  # else accelerators make them for each number
+        firsts, cuts, turns = hidden(firsts), hidden(cuts), hidden(turns)
     drawn = functools.partial(_drawn, element, rows)
-    leaves = {}
-    for block, first, offsets in zip(blocks, firsts, cuts, strict=False):
-        dtype = wide[block[0]][1]
-        whole = draw_once(functools.partial(drawn, *first, (size,), dtype, None), key)
-        for i, offset in zip(block, offsets, strict=True):
-            leaves[i] = _cut(whole, offset, layout.shapes[i])
+    leaves: dict[int, jax.Array] = {}
+    offsets = iter(cuts)
+    for block, first in zip(blocks, firsts, strict=False):
+        arguments = (first, 1, (size,), wide[block[0]][1], None)
+        whole = draw_once(functools.partial(drawn, *arguments), key)
+        leaves |= {i: _cut(whole, next(offsets), layout.shapes[i]) for i in block}
     first_of = dict(zip(map(tuple, stacks), firsts[len(blocks) :], strict=True))
     for batch in _batches(stacks, layout):
 
         def draw(batch=batch):
-            return [drawn(*first_of[tuple(stack)], *wide[stack[0]]) for stack in batch]
+            return [drawn(first_of[tuple(x)], len(x), *wide[x[0]]) for x in batch]
 
         for stack, array in zip(batch, draw_once(draw, key), strict=True):
             if len(stack) == 1:
@@ -74,9 +86,10 @@ def draw_leaves(
     return [leaves[i] for i in range(layout.num_leaves)]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4, 5, 6))
-def _drawn(element, rows, streams, places, shape, dtype, sharding):
+@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5, 6))
+def _drawn(element, rows, words, num_places, shape, dtype, sharding):
     """``element`` for every row, from each of several places on: [rows, places, *shape]."""
+    streams, places = words[:num_places], words[num_places : 2 * num_places]
 
     def one(row, stream, place):
         return element(row, stream, _random.counter(shape, sharding) + place, dtype)
@@ -87,22 +100,25 @@ def _drawn(element, rows, streams, places, shape, dtype, sharding):
 @functools.partial(jax.jit, static_argnums=2)
 def _cut(block, offset, shape):
     """The leaf that begins at an offset of [rows, 1, size]."""
-    flat = jax.lax.dynamic_slice_in_dim(block, offset, math.prod(shape), axis=2)
+    flat = jax.lax.dynamic_slice_in_dim(block, offset[0], math.prod(shape), axis=2)
     return flat.reshape(len(block), *shape)
 
 
 @jax.jit
 def _picked(stack, turn):
     """One leaf of [rows, leaves, *shape]."""
-    starts = [turn if axis == 1 else np.uint32(0) for axis in range(stack.ndim)]
+    starts = [turn[0] if axis == 1 else np.uint32(0) for axis in range(stack.ndim)]
     sizes = [1 if axis == 1 else size for axis, size in enumerate(stack.shape)]
     return jax.lax.squeeze(jax.lax.dynamic_slice(stack, starts, sizes), [1])
 
 
-def _words(numbers: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The high and the low words of numbers."""
-    high, low = zip(*(divmod(number, 2**32) for number in numbers), strict=True)
-    return np.array(high, np.uint32), np.array(low, np.uint32)
+def _word(number: int) -> np.ndarray:
+    return np.array([number], np.uint32)
+
+
+def _words(numbers: Iterable[int]) -> np.ndarray:
+    """The high words of numbers, and their low words."""
+    return np.array(list(zip(*(divmod(x, 2**32) for x in numbers), strict=True)), np.uint32).ravel()
 
 
 def starts_of(layout: Layout) -> list[int]:
@@ -122,7 +138,7 @@ def starts_of(layout: Layout) -> list[int]:
     return starts
 
 
-def _blocks(layout: Layout, starts: list[int]) -> Groups:
+def _blocks(layout: Layout, starts: list[int], num_parameters: int) -> Groups:
     """Small leaves with consecutive numbers, in blocks that leave little of the largest unused.
 
     There are none on several devices, over which a block would not be split as its leaves are.
@@ -130,13 +146,13 @@ def _blocks(layout: Layout, starts: list[int]) -> Groups:
     small = [
         i
         for i, (shape, _, sharding) in enumerate(layout.wide())
-        if math.prod(shape) <= layout.size // PARTS and sharding is None
+        if math.prod(shape) <= num_parameters // PARTS and sharding is None
     ]
     if jax.device_count() > 1 or len(small) <= FEW:
         return []
     small.sort(key=starts.__getitem__)
     # Each block is a copy of the program in what XLA reads: from a sixteenth of all to a sixth.
-    tries = [_filled(small, layout, starts, layout.size * i // 192) for i in range(12, 33)]
+    tries = [_filled(small, layout, starts, num_parameters * i // 192) for i in range(12, 33)]
     return min(tries, key=lambda b: len(b) * max(_extent(x, layout, starts) for x in b))
 
 

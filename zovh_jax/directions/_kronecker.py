@@ -121,7 +121,7 @@ def drawn_factors(
     copies, lows = np.divmod([base or 0 for base in bases], 1 << log_size)
     flips = factors[:, copies] ^ jax.lax.population_count(numbers[:, None] & lows.astype(np.uint32))
     flips = jnp.where(np.array([base is None for base in bases]), 0, flips)
-    drawn = iter(draw_leaves(entries, (numbers, flips, *signs), like, key))
+    drawn = iter(draw_leaves(entries, (numbers, flips, *signs), like, key, layout.size))
     return [
         next(drawn) if word == FULL else Factors(next(drawn), next(drawn)) for word in blocks.words
     ]
@@ -143,7 +143,7 @@ class _Entries:
         del stream  # there are at most 2³¹ places
         number, flips, *words = row
         starts = jnp.asarray(self.starts, jnp.uint32)
-        part = jnp.searchsorted(starts, places, side="right", method="compare_all") - 1
+        part = jnp.searchsorted(starts, places, side="right") - 1
         own = number >> jnp.asarray(self.shifts, jnp.uint32)[part] & (places - starts[part])
         flip = jax.lax.population_count(own) ^ flips[part]
         return _random.of_bit((flip ^ _random.bits(tuple(words), 0, places)) & 1, dtype)

@@ -82,7 +82,7 @@ class Directions:
     ) -> jax.Array:
         """The key of an optimiser's round number ``count``; ``key`` is the same in all rounds."""
         del layout, num_directions
-        return jax.random.fold_in(key, count)
+        return _random.fold_in(key, count)
 
     def shrinkage(self, n: Any, layout: Layout) -> jax.Array:
         """The best multiple of a gradient estimate: a = ‖g‖² / E‖ĝ‖², between 0 and 1.

@@ -95,7 +95,7 @@ class Hadamard(Directions):
     def round_key(self, key, count, layout, num_directions):
         num_rounds = -(-self.period(layout) // num_directions)
         epoch, i = jnp.divmod(jnp.asarray(count, jnp.uint32), np.uint32(num_rounds))
-        words = jax.random.key_data(jax.random.fold_in(key, epoch))
+        words = jax.random.key_data(_random.fold_in(key, epoch))
         return _wrap(_mixed(words.at[-1].set(i * np.uint32(num_directions))), key)
 
     def shrinkage(self, n, layout):

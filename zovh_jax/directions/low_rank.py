@@ -72,7 +72,7 @@ class LowRank(Directions):
         ]
         dtypes = [t for t, leaf in zip(layout.dtypes, parts, strict=True) for _ in leaf]
         like = layout.with_leaves([shape for leaf in parts for shape in leaf], dtypes)
-        drawn = iter(draw_independent(_random.fast_normal, key, like, indices))
+        drawn = iter(draw_independent(_random.fast_normal, key, like, indices, layout.size))
         scale = 1 / math.sqrt(self.rank)
         return [
             next(drawn) if word == FULL else Factors(next(drawn) * scale, next(drawn))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks
-from zovh_jax._program import opaque, written
+from zovh_jax._program import FEW, opaque, written
 from zovh_jax._tree import layout_of, scalar_dtype
 from zovh_jax._types import PyTree, ValueFn
 from zovh_jax.directions import Directions, gaussian
@@ -107,6 +107,8 @@ def query(
     directions.check_rounds(layout, num_directions)
     if not layout.num_leaves:
         raise ValueError(f"directions={directions!r} perturb no leaf of params.")
+    if key is not None and layout.num_leaves > FEW:
+        key = written(key)  # else each program that reads it would contain how it is made
     # Explicit dtypes strip weak types, so that θ and θ + μu are the same to the tracing cache.
     leaves = [
         jnp.asarray(x, t)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from zovh_jax import _checks
+from zovh_jax import _checks, _random
 from zovh_jax._program import written
 from zovh_jax._tree import Layout, layout_of, scalar_dtype, scale
 from zovh_jax._types import PyTree, Schedule, ValueFn
@@ -134,7 +134,7 @@ class Rounds:
         self, state: ZerothOrderState, params: PyTree, value_fn: ValueFn, value: Any
     ) -> tuple[Queries, jax.Array, ZerothOrderState]:
         """Queries to estimate from (all rounds that are remembered), the step's key, new state."""
-        key = jax.random.fold_in(state.key, state.round)
+        key = _random.fold_in(state.key, state.round)
         within = self.history_size == 1 and isinstance(self.evaluate, vmapped)
         wants_value = self.origin or self.stencil.needs_origin
         queries = query(

@@ -3,12 +3,14 @@
 from typing import Any
 
 from benchmarks.across import Read, grouped, least, median, ours
-from benchmarks.blackbox.tables import most_parameters
+from benchmarks.blackbox.tables import expected, most_parameters
 from benchmarks.common import report
 from benchmarks.stochastic.tables import compared, ratio, split
 
 NEAR = 1.3
 """What is called near the best tuned method."""
+SOME, BENT = 40, (9, 12)
+"""Parameters, and COCO's numbers of functions: valleys that bend."""
 
 
 def tables(read: Read) -> dict[str, str]:
@@ -47,6 +49,20 @@ def blackbox(result: dict[str, Any]) -> str:
     mine = shares["model Newton"]
     second = " and ".join(f"{share} % of {label}" for label, share in _largest(rivals, 2))
     return f"{mine} % of runs on COCO's functions of {most} parameters arrive, against {second}"
+
+
+def valleys(result: dict[str, Any]) -> str:
+    """Expected evaluations of `quasi_newton` and of L-BFGS on differences in two bent valleys."""
+    shown = []
+    for number in BENT:
+        rows = {
+            row["method"]: row
+            for row in result["rows"]
+            if (row["noise"], row["dimension"], row["number"]) == ("none", SOME, number)
+        }
+        mine, theirs = (expected(rows[name], -1) for name in ("quasi_newton", "l_bfgs"))
+        shown.append(f"{rows['l_bfgs']['function']}: {mine:,.0f} against {theirs:,.0f}")
+    return f"evaluations, {SOME} parameters, against L-BFGS on differences: {'; '.join(shown)}"
 
 
 def _largest(counts: dict[str, int], number: int) -> list[tuple[str, int]]:
@@ -161,6 +177,12 @@ DECISIONS = (
         "`zo.model_newton`",
         "blackbox",
         blackbox,
+    ),
+    (
+        "some tens of parameters and more, smooth and exact values, valleys that bend",
+        "`zo.quasi_newton`",
+        "blackbox",
+        valleys,
     ),
     (
         "more parameters, exact values, no idea of a learning rate",

@@ -9,8 +9,8 @@ full objective, on other seeds than those reported. The methods without a learni
 set of defaults. Adam on true gradients of the same batches is the ceiling: it takes as many steps
 as a method of forward differences, a gradient being charged as K + 1 queries.
 
-With a choice of parts or methods, the other rows of DIR's file are kept, if their settings are those
-of these runs.
+With a choice of parts or methods, the other rows of DIR's file are kept, if their settings are
+those of these runs.
 
 DIR/stochastic.json:
   environment   versions and machine

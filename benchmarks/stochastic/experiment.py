@@ -26,7 +26,7 @@ NO_RATE = tuple(KINDS["no learning rate"])
 SUPERVISED = Setting(num_directions=8, radius=1e-2)
 STOCK = Setting(num_directions=8, radius=0.1)
 GAME = Setting(num_directions=16, radius=0.1)
-MANY_SEEDS = tuple(range(9))
+MANY_SEEDS = tuple(range(8))
 """Of games: where a run ends depends on its seed more than on the method."""
 
 

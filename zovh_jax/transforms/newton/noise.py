@@ -273,8 +273,8 @@ class NoiseRules:
         kappa = jnp.maximum(noise.curvature, sure / 2)
         kappa = jnp.where(known, kappa, curvature + doubt)
         m = noise.multiple
-        # Without curvature the step grows as long as it surely leads downhill, and not so far beyond
-        # the way along which none was seen that noise may have hidden it.
+        # Without curvature the step grows as long as it surely leads downhill, but not far beyond
+        # the way along which none was seen: noise may have hidden it there.
         farther = jnp.minimum(CHANGE * m, jnp.maximum(m, GROWN * noise.mean_multiple))
         flat = jnp.where(alpha > start, farther, m)
         best = jnp.where(kappa > 0, alpha / jnp.where(kappa > 0, kappa, 1), flat)

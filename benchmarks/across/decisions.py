@@ -204,7 +204,7 @@ DECISIONS = (
         "attack",
         flat,
     ),
-    ("returns of games", "`zo.fzoo`, tuned", "stochastic", games),
+    ("returns of games", "`zo.zo_gradient` with Adam, tuned; `zo.mezo`", "stochastic", games),
     (
         "a network too large for copies",
         "`zo.zo_gradient` or `zo.zoar` along `zo.directions.hadamard(factored=True)`",

@@ -9,13 +9,16 @@ full objective, on other seeds than those reported. The methods without a learni
 set of defaults. Adam on true gradients of the same batches is the ceiling: it takes as many steps
 as a method of forward differences, a gradient being charged as K + 1 queries.
 
+With a choice of parts or methods, the other rows of DIR's file are kept, if their settings are
+those of these runs.
+
 DIR/stochastic.json:
   environment   versions and machine
-  seeds         of the reported runs
   parts         {least_squares, regressions, mnist, cnn, inventory, pendulum, cartpole}: each
     budget      queries of a run; one of a policy is a batch of episodes
     setting     num_directions, radius, damping, history_size, of the tuned methods
     first_radius  of the methods without a learning rate
+    seeds         of the reported runs
     tuning_seeds  of the runs that rates were judged by
     rows        for each problem, batch size and method:
       problem, batch ("batch 16", or "all" examples), dimension, method, label
@@ -34,23 +37,32 @@ import argparse
 
 from benchmarks.common import report
 from benchmarks.stochastic import experiment, plot
+from benchmarks.stochastic.contenders import CONTENDERS
 from benchmarks.stochastic.tables import tables
 
 PICTURES = {"stochastic": plot.figure_of}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds a choice of parts."""
+    """Adds a choice of parts and methods."""
     parser.add_argument("--only", nargs="+", choices=tuple(experiment.FULL), help="some parts")
+    parser.add_argument("--methods", nargs="+", choices=tuple(CONTENDERS), help="some methods")
 
 
 def run(args: argparse.Namespace) -> None:
     """Measures, prints the tables, writes the files."""
     parts = experiment.FULL if args.full else experiment.QUICK
-    chosen = {name: part for name, part in parts.items() if name in (args.only or parts)}
+    chosen = experiment.chosen(parts, args.only, args.methods)
     if not chosen:
-        raise ValueError(f"only must name parts of {', '.join(parts)}; got {args.only}.")
-    report.finish("stochastic", experiment.measure(chosen), tables, PICTURES, args.out)
+        raise ValueError(
+            f"only must name parts of {', '.join(parts)}, and methods some of theirs; got "
+            f"{args.only}, {args.methods}."
+        )
+    some = args.only or args.methods
+    there = some and report.json_file("stochastic", args.out).exists()
+    earlier = report.read("stochastic", args.out) if there else None
+    result = experiment.measure(chosen, earlier)
+    report.finish("stochastic", result, tables, PICTURES, args.out)
 
 
 __all__ = ["PICTURES", "add_arguments", "run", "tables"]

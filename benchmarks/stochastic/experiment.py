@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -26,6 +26,8 @@ NO_RATE = tuple(KINDS["no learning rate"])
 SUPERVISED = Setting(num_directions=8, radius=1e-2)
 STOCK = Setting(num_directions=8, radius=0.1)
 GAME = Setting(num_directions=16, radius=0.1)
+MANY_SEEDS = tuple(range(8))
+"""Of games: where a run ends depends on its seed more than on the method."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Part:
       setting: of the tuned methods, and of the others but for the radius.
       first_radius: of the methods without a learning rate, which change it as they go.
       num_tuning_seeds: how many runs a learning rate is judged by.
+      seeds: of the reported runs.
       bounded: whether a run may end anywhere, as the returns of a game are never far off; else one
         that ends above twice its start has diverged.
       checkpoints: how many values of a run are noted.
@@ -50,6 +53,7 @@ class Part:
     setting: Setting = SUPERVISED
     first_radius: float = 0.1
     num_tuning_seeds: int = 3
+    seeds: tuple[int, ...] = SEEDS
     bounded: bool = False
     checkpoints: int = 10
 
@@ -104,8 +108,8 @@ FULL = {
     "inventory": Part(
         ((inventory, (1, 16)), (apart, (1, 16))), NETWORK[:-1], 2_400, STOCK, num_tuning_seeds=1
     ),
-    "pendulum": Part(((pendulum, (8,)),), PLAYERS, 5_100, GAME, bounded=True),
-    "cartpole": Part(((cartpole, (8,)),), PLAYERS, 1_700, GAME, bounded=True),
+    "pendulum": Part(((pendulum, (8,)),), PLAYERS, 5_100, GAME, seeds=MANY_SEEDS, bounded=True),
+    "cartpole": Part(((cartpole, (8,)),), PLAYERS, 1_700, GAME, seeds=MANY_SEEDS, bounded=True),
 }
 FEW = ("zo_sgd", "zoar", "fzoo", "poem", "scalar_newton")
 QUICK = {
@@ -118,14 +122,53 @@ QUICK = {
 }
 
 
-def measure(parts: dict[str, Part]) -> dict[str, Any]:
-    """The content of the JSON file."""
+Result = dict[str, Any]
+
+
+def chosen(
+    parts: dict[str, Part], only: Sequence[str] | None, methods: Sequence[str] | None
+) -> dict[str, Part]:
+    """Some of the parts, with some of their methods; all of them for None or an empty list."""
+    some = {
+        name: dataclasses.replace(
+            part, methods=tuple(m for m in part.methods if m in (methods or part.methods))
+        )
+        for name, part in parts.items()
+        if name in (only or parts)
+    }
+    return {name: part for name, part in some.items() if part.methods}
+
+
+def measure(parts: dict[str, Part], earlier: Result | None = None) -> Result:
+    """The content of the JSON file: the earlier one, with these parts' rows anew."""
+    old = earlier["parts"] if earlier else {}
     with tqdm(total=sum(map(len, parts.values()))) as bar:
-        measured = {name: on_part(part, bar) for name, part in parts.items()}
-    return {"environment": report.environment(), "seeds": list(SEEDS), "parts": measured}
+        new = {name: on_part(part, bar) for name, part in parts.items()}
+    measured = old | {name: merged(part, old.get(name)) for name, part in new.items()}
+    ordered = {name: measured[name] for name in FULL if name in measured}
+    return {"environment": report.environment(), "parts": ordered}
 
 
-def on_part(part: Part, bar: Any) -> dict[str, Any]:
+def merged(new: Result, old: Result | None) -> Result:
+    """A part with the earlier rows of other methods, if their settings are the same."""
+    if not old or any(old[name] != new[name] for name in new if name != "rows"):
+        return new
+    rows = {key(row): row for row in old["rows"]} | {key(row): row for row in new["rows"]}
+    problems = list(dict.fromkeys(problem for problem, *_ in rows))
+    return new | {
+        "rows": sorted(
+            rows.values(),
+            key=lambda row: (problems.index(row["problem"]), EVERY.index(row["method"])),
+        )
+    }
+
+
+def key(row: dict[str, Any]) -> tuple[str, ...]:
+    """What makes two rows the same."""
+    return row["problem"], row["batch"], row["method"]
+
+
+def on_part(part: Part, bar: Any) -> Result:
     """The settings of a part, and a row for each problem, batch size and method."""
     rows = []
     for make, sizes in part.problems:
@@ -142,13 +185,16 @@ def on_part(part: Part, bar: Any) -> dict[str, Any]:
                     "method": name,
                     "kind": kind_of(name),
                 }
-                measured = trial.measure(SEEDS, level=size, num_tuning_seeds=part.num_tuning_seeds)
+                measured = trial.measure(
+                    part.seeds, level=size, num_tuning_seeds=part.num_tuning_seeds
+                )
                 rows.append(row | measured)
                 bar.update()
     return {
         "budget": part.budget,
         "setting": dataclasses.asdict(part.setting),
         "first_radius": part.first_radius,
+        "seeds": list(part.seeds),
         "tuning_seeds": tuning.tuning_seeds(part.num_tuning_seeds),
         "rows": rows,
     }

@@ -53,7 +53,7 @@ TINY = {
 
 def test_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiment, "QUICK", TINY)
-    stochastic.run(argparse.Namespace(full=False, only=None, out=tmp_path))
+    stochastic.run(argparse.Namespace(full=False, only=None, methods=None, out=tmp_path))
     result = json.loads((tmp_path / "stochastic.json").read_text())
     printed = capsys.readouterr().out
     assert (tmp_path / "stochastic.png").stat().st_size > 10_000
@@ -64,14 +64,37 @@ def test_run(tmp_path, monkeypatch, capsys):
         ("zo_sgd", "batch 2"), ("zo_sgd", "all"), ("poem", "batch 2"), ("poem", "all")
     ]  # fmt: skip
     assert all(row["queries_spent"] <= 60 for row in squares["rows"])
-    assert not set(squares["tuning_seeds"]) & set(result["seeds"])
+    assert not set(squares["tuning_seeds"]) & set(squares["seeds"])
     (game,) = result["parts"]["pendulum"]["rows"]
     assert game["test"]["median"] == pytest.approx(-game["final"]["median"], rel=1e-5)
 
 
-def test_only_some_parts(monkeypatch):
+def test_some_parts_and_methods():
+    whole = experiment.FULL
+    some = experiment.chosen(whole, ["mnist", "cartpole"], ["openai_es", "mezo"])
+    assert {name: part.methods for name, part in some.items()} == {
+        "mnist": ("mezo",), "cartpole": ("mezo", "openai_es")
+    }  # fmt: skip
+    assert experiment.chosen(whole, None, None) == whole
     with pytest.raises(ValueError, match="only must name parts"):
-        stochastic.run(argparse.Namespace(full=False, only=["mnist"], out=None))
+        out = {"methods": None, "out": None}
+        stochastic.run(argparse.Namespace(full=False, only=["mnist"], **out))
+
+
+def test_rows_of_other_methods_are_kept():
+    def rows(*names, value=0.0):
+        return [row(problem, name, value) for problem in ("a", "b") for name in names]
+
+    old = {"budget": 60, "rows": rows("zo_sgd", "fzoo", "poem", value=1.0)}
+    new = {"budget": 60, "rows": rows("fzoo", "zo_adam", value=2.0)}
+    found = [
+        (row["problem"], row["method"], row["final"]["median"])
+        for row in experiment.merged(new, old)["rows"]
+    ]
+    each = [("zo_sgd", 1.0), ("zo_adam", 2.0), ("fzoo", 2.0), ("poem", 1.0)]
+    assert found == [(problem, *other) for problem in ("a", "b") for other in each]
+    assert experiment.merged(new, old | {"budget": 30}) == new
+    assert experiment.merged(new, None) == new
 
 
 def test_the_level_is_the_batch_size():

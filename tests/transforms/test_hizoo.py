@@ -218,12 +218,13 @@ def test_pairs_that_are_not_finite():
     plan = zo.Plan(key, zo.directions.gaussian(), num_directions=K)
     z = np.asarray(plan.draw(jnp.ones(len(A))), np.float64)
     far = np.abs(z[:, 0])
-    limit = 0.1 * np.mean(np.sort(far)[-2:])
+    limit, side = 0.1 * np.mean(np.sort(far)[-2:]), np.sign(z[np.argmax(far), 0])
 
-    def f(x):
-        return jnp.where(jnp.abs(x[0] - 1) > limit, jnp.inf, bowl(x))
+    def f(x):  # one of the two points of a pair: the other one alone is no slope here
+        return jnp.where(side * (x[0] - 1) > limit, jnp.inf, bowl(x))
 
     updates, state = one_step(K, f=f, smoothing=0.5)()
+    assert int(state.counts.num_nonfinite) == 1
     z = np.delete(z, np.argmax(far), 0)
     h = 0.5 + 0.5 * (0.5 * (z**2 @ A)) @ z**2 / 2
     np.testing.assert_allclose(state.curvature, h, rtol=1e-3)

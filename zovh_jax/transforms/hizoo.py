@@ -101,8 +101,8 @@ def zo_hizoo(
 
     Returns:
       A transformation that emits an ascent direction, 2K + 1 queries a step (2K where ``value`` is
-      given). Memory: h, one copy of the parameters. A pair that is not finite is dropped; h stays
-      where f(θ), or the new h, is not finite.
+      given). Memory: h, one copy of the parameters. A pair is dropped where either value is not
+      finite; h stays where f(θ), or the new h, is not finite.
 
     Raises:
       ValueError, TypeError: for arguments out of range, naming them, and as `zo.zo_gradient`.

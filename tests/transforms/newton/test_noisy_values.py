@@ -90,16 +90,18 @@ def own_noise(x, key):
     return jax.random.normal(jax.random.fold_in(key, jnp.sum(bits * jnp.arange(1, D + 1))))
 
 
-def noisy_bowl(x, key, sd):
-    return jnp.mean(jnp.square(x - 1)) + sd * own_noise(x, key)
+def bowl(x, flatter):
+    """Around 1; it may get flatter and flatter farther away."""
+    squares = jnp.square(x - 1)
+    return jnp.where(flatter, 10 * jnp.log1p(jnp.sum(squares, -1)), jnp.mean(squares, -1))
 
 
 @jax.jit
-def on_a_noisy_bowl(sd, told, end):
+def on_a_noisy_bowl(sd, told, end, flatter):
     """Eight runs of 300 steps, with noise of sd before the step that is its end."""
 
     def f(x, key, t):
-        return noisy_bowl(x, key, jnp.where(t < end, sd, 0.0))
+        return bowl(x, flatter) + jnp.where(t < end, sd, 0.0) * own_noise(x, key)
 
     optimizer = zo.scalar_newton(K, 0.3, key=jax.random.key(1), noise=told)
     return run(optimizer, f, jnp.zeros(D), 300, 8)
@@ -108,12 +110,19 @@ def on_a_noisy_bowl(sd, told, end):
 @pytest.mark.parametrize(("sd", "told"), [(0.1, 0.0), (0.01, 0.0), (0.1, 1.0), (0.0, 0.3)])
 def test_noise_of_each_value(sd, told):
     """It is measured, whatever was told, and f stays below where it began."""
-    x, states = on_a_noisy_bowl(sd, told, 300)
+    x, states = on_a_noisy_bowl(sd, told, 300, False)
     left = np.mean(np.square(x - 1), 1)  # from 1
     assert np.all(left < 0.5) and np.median(left) < 1e-3 + 0.2 * sd
     noise = states.trust.noise
     assert np.all(noise.found == (sd > 0))
     assert np.all(noise.level < 2 * sd + 1e-9) and np.all(noise.level > sd / 4 - 1e-9)
+
+
+@pytest.mark.parametrize("sd", [0.45, 0.6])
+def test_noise_where_the_function_gets_flatter_farther_away(sd):
+    """Steps must not grow for ever where noise hides the curvature."""
+    x, _ = on_a_noisy_bowl(sd, 0.0, 300, True)
+    assert np.all(bowl(x, True) < 0.03 * bowl(jnp.zeros(D), True))
 
 
 def test_to_be_told_nothing_is_to_begin_at_zero():
@@ -147,7 +156,7 @@ def test_exact_values_cost_nothing_more():
 
 
 def test_noise_that_ends_is_forgotten():
-    x, states = on_a_noisy_bowl(0.1, 0.0, 60)
+    x, states = on_a_noisy_bowl(0.1, 0.0, 60, False)
     assert not np.any(states.trust.noise.found)
     assert np.all(states.counts.num_queries > 300 * (K + 1))  # it was found before
     assert np.all(np.abs(x - 1) < 1e-3)
@@ -202,6 +211,12 @@ def test_the_multiple_is_a_pessimistic_ratio_of_averages():
     uphill = noise._replace(slopes=-100 * noise.slopes, mixed=-100 * noise.mixed)
     uphill = uphill._replace(slopes_2=1e4 * noise.slopes_2)
     np.testing.assert_allclose(multiple(0.00005, uphill), 0.001 * share / kappa, rtol=1e-2)
+    # Without curvature it grows, while the average along the way keeps up.
+    flat = noise._replace(bends=-noise.bends, mean_multiple=jnp.asarray(0.01))
+    for last, expected in ((0.01, 0.015), (0.016, 0.02), (0.03, 0.03)):
+        unsure = TraceEstimate(jnp.asarray(1.0), jnp.asarray(1.0))
+        found = rules.multiple(flat._replace(multiple=jnp.asarray(last)), unsure, 1.0)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_a_wild_gradient_is_cut():

@@ -63,6 +63,8 @@ LEAST = 0.001
 """The least α, in units of the shrinkage."""
 CHANGE = 1.5
 """The largest change of the multiple in a round."""
+GROWN = 2
+"""The largest multiple over its average along the way, where no curvature was seen on that."""
 WILD = 2
 """The longest gradient that is believed, over the usual one."""
 USUAL = 0.9
@@ -271,8 +273,10 @@ class NoiseRules:
         kappa = jnp.maximum(noise.curvature, sure / 2)
         kappa = jnp.where(known, kappa, curvature + doubt)
         m = noise.multiple
-        # Without curvature the step grows as long as it surely leads downhill.
-        flat = jnp.where(alpha > start, CHANGE * m, m)
+        # Without curvature the step grows as long as it surely leads downhill, but not far beyond
+        # the way along which none was seen: noise may have hidden it there.
+        farther = jnp.minimum(CHANGE * m, jnp.maximum(m, GROWN * noise.mean_multiple))
+        flat = jnp.where(alpha > start, farther, m)
         best = jnp.where(kappa > 0, alpha / jnp.where(kappa > 0, kappa, 1), flat)
         # The multiple of exact steps is no lower bound: it may be far too large.
         lowest = jnp.where(known, m / CHANGE, 0)

@@ -1,4 +1,4 @@
-"""Packed states: a step that Python calls hands over one array in place of dozens.
+"""Packed states: a step that Python calls hands over few arrays in place of dozens.
 
 A call of a compiled function pays for every array that goes in and comes out, and so does every
 number that the program must put into a buffer of its own. Where parameters are few, that is more

@@ -8,6 +8,8 @@ import walks
 
 import zovh_jax as zo
 from zovh_jax._tree import layout_of
+from zovh_jax.transforms._rounds import Rounds
+from zovh_jax.transforms.newton.epochs import EpochRules
 from zovh_jax.transforms.newton.secants import Secants, learned
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
@@ -74,22 +76,27 @@ def hidden(x, t):
     return rosenbrock(x) + jnp.where(t >= 60, noise, 0)
 
 
+def passing(x, t):
+    """Noise for a while only."""
+    return jnp.where(t < 90, hidden(x, t), rosenbrock(x))
+
+
 def noisy(x, t):
     """The same from the first step on."""
     return rosenbrock(x) + jax.random.normal(jax.random.fold_in(jax.random.key(9), t))
 
 
 def test_a_bent_valley_and_noise(x64):
-    """Steps that leave f's domain are shortened, and noise is found when it comes."""
-    size, num_steps = 16, 220
-    objectives = [lambda x, t: walled(x), hidden]
+    """Steps that leave f's domain are shortened; noise is found when it comes, and forgotten."""
+    size, num_steps = 16, 300
+    objectives = [lambda x, t: walled(x), hidden, passing]
     walk = walks.program(
         lambda: zo.quasi_newton(16, 0.1, key=jax.random.key(0)), objectives, num_steps
     )
     xs, states = walk(0, jnp.zeros(size))
     assert float(walled(walks.last(xs))) < 1e-9
     assert int(states.counts.num_queries[-1]) == 17 * num_steps
-    assert int(states.secants.num_pairs[-1]) == 10
+    assert int(states.secants.num_pairs[-1]) == 10 and not states.start.trust.noise.found.any()
     best = np.asarray(jax.vmap(rosenbrock)(xs))
     assert np.all(np.isfinite(best)) and int(states.counts.num_nonfinite[-1]) > 0
 
@@ -97,6 +104,51 @@ def test_a_bent_valley_and_noise(x64):
     found = np.asarray(states.start.trust.noise.found)
     assert not found[:60].any() and found[60:80].any()
     assert int(states.secants.num_pairs[59]) > 0
+
+    xs, states = walk(2, jnp.zeros(size))
+    found = np.asarray(states.start.trust.noise.found)
+    assert found[60:90].any() and np.sum(found[1:] != found[:-1]) == 2
+    assert int(states.secants.num_pairs[-1]) > 0 and float(rosenbrock(walks.last(xs))) < 1e-3
+
+
+def test_a_careful_epoch_gathers_the_gradient(x64):
+    """After a step with a hundredth of the promised fall an epoch looks to both sides alike."""
+    key, rng = jax.random.key(0), np.random.default_rng(0)
+    x, slopes = rng.standard_normal((2, D))
+    params = dict(zip("ab", leaves_of(x), strict=True))
+
+    def f(tree):
+        return sum(jnp.sum(a * b) for a, b in zip(tree.values(), leaves_of(slopes), strict=True))
+
+    rounds = Rounds(
+        num_directions=8, radius=0.1, key=key, directions=zo.directions.hadamard(),
+        baseline=zo.baselines.origin(), evaluate=zo.evaluators.vmapped(),
+    )  # fmt: skip
+    layout = layout_of(params)
+    rules = EpochRules(layout, rounds)
+    numbers = {"origin": f(params) + 0.01, "slope": -1.0, "radius": 0.1, "limit": 10.0}
+    epoch = rules.init()._replace(
+        pending=jnp.array(True), **{name: jnp.asarray(value) for name, value in numbers.items()}
+    )
+    secants = Secants.init(M, layout)._replace(scale=jnp.array(1.0))
+    walked = zo.diagonal_newton(8, 0.1, key=key).init(params), secants, epoch
+    step = jax.jit(lambda walked: rules.round(walked, params, f, None, True))
+    for _ in range(2 * rules.length):
+        assert int(walked[2].num_epochs) == 0
+        updates, walked = step(walked)
+    assert int(walked[2].num_epochs) == 1
+    np.testing.assert_allclose(ravel(jax.tree.leaves(walked[2].gradient)), slopes)
+    np.testing.assert_allclose(ravel(jax.tree.leaves(updates)), -slopes)
+
+
+def test_in_single_precision():
+    """Steps that are taken back change f(θ) by rounding: that is no noise."""
+    xs, states = walks.run(
+        zo.quasi_newton(16, 0.1, key=jax.random.key(0)), rosenbrock, jnp.zeros(16), 400
+    )
+    values = np.asarray(jax.vmap(rosenbrock)(xs))
+    assert not states.start.trust.noise.found.any()
+    assert values[-1] < 1e-4 and np.all(values[300:] < 1e-3)
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ follows is a careful one, which looks along −u_k too; what its two sides disag
 the one after it must be careful as well.
 
 A step is judged by the first round after it. Without a fall it is shortened on the spot, by the
-parabola through the values that are known. f(θ) is asked in every round, and so twice at most
-points: two values that differ by more than rounding are of a noisy objective.
+parabola through the values that are known. f(θ) is asked in every round of an epoch: two values
+of it that differ by more than rounding are of a noisy objective, and epochs forget all they knew.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from zovh_jax.transforms._rounds import Rounds, all_finite, finite_or_zero
 from zovh_jax.transforms.newton._walk import choose
 from zovh_jax.transforms.newton.diagonal_newton import DiagonalNewtonState
 from zovh_jax.transforms.newton.secants import Secants, Turned, learned
-from zovh_jax.transforms.newton.trust import ROUNDING, TINY
+from zovh_jax.transforms.newton.trust import ROUNDING, TINY, Trust
 
 NEAR = 1e-3
 """How far an epoch looks, over the length of the step before it."""
@@ -132,16 +132,16 @@ class EpochRules:
           params, value_fn, value: θ, f and, where it is known, f(θ).
           auto: whether noise is looked for.
         """
-        first, secants, epoch = self._begun(*walked)
+        first, secants, epoch = walked
+        secants, epoch = self._begun(first.trust, secants, epoch)
         units = [jnp.sqrt(h) for h in jax.tree.leaves(first.curvature)]
         queries, counts = self._asked(first, secants, epoch, units, params, value_fn, value)
         here = queries.origin
         assert here is not None
         error = 3 * self._rounding(jnp.maximum(jnp.abs(epoch.origin), jnp.abs(here)))
         failed = epoch.pending & ~(here <= epoch.origin + FALL * epoch.slope + error)
-        # Within an epoch, and where a step was given up, f(θ) is asked again.
-        same = ~epoch.pending & (epoch.place + epoch.num_epochs > 0)
-        noisy = auto & same & (jnp.abs(here - epoch.origin) > error)
+        # Within an epoch θ rests. Where a step was taken back it is the same but for rounding.
+        noisy = auto & (epoch.place > 0) & ~(jnp.abs(here - epoch.origin) <= error)
 
         def gather():
             return self._gathered(secants, epoch, queries, units, here)
@@ -152,9 +152,14 @@ class EpochRules:
         def give_up():
             return self._given_up(secants, epoch)
 
+        def forget():
+            # Until noise is gone, `diagonal_newton` moves θ and the units.
+            none = secants.forgotten()._replace(scale=jnp.zeros_like(secants.scale))
+            return self.layout.zeros(), none, self.init()
+
         tired = epoch.num_shortened >= SHORTENED
-        which = jnp.where(failed, jnp.where(tired, 2, 1), 0)
-        change, secants, epoch = choose(which, [gather, shorten, give_up], like=here)
+        which = jnp.where(failed, jnp.where(tired, 2, 1), jnp.where(noisy, 3, 0))
+        change, secants, epoch = choose(which, [gather, shorten, give_up, forget], like=here)
         trust = first.trust.without_step()
         noise = trust.noise._replace(found=trust.noise.found | noisy)
         first = first._replace(counts=counts, trust=trust._replace(noise=noise))
@@ -184,15 +189,15 @@ class EpochRules:
         queries, _, counts = rounds.step(first.counts, params, value_fn, value)
         return queries, counts
 
-    def _begun(self, first: DiagonalNewtonState, secants: Secants, epoch: Epoch) -> Walked:
-        """The states before a round; the first one takes over what the start has learnt."""
-        trust, new = first.trust, secants.scale == 0
+    def _begun(self, trust: Trust, secants: Secants, epoch: Epoch) -> tuple[Secants, Epoch]:
+        """The states before a round: the first one takes over what the start has learnt."""
+        new = secants.scale == 0
         known = jnp.where(new, jnp.maximum(trust.model, TINY), secants.scale)
         epoch = epoch._replace(
             limit=jnp.where(new, trust.limit, epoch.limit),
             radius=jnp.where(new, NEAR * trust.radius, epoch.radius),
         )
-        return first, secants._replace(scale=known), epoch
+        return secants._replace(scale=known), epoch
 
     def _gathered(
         self, secants: Secants, epoch: Epoch, queries: Queries, units: Leaves, here: jax.Array
@@ -205,15 +210,16 @@ class EpochRules:
         valid &= place * k + jnp.arange(k) < self.order
         slopes = queries.radii / 2 * (bends - secants.scale * self.layout.size)
         slopes = jnp.where(valid, slopes, 0)
-        weight = jnp.where(epoch.careful, 2, 1) * self.order
+        # A whole step that hardly helped: the gradient was not what it seemed to be.
+        poor = epoch.pending & (here - epoch.origin > POOR * epoch.slope)
+        careful = epoch.careful | (poor & (epoch.num_shortened == 0))
+        sides = jnp.where(careful, 2, 1)
+        weight = sides * self.order
         more = queries.plan.combine(slopes / weight, self.layout)
         gathered = [
             x + unit * y
             for x, unit, y in zip(jax.tree.leaves(epoch.gathered), units, more, strict=True)
         ]
-        # A whole step that hardly helped: the gradient was not what it seemed to be.
-        poor = epoch.pending & (here - epoch.origin > POOR * epoch.slope)
-        careful = epoch.careful | (poor & (epoch.num_shortened == 0))
         epoch = epoch._replace(
             careful=careful,
             place=epoch.place + 1,
@@ -228,7 +234,7 @@ class EpochRules:
             return self.layout.zeros(), secants, epoch
 
         return choose(
-            epoch.place == jnp.where(epoch.careful, 2, 1) * self.length,
+            epoch.place == sides * self.length,
             [rest, lambda: self._stepped(secants, epoch)],
             like=here,
         )

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from zovh_jax import _random
 from zovh_jax._factors import dense
 from zovh_jax._tree import Layout, scalar_dtype
 from zovh_jax._types import Leaves
@@ -95,7 +96,7 @@ class Turned(Wrapper):
         return [self.side.astype(u.dtype) * u for u in self.secants.power(-0.5, drawn)]
 
     def round_key(self, key, count, layout, num_directions):
-        key = jax.random.fold_in(key, TURN)
+        key = _random.fold_in(key, jnp.uint32(TURN))
         return self.directions.round_key(key, self.count, layout, num_directions)
 
 

@@ -124,7 +124,10 @@ def _joined(
 
 @functools.lru_cache(maxsize=256)
 def _contents(*parts: Any) -> Contents:
-    """The same object for the same contents, which a call of a step compares by identity."""
+    """The same object for the same contents, which a call of a step compares by identity.
+
+    Up to 256 of them are kept; parts must be hashable, as those of jitted states are anyway.
+    """
     return Contents(*parts)
 
 

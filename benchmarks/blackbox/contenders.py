@@ -18,7 +18,7 @@ from cma.restricted_gaussian_sampler import GaussVDSampler
 import zovh_jax as zo
 from benchmarks.blackbox.functions import Over, Race
 
-MOST = 16, 32
+MOST_DIRECTIONS = 16, 32
 """The most directions in up to 20 dimensions, and in more."""
 RADIUS = 1.0
 RATE, SPREAD = 0.1, 0.03
@@ -166,7 +166,7 @@ def stopped(run: Callable[[], Any]) -> None:
 
 def num_directions(dimension: int) -> int:
     """K of ours: the largest multiple of 4 up to d, as `zo.diagonal_newton` wants it; in bounds."""
-    return min(max(dimension // 4 * 4, 4), MOST[dimension > 20])
+    return min(max(dimension // 4 * 4, 4), MOST_DIRECTIONS[dimension > 20])
 
 
 def population(dimension: int) -> int:

@@ -13,8 +13,8 @@ from benchmarks.blackbox.functions import MOST, NAMES, NOISES, TARGETS, Race
 from benchmarks.blackbox.published import best_2009
 from benchmarks.common import report
 
-OURS = "quasi_newton", "low_rank_newton", "diagonal_newton", "scalar_newton"
-LINEAR = *OURS, "sep_cma", "vd_cma", "l_bfgs"
+MANY = "quasi_newton", "low_rank_newton", "diagonal_newton", "scalar_newton"
+LINEAR = *MANY, "sep_cma", "vd_cma", "l_bfgs"
 """Methods whose memory and time grow as the dimension does: the others have at most `MOST`."""
 SMALL = tuple(name for name in LABELS if name not in ("sep_cma", "vd_cma"))
 SMOOTH = 1, 2, 5, 8, 9, 10, 11, 12, 14
@@ -39,7 +39,7 @@ INSTANCES: dict[str, dict[int, dict[str, int]]] = {
         10: FAST | {"model_newton": 15, "cobyqa": 5, "newuoa": 5, "spsa": 5, "openai_es": 5},
         20: dict.fromkeys(SMALL, 3) | FAST | {"model_newton": 5},
         40: dict.fromkeys(("cma", "l_bfgs"), 5)
-        | dict.fromkeys((*OURS, "newuoa"), 2)
+        | dict.fromkeys((*MANY, "newuoa"), 2)
         | {"model_newton": 1},
         160: dict.fromkeys(LINEAR, 1),
         640: dict.fromkeys(LINEAR, 1),

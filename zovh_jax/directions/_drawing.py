@@ -58,10 +58,10 @@ def draw_leaves(
     in_blocks = {i for block in blocks for i in block}
     stacks = _stacks([i for i in range(layout.num_leaves) if i not in in_blocks], layout)
     size = max((_extent(block, layout, starts) for block in blocks), default=0)
-    firsts: list[Any] = [_words([starts[block[0]]]) for block in blocks]
-    firsts += [_words(starts[i] for i in stack) for stack in stacks]
-    cuts: list[Any] = [_word(starts[i] - starts[block[0]]) for block in blocks for i in block]
-    turns: list[Any] = [_word(turn) for turn in range(max(map(len, stacks), default=0))]
+    firsts: list[Any] = [_halves([starts[block[0]]]) for block in blocks]
+    firsts += [_halves(starts[i] for i in stack) for stack in stacks]
+    cuts: list[Any] = [_single(starts[i] - starts[block[0]]) for block in blocks for i in block]
+    turns: list[Any] = [_single(turn) for turn in range(max(map(len, stacks), default=0))]
     if layout.num_leaves > FEW:
         rows = jax.lax.optimization_barrier(rows)  # else accelerators make them for each number
         firsts, cuts, turns = hidden(firsts), hidden(cuts), hidden(turns)
@@ -112,11 +112,11 @@ def _picked(stack, turn):
     return jax.lax.squeeze(jax.lax.dynamic_slice(stack, starts, sizes), [1])
 
 
-def _word(number: int) -> np.ndarray:
+def _single(number: int) -> np.ndarray:
     return np.array([number], np.uint32)
 
 
-def _words(numbers: Iterable[int]) -> np.ndarray:
+def _halves(numbers: Iterable[int]) -> np.ndarray:
     """The high words of numbers, and their low words."""
     return np.array(list(zip(*(divmod(x, 2**32) for x in numbers), strict=True)), np.uint32).ravel()
 

@@ -187,3 +187,19 @@ def test_a_badly_scaled_quadratic(x64, rotated):
     )
     last = np.asarray(walks.last(xs))
     assert float(jnp.sum(scales * (basis @ (last - 1)) ** 2)) < 1e-8
+
+
+@pytest.mark.slow
+def test_epochs_of_many_runs_with_frozen_leaves(x64):
+    """Batched by `jax.vmap`, past the start: every run arrives, and what is frozen stays."""
+    optimizer = zo.quasi_newton(
+        4, 0.1, key=jax.random.key(0), num_pairs=2, mask={"x": True, "y": False}
+    )
+    starts = {"x": jnp.asarray([[0.5, 1, 0, 0], [0, 0, 2.0, 1]]), "y": jnp.ones((2, 3))}
+
+    def f(params):
+        return rosenbrock(params["x"]) + jnp.sum(params["y"])
+
+    xs, states = jax.vmap(lambda start: walks.run(optimizer, f, start, 150))(starts)
+    assert np.all(states.epoch.num_epochs[:, -1] > 10) and np.all(xs["y"] == 1)
+    assert np.all(jax.vmap(rosenbrock)(xs["x"][:, -1]) < 1e-3)

@@ -61,8 +61,10 @@ def test_shrinkage_is_that_of_the_law(rank):
 
 
 def test_replay_is_the_same_in_any_blocks():
+    """To rounding: XLA may draw and multiply factors in one kernel, or not."""
     u = matrix(plan(STACKED, 6))
-    np.testing.assert_array_equal(matrix(zo.Plan(KEY, STACKED, num_directions=6, block_size=2)), u)
+    other = matrix(zo.Plan(KEY, STACKED, num_directions=6, block_size=2))
+    np.testing.assert_allclose(other, u, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

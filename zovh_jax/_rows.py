@@ -25,8 +25,8 @@ def row_sum(coefficients: jax.Array, rows: Any, briefly: bool = False) -> jax.Ar
     Args:
       coefficients: c, [b].
       rows: [b, *leaf].
-      briefly: whether few rows of a small leaf are added by one sum, which compiles sooner; adding
-        them one by one runs several times as fast.
+      briefly: whether to compile soon rather than run fast; for many leaves. Few rows of a small
+        leaf are added by one sum, which takes several times as long as adding them one by one.
     """
     if isinstance(rows, Factors):
         return rows.row_sum(coefficients, briefly)
@@ -37,17 +37,22 @@ def row_sum(coefficients: jax.Array, rows: Any, briefly: bool = False) -> jax.Ar
         terms = [jax.lax.index_in_dim(rows, i, keepdims=False) * c[i] for i in range(len(c))]
         return functools.reduce(jnp.add, terms)
     # A matrix product is several times faster than a reduction over the rows.
-    return jnp.tensordot(c, rows, 1, precision="highest")
+    return mixed(c[None], rows, briefly)[0]
 
 
-@jax.jit
-def row_products(rows: Any, others: jax.Array) -> jax.Array:
-    """rows[b] · others[b] over all other axes, as scalars [b]; one row of others serves all."""
+@functools.partial(jax.jit, static_argnames="briefly")
+def row_products(rows: Any, others: jax.Array, briefly: bool = False) -> jax.Array:
+    """rows[b] · others[b] over all other axes, as scalars [b]; one row of others serves all.
+
+    Args:
+      rows, others: [b, *leaf], and as many or one.
+      briefly: as in `row_sum`.
+    """
     if isinstance(rows, Factors):
         return rows.inner(others).astype(scalar_dtype())
     axes = tuple(range(1, rows.ndim))
     if others.shape[0] == 1 < rows.shape[0] and not is_split(rows):
-        product = jnp.tensordot(rows, others[0], rows.ndim - 1, precision="highest")
+        product = gram_of(rows, others, briefly)[:, 0]
     else:
         product = jnp.sum(rows * others, axes)
     return product.astype(scalar_dtype())
@@ -61,15 +66,37 @@ def squared_norms(rows: Any) -> jax.Array:
     return row_products(rows, rows)
 
 
-def gram_of(rows: Any, others: Any) -> jax.Array:
-    """Inner products of rows [m, *leaf] and [n, *leaf], as scalars [m, n]."""
+def gram_of(rows: Any, others: Any, briefly: bool = False) -> jax.Array:
+    """Inner products of rows [m, *leaf] and [n, *leaf], as scalars [m, n].
+
+    Args:
+      rows, others: the rows, perhaps `Factors` both.
+      briefly: as in `row_sum`.
+    """
     if isinstance(rows, Factors):
         return rows.gram(others).astype(scalar_dtype())
     if is_split(rows) or is_split(others):
         product = jax.lax.map(lambda row: jnp.sum(row * others, tuple(range(1, rows.ndim))), rows)
     else:
-        product = jnp.einsum("j...,k...->jk", rows, others, precision="highest")
-    return product.astype(scalar_dtype())
+        x, y = (_two(x) if briefly else x for x in (rows, others))
+        product = jnp.einsum("j...,k...->jk", x, y, precision="highest")
+    return product[: rows.shape[0], : others.shape[0]].astype(scalar_dtype())
+
+
+def mixed(matrix: jax.Array, rows: jax.Array, briefly: bool = False) -> jax.Array:
+    """The rows Σ_j matrix_ij rows_j, [i, *leaf]; ``briefly`` as in `row_sum`."""
+    matrix = matrix.astype(rows.dtype)
+    left = _two(matrix) if briefly else matrix
+    return jnp.tensordot(left, rows, 1, precision="highest")[: matrix.shape[0]]
+
+
+def _two(rows: jax.Array) -> jax.Array:
+    """The rows, and zeros after a single one.
+
+    On a CPU XLA writes a program for each product of a matrix with a vector, and calls a library
+    for all products of two matrices.
+    """
+    return jnp.concatenate([rows, jnp.zeros_like(rows)]) if len(rows) == 1 else rows
 
 
 def raveled(leaves: Leaves, num_rows: int) -> jax.Array:

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from zovh_jax._mesh import constant, explicit_sharding
+from zovh_jax._program import FEW
 from zovh_jax._types import Leaves, PyTree
 
 
@@ -219,7 +220,17 @@ def vdot(x: PyTree, y: PyTree) -> jax.Array:
     """Inner product over the whole tree, accumulated in the scalar dtype."""
     dtype = scalar_dtype()
     terms = jax.tree.map(lambda a, b: jnp.sum((a * b).astype(dtype)), x, y)
-    return jax.tree.reduce(jnp.add, terms, jnp.zeros((), dtype))
+    return total(jax.tree.leaves(terms))
+
+
+def total(terms: Sequence[jax.Array]) -> jax.Array:
+    """The sum of scalars, or of other arrays of one shape, one of each leaf.
+
+    Many are stacked: in a chain of additions each would be fused with all before it.
+    """
+    if len(terms) > FEW:
+        return jnp.sum(jnp.stack(terms), 0)
+    return sum(terms, jnp.zeros((), scalar_dtype()))
 
 
 def norm(x: PyTree) -> jax.Array:

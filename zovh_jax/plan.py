@@ -215,8 +215,8 @@ class Plan:
     @staticmethod
     def _products(block: list[Any], vector: Leaves) -> tuple[jax.Array, jax.Array]:
         """u · v and ‖u‖² of a block's rows, [b, num_leaves] each."""
-        pairs = list(zip(block, vector, strict=True))
-        dots = [row_products(u, v.astype(u.dtype)[None]) for u, v in pairs]
+        pairs, many = list(zip(block, vector, strict=True)), len(block) > FEW
+        dots = [row_products(u, v.astype(u.dtype)[None], briefly=many) for u, v in pairs]
         return jnp.stack(dots, -1), jnp.stack([squared_norms(u) for u in block], -1)
 
     def _weighted_sum(self, coefficients, layout, transform) -> Leaves:
@@ -233,7 +233,7 @@ def _add_rows(sums: Leaves, coefficients: jax.Array, block: list[Any]) -> Leaves
     apart = coefficients.ndim == 2
     columns = [coefficients[:, i] if apart else coefficients for i in range(len(block))]
     many = len(block) > FEW
-    return [s + row_sum(c, u, many) for s, c, u in zip(sums, columns, block, strict=True)]
+    return [s + row_sum(c, u, briefly=many) for s, c, u in zip(sums, columns, block, strict=True)]
 
 
 __all__ = ["Plan"]

@@ -123,6 +123,15 @@ def test_orthogonal_survives_nearly_dependent_rows():
     np.testing.assert_allclose(gram, np.broadcast_to(np.eye(64), gram.shape), atol=3e-6)
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="LAPACK is the CPU's")
+def test_orthogonal_blocks_are_made_by_one_call():
+    """Two calls of LAPACK at once may wait for each other for ever."""
+    step = jax.jit(lambda key: draw(orthogonal(), 21, jnp.zeros(9), key))
+    program = step.lower(jax.random.key(0)).compile().as_text()
+    calls = [f'custom_call_target="lapack_s{name}_ffi"' for name in ("potrf", "trsm")]
+    assert [program.count(call) for call in calls] == [4, 4]
+
+
 def test_orthogonal_above_d_is_independent_blocks_of_d():
     d, k = 9, 21
     u = draw_rounds(orthogonal(), k, 2, jnp.zeros(d))

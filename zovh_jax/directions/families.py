@@ -220,6 +220,10 @@ class Orthogonal(Directions):
 
     The directions of a round are made together, from ``gaussian(fast)``, so a replay holds
     num_directions copies of the parameters in memory, whatever the evaluator's block size.
+
+    On a CPU, LAPACK makes them. As of jaxlib 0.10, two of its calls at once, each for many thousand
+    rounds (under ``vmap``), may wait for each other for ever where a machine has two cores:
+    ``store_directions=True`` draws them in one place, and so avoids it.
     """
 
     fast: bool = False
@@ -230,36 +234,47 @@ class Orthogonal(Directions):
     joint: ClassVar[bool] = True
 
     def draw(self, key, layout, num_directions, indices):
-        everything = jnp.arange(num_directions)
-        rows = Gaussian(self.fast).draw(key, layout, num_directions, everything)
-        blocks = []
-        for start in range(0, num_directions, max(layout.size, 1)):
-            block = [leaf[start : start + layout.size] for leaf in rows]
-            blocks.append(_orthogonalise(block, layout.size))
+        rows = Gaussian(self.fast).draw(key, layout, num_directions, jnp.arange(num_directions))
+        size = max(layout.size, 1)
+        if num_directions > size:
+            # All blocks at once, the last one filled up with zeros.
+            count = -(-num_directions // size)
+            last = count * size - num_directions
+            padded = [jnp.pad(x, [(0, last), *[(0, 0)] * (x.ndim - 1)]) for x in rows]
+            blocks = [x.reshape(count, size, *x.shape[1:]) for x in padded]
+            some = (jnp.arange(count * size) < num_directions).reshape(count, size)
+            made = jax.vmap(lambda x, some: _orthogonalise(x, size, some))(blocks, some)
+            rows = [x.reshape(count * size, *x.shape[2:])[:num_directions] for x in made]
+        else:
+            rows = _orthogonalise(rows, size)
         if indices.shape[0] == num_directions:  # joint families are always drawn whole
-            return [jnp.concatenate(parts) for parts in zip(*blocks, strict=True)]
-        return [jnp.concatenate(parts)[indices] for parts in zip(*blocks, strict=True)]
+            return rows
+        return [x[indices] for x in rows]
 
     def shrinkage(self, n, layout):
         return without_replacement(n, layout.size, max(layout.size, 1))
 
 
-def _orthogonalise(rows: Leaves, size: int) -> Leaves:
+def _orthogonalise(rows: Leaves, size: int, some: Any = True) -> Leaves:
     """Gram–Schmidt on rows spread over leaves, by shifted Cholesky QR repeated to full precision.
 
     Only the k×k Gram matrix couples the leaves. Two passes are shifted so that they cannot break
     down on nearly dependent rows; the next two bring orthogonality to rounding. All factors are
     triangular with positive diagonal, so the product is the Gram–Schmidt basis: Haar distributed.
+
+    Args:
+      rows: arrays [k, *leaf].
+      size: d.
+      some: which of the rows there are, [k]; the others are zeros, and stay so.
     """
     k = rows[0].shape[0]
     for attempt in range(4):
         gram = sum((gram_of(leaf, leaf) for leaf in rows), jnp.zeros((k, k), scalar_dtype()))
         eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in rows)
         shift = 10 * eps * jnp.trace(gram) if attempt < 2 else 0.0
-        factor = jnp.linalg.cholesky(gram + shift * jnp.eye(k, dtype=gram.dtype))
-        inverse = jax.scipy.linalg.solve_triangular(
-            factor, jnp.eye(k, dtype=gram.dtype), lower=True
-        )
+        identity = jnp.eye(k, dtype=gram.dtype)
+        factor = jnp.linalg.cholesky(gram + jnp.where(some, shift, 1) * identity)
+        inverse = jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
         rows = [
             jnp.tensordot(inverse.astype(leaf.dtype), leaf, 1, precision="highest") for leaf in rows
         ]

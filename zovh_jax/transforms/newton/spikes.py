@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax._factors import dense
-from zovh_jax._rows import gram_of
-from zovh_jax._tree import Layout, scalar_dtype
+from zovh_jax._program import FEW
+from zovh_jax._rows import gram_of, mixed
+from zovh_jax._tree import Layout, scalar_dtype, total
 from zovh_jax._types import Leaves
 from zovh_jax.directions import Directions, Wrapper
 
@@ -158,15 +159,13 @@ def _eigenvectors(rows: Leaves, sizes: jax.Array) -> tuple[Leaves, jax.Array]:
 
 def dots(rows: Leaves, others: Leaves) -> jax.Array:
     """Inner products of rows [m, *leaf] and [n, *leaf] over the whole tree, [m, n]."""
-    return sum(
-        (gram_of(x, y.astype(x.dtype)) for x, y in zip(rows, others, strict=True)),
-        jnp.zeros((), scalar_dtype()),
-    )
+    pairs, many = zip(rows, others, strict=True), len(rows) > FEW
+    return total([gram_of(x, y.astype(x.dtype), briefly=many) for x, y in pairs])
 
 
 def mix(matrix: jax.Array, rows: Leaves) -> Leaves:
     """The rows Σ_j matrix_ij rows_j."""
-    return [jnp.tensordot(matrix.astype(x.dtype), x, 1, precision="highest") for x in rows]
+    return [mixed(matrix, x, briefly=len(rows) > FEW) for x in rows]
 
 
 def one_row(leaves: Leaves) -> Leaves:

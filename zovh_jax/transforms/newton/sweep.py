@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zovh_jax._tree import Layout, scalar_dtype
+from zovh_jax._program import FEW, written
+from zovh_jax._tree import Layout, scalar_dtype, total
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.directions.hadamard import order_of
 from zovh_jax.estimators.weights import curvatures
@@ -144,7 +145,7 @@ class DiagonalSweeps:
 
     def finish(self, sweep: Sweep, h: PyTree) -> tuple[Sweep, PyTree]:
         """The state before the next sweep, with a rest before it; and the next h."""
-        mean, noise, shrink, signal = self._statistics(sweep)
+        mean, noise, shrink, signal = map(self._written, self._statistics(sweep))
         ratios = self._ratios(jax.tree.leaves(sweep.gathered), mean, noise, shrink)
         # Where most couples were dropped nothing is learnt, and the next sweep is put off.
         seen = 2 * sweep.num_couples > self.order
@@ -212,10 +213,12 @@ class DiagonalSweeps:
 
     def _mean(self, leaves: Leaves) -> jax.Array:
         """The mean over all parameters that are perturbed."""
-        total = jnp.zeros((), scalar_dtype())
-        for x in leaves:
-            total = total + jnp.sum(x.astype(total.dtype))
-        return total / max(self.layout.size, 1)
+        sums = [jnp.sum(x.astype(scalar_dtype())) for x in leaves]
+        return self._written(total(sums) / max(self.layout.size, 1))
+
+    def _written(self, x: jax.Array) -> jax.Array:
+        """A scalar that each leaf reads, which would have its own copy of how it is made."""
+        return written(x) if self.layout.num_leaves > FEW else x
 
 
 __all__ = ["DiagonalSweeps", "Sweep"]

@@ -18,7 +18,7 @@ from zovh_jax._factors import dense, is_factors
 from zovh_jax._mesh import varying_with
 from zovh_jax._program import FEW, written
 from zovh_jax._rows import gram_of, row_products, row_sum, squared_norms
-from zovh_jax._tree import Layout, layout_of, scalar_dtype
+from zovh_jax._tree import Layout, layout_of, scalar_dtype, total
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.directions import Directions, Explicit
 from zovh_jax.directions.families import as_family
@@ -136,9 +136,8 @@ class Plan:
         """u_k · v_r over the whole tree, [n]; r is u_k's round, v has leaves [num_rounds, …]."""
 
         def step(carry, block, rounds):
-            return carry, sum(
-                row_products(u, v[rounds]) for u, v in zip(block, vectors, strict=True)
-            )
+            pairs = zip(block, vectors, strict=True)
+            return carry, total([row_products(u, v[rounds]) for u, v in pairs])
 
         return self._fold(layout, step, (), jnp.arange(self.size) // self.num_directions)[1]
 
@@ -149,7 +148,7 @@ class Plan:
             return jnp.full((self.size,), layout.size, scalar_dtype())
 
         def step(carry, block, _):
-            return carry, sum(squared_norms(u) for u in block)
+            return carry, total([squared_norms(u) for u in block])
 
         return self._fold(layout, step, (), ())[1]
 

@@ -35,7 +35,7 @@ import jax.numpy as jnp
 
 from zovh_jax import _checks
 from zovh_jax._rows import row_products
-from zovh_jax._tree import scalar_dtype
+from zovh_jax._tree import scalar_dtype, total
 from zovh_jax._types import PyTree
 from zovh_jax.directions import Directions
 from zovh_jax.history import History
@@ -230,7 +230,7 @@ def density_ratios(queries: Queries, params: PyTree) -> jax.Array:
     plan = queries.plan
     assert plan.shift is not None
     # With s the shift and v = u + s: log W = −(‖v‖² − ‖u‖²)/2 = −v·s + ‖s‖²/2.
-    squares = sum(row_products(s, s) for s in plan.shift)
+    squares = total([row_products(s, s) for s in plan.shift])
     along = plan.inner_by_round(plan.shift, plan.layout(params))
     return jnp.exp(jnp.repeat(squares, plan.num_directions) / 2 - along)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from zovh_jax import _random
 from zovh_jax._rows import gram_of
-from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
+from zovh_jax._tree import Layout, direction_dtype, scalar_dtype, total
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.directions._drawing import draw_independent
 
@@ -269,12 +269,14 @@ def _orthogonalise(rows: Leaves, size: int, some: Any = True) -> Leaves:
     """
     k = rows[0].shape[0]
     for attempt in range(4):
-        gram = sum((gram_of(leaf, leaf) for leaf in rows), jnp.zeros((k, k), scalar_dtype()))
+        gram = total([gram_of(leaf, leaf) for leaf in rows])
         eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in rows)
         shift = 10 * eps * jnp.trace(gram) if attempt < 2 else 0.0
-        identity = jnp.eye(k, dtype=gram.dtype)
-        factor = jnp.linalg.cholesky(gram + jnp.where(some, shift, 1) * identity)
-        inverse = jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
+        more = jnp.diag(jnp.where(some, shift, jnp.ones(k, gram.dtype)))
+        factor = jnp.linalg.cholesky(gram + more)
+        inverse = jax.scipy.linalg.solve_triangular(
+            factor, jnp.eye(k, dtype=gram.dtype), lower=True
+        )
         rows = [
             jnp.tensordot(inverse.astype(leaf.dtype), leaf, 1, precision="highest") for leaf in rows
         ]

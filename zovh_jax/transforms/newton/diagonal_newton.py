@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from zovh_jax._rows import row_products
-from zovh_jax._tree import Layout, norm
+from zovh_jax._tree import Layout, norm, total
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.baselines import origin
 from zovh_jax.directions import Directions, Explicit, Masked, Scaled, hadamard, scaled
@@ -231,7 +231,7 @@ class _Metric:
 
         def of_block(carry, block, _):
             pairs = zip(block, self.h, strict=True)
-            return carry, sum(row_products(u, u * h.astype(u.dtype)[None]) for u, h in pairs)
+            return carry, total([row_products(u, u * h.astype(u.dtype)[None]) for u, h in pairs])
 
         return plan.fold(self.layout, of_block, (), ())[1]
 

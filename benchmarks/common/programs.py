@@ -100,7 +100,7 @@ def instruction(
         return Work()
     if opcode.startswith(EXCHANGES):
         return Work(exchanged=sum(size * width for size, width in arrays(type_)))
-    if opcode in ("convolution", "reduce-window"):
+    if opcode == "convolution":
         raise ValueError(f"work does not count a {opcode}: {rest}")
     name = operands.split(",")[0].strip().lstrip("%")
     size: float = sum(size for size, _ in arrays(type_))
@@ -109,6 +109,10 @@ def instruction(
         summed = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", rest)
         axes = [int(i) for i in summed[1].split(",") if i] if summed else []
         size *= 2 * math.prod(sides[i] for i in axes)
+    elif opcode == "reduce-window":  # XLA sums long arrays so, a window at a time
+        window = re.search(r"window=\{size=([\dx]+)", rest)
+        assert window is not None, rest
+        size *= math.prod(map(int, window[1].split("x")))
     elif opcode == "reduce":
         size = arrays(shapes[name])[0][0]
     return Work(operations=size)

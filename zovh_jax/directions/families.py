@@ -221,9 +221,9 @@ class Orthogonal(Directions):
     The directions of a round are made together, from ``gaussian(fast)``, so a replay holds
     num_directions copies of the parameters in memory, whatever the evaluator's block size.
 
-    On a CPU, LAPACK makes them. As of jaxlib 0.10, two of its calls at once, each for many thousand
-    rounds (under ``vmap``), may wait for each other for ever where a machine has two cores:
-    ``store_directions=True`` draws them in one place, and so avoids it.
+    On a CPU, LAPACK makes them. With jaxlib 0.10, two of its calls at once, each for many rounds
+    (under ``vmap``), may wait for each other for ever where a machine has two cores. To draw them
+    in one place (``store_directions=True``) avoids it, and ``jax.lax.map`` in place of ``vmap``.
     """
 
     fast: bool = False

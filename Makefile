@@ -16,7 +16,7 @@ test: lint  ## everything: unit, contract, statistical, doctests, README, notebo
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## what takes long: larger sizes, second settings of the contract
-	XLA_FLAGS= $(BIN)/python -m pytest -m slow
+	XLA_FLAGS= $(BIN)/python -m pytest -m slow -o faulthandler_timeout=1800
 
 lint: $(READY)  ## ruff and mypy, over the package, the benchmarks, the examples and the tests
 	$(BIN)/ruff check .

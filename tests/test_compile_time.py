@@ -22,7 +22,9 @@ FAMILIES = {
     "rademacher": zo.directions.rademacher(),
     "hadamard": zo.directions.hadamard(),
 }
-OPTIMIZERS = {name: zo.zoar(0.1, **ROUND, directions=u) for name, u in FAMILIES.items()} | {
+OPTIMIZERS = {
+    name: zo.zoar(0.1, **ROUND, directions=u, history_size=1) for name, u in FAMILIES.items()
+} | {
     "zo_sgd": zo.zo_sgd(0.1, **ROUND),
     "zo_signsgd": zo.zo_signsgd(0.1, **ROUND),
     "zo_adamm": zo.zo_adamm(0.1, **ROUND),

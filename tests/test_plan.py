@@ -9,9 +9,10 @@ import pytest
 from helpers import CLOSE, PARAMS, Waves, given, ravel, rows
 
 import zovh_jax as zo
-from zovh_jax._rows import FEW_ROWS, gram_of, row_products, row_sum
-from zovh_jax._tree import layout_of
+from zovh_jax._rows import FEW_ROWS, gram_of, mixed, row_products, row_sum
+from zovh_jax._tree import layout_of, vdot
 from zovh_jax.directions import masked, orthogonal, rademacher
+from zovh_jax.transforms.newton.spikes import dots, mix
 
 pytestmark = pytest.mark.usefixtures("x64", "fast_compilation")
 
@@ -126,15 +127,33 @@ def test_shifted_rounds(rounds):
         np.testing.assert_allclose(ravel(combined), np.arange(n) @ expected, **CLOSE)
 
 
-def test_large_blocks_sum_as_small_ones():
+@pytest.mark.parametrize("briefly", [False, True])
+def test_large_blocks_sum_as_small_ones(briefly):
     """Above ``FEW_ROWS`` a sum over rows is a matrix product."""
-    rng = np.random.default_rng(0)
+    rng, options = np.random.default_rng(0), {"briefly": briefly}
     for n in (1, FEW_ROWS, FEW_ROWS + 1, 40):
         c, u, w = (rng.standard_normal(shape) for shape in [n, (n, 3, 2), (2, 3, 2)])
-        np.testing.assert_allclose(row_sum(jnp.asarray(c), u), np.tensordot(c, u, 1), **CLOSE)
-        dots = np.einsum("bij,ij->b", u, w[0])
-        np.testing.assert_allclose(row_products(jnp.asarray(u), w[:1]), dots, **CLOSE)
-        np.testing.assert_allclose(gram_of(u, w)[:, 0], dots, **CLOSE)
+        summed = row_sum(jnp.asarray(c), jnp.asarray(u), **options)
+        np.testing.assert_allclose(summed, np.tensordot(c, u, 1), **CLOSE)
+        inner = np.einsum("bij,mij->bm", u, w)
+        products = row_products(jnp.asarray(u), w[:1], **options)
+        np.testing.assert_allclose(products, inner[:, 0], **CLOSE)
+        for m in (1, 2):
+            np.testing.assert_allclose(gram_of(u, w[:m], **options), inner[:, :m], **CLOSE)
+            np.testing.assert_allclose(gram_of(w[:m], u, **options), inner[:, :m].T, **CLOSE)
+            both = mixed(jnp.asarray(inner.T[:m]), u, **options)
+            np.testing.assert_allclose(both, np.tensordot(inner.T[:m], u, 1), **CLOSE)
+
+
+def test_many_leaves_are_as_one():
+    """Sums over more than ``FEW`` leaves are stacked, and a single row is filled up to two."""
+    rng = np.random.default_rng(0)
+    rows, others = ([rng.standard_normal((n, i % 3 + 1)) for i in range(12)] for n in (1, 3))
+    one, other = (np.concatenate(x, 1) for x in (rows, others))
+    np.testing.assert_allclose(vdot(rows, rows), np.sum(one**2), **CLOSE)
+    np.testing.assert_allclose(dots(rows, others), one @ other.T, **CLOSE)
+    product = mix(jnp.asarray(one[:, :3]), [jnp.asarray(x) for x in others])
+    np.testing.assert_allclose(np.concatenate(product, 1), one[:, :3] @ other, **CLOSE)
 
 
 def test_stacked_rounds_draw_what_single_rounds_draw():

@@ -17,7 +17,7 @@ import numpy as np
 from zovh_jax._mesh import constant
 
 FEW = 8
-"""Up to so many leaves of one shape have programs of their own."""
+"""Up to so many leaves have programs of their own."""
 UNLIKE = np.array([0x9E3779B9, 0x85EBCA6B], np.uint32)
 """Words that continue no pattern."""
 

@@ -17,6 +17,9 @@ from zovh_jax._mesh import is_split
 from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
 from zovh_jax._types import Leaves
 
+MEDIUM = 2**16
+"""Leaves of up to so many numbers are worth a copy that makes them compile sooner."""
+
 
 @functools.partial(jax.jit, static_argnames="briefly")
 def row_sum(coefficients: jax.Array, rows: Any, briefly: bool = False) -> jax.Array:
@@ -26,7 +29,8 @@ def row_sum(coefficients: jax.Array, rows: Any, briefly: bool = False) -> jax.Ar
       coefficients: c, [b].
       rows: [b, *leaf].
       briefly: whether to compile soon rather than run fast; for many leaves. Few rows of a small
-        leaf are added by one sum, which takes several times as long as adding them one by one.
+        leaf are added by one sum, which takes several times as long as adding them one by one; of
+        more rows see `mixed`.
     """
     if isinstance(rows, Factors):
         return rows.row_sum(coefficients, briefly)
@@ -46,7 +50,7 @@ def row_products(rows: Any, others: jax.Array, briefly: bool = False) -> jax.Arr
 
     Args:
       rows, others: [b, *leaf], and as many or one.
-      briefly: as in `row_sum`.
+      briefly: as in `mixed`.
     """
     if isinstance(rows, Factors):
         return rows.inner(others).astype(scalar_dtype())
@@ -71,22 +75,30 @@ def gram_of(rows: Any, others: Any, briefly: bool = False) -> jax.Array:
 
     Args:
       rows, others: the rows, perhaps `Factors` both.
-      briefly: as in `row_sum`.
+      briefly: as in `mixed`; without effect on `Factors` and on leaves that are split.
     """
     if isinstance(rows, Factors):
         return rows.gram(others).astype(scalar_dtype())
     if is_split(rows) or is_split(others):
         product = jax.lax.map(lambda row: jnp.sum(row * others, tuple(range(1, rows.ndim))), rows)
     else:
-        x, y = (_two(x) if briefly else x for x in (rows, others))
+        small = math.prod(rows.shape[1:]) <= MEDIUM
+        x, y = (_two(x) if briefly and small else x for x in (rows, others))
         product = jnp.einsum("j...,k...->jk", x, y, precision="highest")
     return product[: rows.shape[0], : others.shape[0]].astype(scalar_dtype())
 
 
 def mixed(matrix: jax.Array, rows: jax.Array, briefly: bool = False) -> jax.Array:
-    """The rows Σ_j matrix_ij rows_j, [i, *leaf]; ``briefly`` as in `row_sum`."""
+    """The rows Σ_j matrix_ij rows_j, [i, *leaf].
+
+    Args:
+      matrix: [i, j].
+      rows: [j, *leaf].
+      briefly: whether to compile soon rather than run fast: a single row becomes two, unless the
+        leaf is large.
+    """
     matrix = matrix.astype(rows.dtype)
-    left = _two(matrix) if briefly else matrix
+    left = _two(matrix) if briefly and math.prod(rows.shape[1:]) <= MEDIUM else matrix
     return jnp.tensordot(left, rows, 1, precision="highest")[: matrix.shape[0]]
 
 

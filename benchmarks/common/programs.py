@@ -109,7 +109,7 @@ def instruction(
         summed = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", rest)
         axes = [int(i) for i in summed[1].split(",") if i] if summed else []
         size *= 2 * math.prod(sides[i] for i in axes)
-    elif opcode == "reduce-window":  # XLA sums long arrays so, a window at a time
+    elif opcode == "reduce-window":  # XLA sums a long array in windows
         window = re.search(r"window=\{size=([\dx]+)", rest)
         assert window is not None, rest
         size *= math.prod(map(int, window[1].split("x")))

@@ -124,7 +124,7 @@ SLOW = [
 def test_steps_cost_what_they_declare(name):
     """On values that another batch changes, so that noise is found: at most, and in the end so.
 
-    `low_rank_newton` may ask two values more where noise is found during a probe, as it isn't here.
+    `low_rank_newton` may ask two values more where noise is found during a probe; here it is not.
     """
     method, setting = CONTENDERS[name], Setting(num_directions=8)
     optimizer, params = method.make(1e-3, jax.random.key(0), setting), jnp.ones(16)

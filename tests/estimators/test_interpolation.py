@@ -208,9 +208,8 @@ def test_automatic_ridge_with_levels_finds_the_noise():
     """12 rounds of four values: what the levels take up is not taken for a good fit."""
     noises = [0.2 * np.random.default_rng(seed).normal(size=(12, 4)) for seed in range(6)]
 
-    @jax.jit
-    @jax.vmap
-    def errors_of(seed, noise):
+    def errors_of(given):
+        seed, noise = given
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(12))
         history = zo.History.init(X, size=12, num_directions=4)
 
@@ -226,7 +225,8 @@ def test_automatic_ridge_with_levels_finds_the_noise():
         found = [interpolated_gradient(queries, X, ridge=ridge) for ridge in (0.0, "auto")]
         return [jnp.linalg.norm(g - G) / np.linalg.norm(G) for g in found]
 
-    without, automatic = map(np.mean, errors_of(np.arange(6), np.array(noises)))
+    each = jax.jit(lambda runs: jax.lax.map(errors_of, runs))((np.arange(6), np.array(noises)))
+    without, automatic = map(np.mean, each)
     assert automatic < 1.1 * without < 0.4
     exact = interpolated_gradient(rounds(np.arange(3.0), 5), X, ridge="auto")
     np.testing.assert_allclose(exact, G, rtol=1e-3)
@@ -262,9 +262,7 @@ def test_size_of_the_bend(origin):
     flat = lambda x: g @ x  # noqa: E731
     bent = lambda x: a @ x**2 / 2 + g @ x  # noqa: E731
 
-    @jax.jit
-    @jax.vmap
-    def errors_of(seed):
+    def error_of(seed):
         options = {"num_directions": n, "radius": mu, "origin": origin}
         x, key = jnp.zeros(d), jax.random.key(seed)
         one, other = (
@@ -272,7 +270,7 @@ def test_size_of_the_bend(origin):
         )
         return jnp.linalg.norm(other - one) / jnp.linalg.norm(one)
 
-    errors = errors_of(jnp.arange(20))
+    errors = jax.jit(lambda seeds: jax.lax.map(error_of, seeds))(jnp.arange(20))
     trace, frobenius, slope = float(a.sum()), float(jnp.linalg.norm(a)), float(jnp.linalg.norm(g))
     expected = mu * trace / 2 / slope if origin else mu * frobenius / 2**0.5 / slope
     assert abs(np.mean(errors) / expected - 1) < 0.25

@@ -222,8 +222,8 @@ class Orthogonal(Directions):
     num_directions copies of the parameters in memory, whatever the evaluator's block size.
 
     On a CPU, LAPACK makes them. With jaxlib 0.10, two of its calls at once, each for many rounds
-    (under ``vmap``), may wait for each other for ever where a machine has two cores. To draw them
-    in one place (``store_directions=True``) avoids it, and ``jax.lax.map`` in place of ``vmap``.
+    (under ``vmap``), may wait for each other for ever where a machine has two cores. Two ways
+    avoid it: to draw them once (``store_directions=True``), or ``jax.lax.map`` for ``vmap``.
     """
 
     fast: bool = False
@@ -242,8 +242,8 @@ class Orthogonal(Directions):
             last = count * size - num_directions
             padded = [jnp.pad(x, [(0, last), *[(0, 0)] * (x.ndim - 1)]) for x in rows]
             blocks = [x.reshape(count, size, *x.shape[1:]) for x in padded]
-            some = (jnp.arange(count * size) < num_directions).reshape(count, size)
-            made = jax.vmap(lambda x, some: _orthogonalise(x, size, some))(blocks, some)
+            real = (jnp.arange(count * size) < num_directions).reshape(count, size)
+            made = jax.vmap(lambda x, real: _orthogonalise(x, size, real))(blocks, real)
             rows = [x.reshape(count * size, *x.shape[2:])[:num_directions] for x in made]
         else:
             rows = _orthogonalise(rows, size)
@@ -255,7 +255,7 @@ class Orthogonal(Directions):
         return without_replacement(n, layout.size, max(layout.size, 1))
 
 
-def _orthogonalise(rows: Leaves, size: int, some: Any = True) -> Leaves:
+def _orthogonalise(rows: Leaves, size: int, real: Any = True) -> Leaves:
     """Gram–Schmidt on rows spread over leaves, by shifted Cholesky QR repeated to full precision.
 
     Only the k×k Gram matrix couples the leaves. Two passes are shifted so that they cannot break
@@ -265,15 +265,15 @@ def _orthogonalise(rows: Leaves, size: int, some: Any = True) -> Leaves:
     Args:
       rows: arrays [k, *leaf].
       size: d.
-      some: which of the rows there are, [k]; the others are zeros, and stay so.
+      real: which rows are real, [k]; the others are zeros, and stay so.
     """
     k = rows[0].shape[0]
     for attempt in range(4):
         gram = total([gram_of(leaf, leaf) for leaf in rows])
         eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in rows)
         shift = 10 * eps * jnp.trace(gram) if attempt < 2 else 0.0
-        more = jnp.diag(jnp.where(some, shift, jnp.ones(k, gram.dtype)))
-        factor = jnp.linalg.cholesky(gram + more)
+        diagonal = jnp.where(real, shift, jnp.ones(k, gram.dtype))
+        factor = jnp.linalg.cholesky(gram + jnp.diag(diagonal))
         inverse = jax.scipy.linalg.solve_triangular(
             factor, jnp.eye(k, dtype=gram.dtype), lower=True
         )

@@ -217,7 +217,7 @@ class DiagonalSweeps:
         return self._written(total(sums) / max(self.layout.size, 1))
 
     def _written(self, x: jax.Array) -> jax.Array:
-        """A scalar that each leaf reads, which would have its own copy of how it is made."""
+        """The scalar, made once: otherwise each leaf that reads it would compute it again."""
         return written(x) if self.layout.num_leaves > FEW else x
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -119,16 +119,27 @@ def _joined(
         for some in arrays
     )
     others = tuple(leaf for leaf, each in zip(leaves, packed, strict=True) if not each)
-    return PackedState(words, others, _contents(structure, tuple(places), max_size))
+    contents = _contents(tuple(_static(structure)), structure, tuple(places), max_size)
+    return PackedState(words, others, contents)
 
 
 @functools.lru_cache(maxsize=256)
-def _contents(*parts: Any) -> Contents:
+def _contents(static: tuple[int, ...], *parts: Any) -> Contents:
     """The same object for the same contents, which a call of a step compares by identity.
 
     Up to 256 of them are kept; parts must be hashable, as those of jitted states are anyway.
     """
+    del static  # a static part of a state may equal another that says more
     return Contents(*parts)
+
+
+def _static(structure: Any) -> Iterator[int]:
+    """The identities of a structure's static parts."""
+    kind, data = structure.node_data() or (None, None)
+    if kind is not None and type(data) is kind:
+        yield id(data)
+    for child in structure.children():
+        yield from _static(child)
 
 
 def _data(leaf: jax.Array) -> jax.Array:

@@ -125,6 +125,17 @@ def test_saved_asked_and_minimised(tmp_path):
         assert result.num_queries == 40
 
 
+def test_each_state_knows_its_own_parameters():
+    """One of an empty tree, as ``optax.tree.map_params`` makes it, equals those of all others."""
+    optimizer, empty = zo.packed(zo.zo_sgd(0.1, **OPTIONS)), {}
+    trees = [empty, {"a": jnp.ones(3)}, {"b": jnp.ones(2)}]
+    for tree in trees + trees[::-1]:
+        state = optimizer.init(tree)
+        names = [name for name, _ in state.unpacked[0].shapes.leaves]
+        assert names == [f"['{name}']" for name in tree]
+        assert optimizer.init(tree).contents is state.contents
+
+
 def test_several_rounds_at_a_time():
     """Each has directions of its own, as without words; and what must not be late is refused."""
 

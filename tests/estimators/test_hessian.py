@@ -86,7 +86,7 @@ def test_constant_norm_directions_with_origin(family, stencil, k):
             directions=family,
             stencil=stencil,
             origin=True,
-            store_directions=family == orthogonal(),  # it says why
+            store_directions=family == orthogonal(),  # its docstring says why
         )
         hessian = zo.estimators.hessian(queries, params, baseline=origin())
         return hessian.as_matrix(), queries.even - queries.origin, queries.plan.draw(params)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zovh_jax import _random
-from zovh_jax._rows import gram_of
+from zovh_jax._rows import gram_of, mixed
 from zovh_jax._tree import Layout, direction_dtype, scalar_dtype, total
 from zovh_jax._types import Leaves, PyTree
 from zovh_jax.directions._drawing import draw_independent
@@ -277,9 +277,7 @@ def _orthogonalise(rows: Leaves, size: int, real: Any = True) -> Leaves:
         inverse = jax.scipy.linalg.solve_triangular(
             factor, jnp.eye(k, dtype=gram.dtype), lower=True
         )
-        rows = [
-            jnp.tensordot(inverse.astype(leaf.dtype), leaf, 1, precision="highest") for leaf in rows
-        ]
+        rows = [mixed(inverse, leaf) for leaf in rows]
     return [leaf * jnp.asarray(math.sqrt(size), leaf.dtype) for leaf in rows]
 
 

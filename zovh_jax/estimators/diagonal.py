@@ -1,11 +1,11 @@
 """The Hessian's diagonal from pairs: the least change of a prior that explains the curvatures."""
 
-import functools
 from typing import Any
 
 import jax.numpy as jnp
 
 from zovh_jax._rows import gram_of, row_products, row_sum
+from zovh_jax._tree import total
 from zovh_jax._types import PyTree
 from zovh_jax.estimators.least_change import Ridge, check_pairs, check_ridge, fit, mean_curvature
 from zovh_jax.estimators.weights import curvatures
@@ -69,7 +69,7 @@ def hessian_diagonal(
         terms = [
             row_products(u, v.astype(u.dtype)[None]) for u, v in zip(squares, vector, strict=True)
         ]
-        return sum(terms)
+        return total(terms)
 
     if isinstance(prior, str) and prior == "trace":
         scale = mean_curvature(measured, along(layout.filled(1.0)), valid)
@@ -81,7 +81,7 @@ def hessian_diagonal(
     else:
         base = layout.leaves(prior, "prior")
     residual = jnp.where(valid, measured - along(base), 0)
-    alpha = fit(functools.reduce(jnp.add, [gram_of(u, u) for u in squares]), residual, valid, ridge)
+    alpha = fit(total([gram_of(u, u) for u in squares]), residual, valid, ridge)
     h = [p + row_sum(alpha, u) for p, u in zip(base, squares, strict=True)]
     return layout.updates(h)
 

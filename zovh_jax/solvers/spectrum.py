@@ -11,14 +11,14 @@ and Q R = U K with K = V S^(−1/2) R, [n, m]: no array is larger than the n dir
 d directions, the n − d smallest eigenvalues in S are rounding errors, and left out.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from zovh_jax._rows import gram_of
+from zovh_jax._rows import gram_of, mixed
+from zovh_jax._tree import total
 from zovh_jax._types import Leaves
 from zovh_jax.operators import LowRankPlusScaled
 
@@ -44,7 +44,7 @@ class Spectrum(NamedTuple):
     def of(cls, operator: LowRankPlusScaled, shift: jax.Array) -> "Spectrum":
         """The spectrum of operator + shift·I. O(n² d + n³) time."""
         rows = operator.plan.materialise(operator.layout)
-        gram = functools.reduce(jnp.add, [gram_of(u, u) for u in rows])
+        gram = total([gram_of(u, u) for u in rows])
         n = gram.shape[0]
         m = min(n, operator.layout.size)
         squares, basis = jnp.linalg.eigh(gram)
@@ -83,12 +83,11 @@ class Spectrum(NamedTuple):
         across = jnp.where(self.base > 0, function(jnp.where(self.base > 0, self.base, 1)), 0)
         across = jnp.where(self.definite, across, jnp.nan)
         pairs = zip(vectors, self.rows, strict=True)
-        dots = functools.reduce(jnp.add, [gram_of(z, u) for z, u in pairs])
+        dots = total([gram_of(z, u) for z, u in pairs])
         along = jnp.matmul(dots, self.modes, precision="highest") * (values - across)
         c = jnp.matmul(along, self.modes.T, precision="highest")
         return [
-            across.astype(z.dtype) * z
-            + jnp.tensordot(c.astype(u.dtype), u, 1, precision="highest").astype(z.dtype)
+            across.astype(z.dtype) * z + mixed(c, u).astype(z.dtype)
             for z, u in zip(vectors, self.rows, strict=True)
         ]
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks
-from zovh_jax._rows import gram_of, squared_norms
-from zovh_jax._tree import Layout, scalar_dtype
+from zovh_jax._rows import gram_of, mixed, squared_norms
+from zovh_jax._tree import Layout, scalar_dtype, total
 from zovh_jax._types import Leaves
 from zovh_jax.directions import Directions, gaussian
 from zovh_jax.estimators import interpolated_hessian
@@ -43,12 +43,8 @@ class Modes(Spectral):
     def apply(self, vectors):
         across = self._across
         pairs = list(zip(vectors, self.modes, strict=True))
-        dots = sum(gram_of(z, u) for z, u in pairs) * (self.eigenvalues[:-1] - across)
-        return [
-            across.astype(z.dtype) * z
-            + jnp.tensordot(dots.astype(u.dtype), u, 1, precision="highest").astype(z.dtype)
-            for z, u in pairs
-        ]
+        dots = total([gram_of(z, u) for z, u in pairs]) * (self.eigenvalues[:-1] - across)
+        return [across.astype(z.dtype) * z + mixed(dots, u).astype(z.dtype) for z, u in pairs]
 
     def diagonal(self):
         def of(u):
@@ -97,11 +93,8 @@ class Interpolated(Structure):
         plan = dataclasses.replace(found.plan, stored=layout.tree(rows))
         found = dataclasses.replace(found, plan=plan)
         spectrum = Spectrum.of(found, jnp.zeros((), scalar_dtype()))
-        modes = [
-            jnp.tensordot(spectrum.modes.T.astype(u.dtype), u, 1, precision="highest")
-            for u in spectrum.rows
-        ]
-        some = sum(squared_norms(u) for u in modes) > 0.5  # the others are zeros
+        modes = [mixed(spectrum.modes.T, u) for u in spectrum.rows]
+        some = total([squared_norms(u) for u in modes]) > 0.5  # the others are zeros
         eigenvalues = jnp.append(spectrum.values, spectrum.base)
         return Modes(
             jnp.maximum(eigenvalues, 0),

@@ -17,6 +17,7 @@ PACKAGE = pathlib.Path(zo.__file__).parent
 LAYERS = [
     "_deprecation",
     "_types",
+    "_products",
     "_mesh",
     "_factors",
     "_jaxprs",
@@ -156,6 +157,26 @@ def test_nothing_private_and_nothing_extra_is_imported():
     # The type of what is traced has no other name; jax.core itself is documented for it alone.
     tracer = {"jax.core", "jax.core.Tracer"}
     assert not [(file, name) for file, name in offenders if name not in tracer]
+
+
+PRODUCTS = {"dot", "einsum", "inner", "matmul", "matvec", "tensordot", "vdot", "vecdot", "vecmat"}
+REPLAYED = {"dot_general", "conv_general_dilated"}
+"""Products of the user's own, which keep the precision that the user gave them."""
+
+
+def test_products_are_in_full_precision():
+    """Accelerators multiply in less unless told, as `_products` does; nothing multiplies else."""
+    offenders = []
+    for path in FILES:
+        module = module_of(path)
+        known = PRODUCTS if module == ("_products",) else set()
+        known |= REPLAYED if module == ("evaluators", "factored", "products") else set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            matrices = isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult)
+            named = isinstance(node, ast.Attribute) and node.attr in (PRODUCTS | REPLAYED) - known
+            if matrices or (named and ast.unparse(node.value) in ("jnp", "lax", "jax.lax")):
+                offenders.append((name_of(path), node.lineno, ast.unparse(node)))
+    assert not offenders
 
 
 def test_files_are_short():

@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zovh_jax._products import einsum
+
 FEW_ROWS = 8
 """Up to so many rows are summed by an elementwise loop, which XLA compiles once for many leaves."""
 SMALL = 2048
 """Leaves of up to so many entries are small."""
-_einsum = functools.partial(jnp.einsum, precision="highest")
 
 
 @jax.tree_util.register_dataclass
@@ -73,23 +74,23 @@ class Factors:
             return functools.reduce(jnp.add, terms)
         (a, left), (b, right) = self._sides()
         kept = "".join(sorted({*left, *right}))
-        return _einsum(f"z,zy{left},zy{right}->{kept}", c, a, b).reshape(self.shape[1:])
+        return einsum(f"z,zy{left},zy{right}->{kept}", c, a, b).reshape(self.shape[1:])
 
     def inner(self, others: jax.Array) -> jax.Array:
         """u_b · others[b], [b]; one row of others serves all."""
         (a, left), (b, right) = self._sides()
         every = string.ascii_letters[: others.ndim - 1]
         row = "z" if len(others) > 1 else ""
-        part = _einsum(f"zy{left},{row}{every}->zy{right}", a, others if row else others[0])
-        return _einsum(f"zy{right},zy{right}->z", part, b)
+        part = einsum(f"zy{left},{row}{every}->zy{right}", a, others if row else others[0])
+        return einsum(f"zy{right},zy{right}->z", part, b)
 
     def gram(self, others: "Factors") -> jax.Array:
         """Inner products with other rows, split as these are: [b, others]."""
         (a, left), (b, right) = self._sides()
         (c, _), (d, _) = others._sides()
         stack = "".join(x for x in left if x in right)
-        inputs = _einsum(f"zy{left},xw{left}->zxyw{stack}", a, c)
-        outputs = _einsum(f"zy{right},xw{right}->zxyw{stack}", b, d)
+        inputs = einsum(f"zy{left},xw{left}->zxyw{stack}", a, c)
+        outputs = einsum(f"zy{right},xw{right}->zxyw{stack}", b, d)
         return jnp.sum(inputs * outputs, tuple(range(2, inputs.ndim)))
 
     def squared_norms(self) -> jax.Array:

@@ -14,6 +14,7 @@ import numpy as np
 
 from zovh_jax._factors import FEW_ROWS, SMALL, Factors
 from zovh_jax._mesh import is_split
+from zovh_jax._products import einsum, tensordot
 from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
 from zovh_jax._types import Leaves
 
@@ -84,7 +85,7 @@ def gram_of(rows: Any, others: Any, briefly: bool = False) -> jax.Array:
     else:
         small = math.prod(rows.shape[1:]) <= MEDIUM
         x, y = (_two(x) if briefly and small else x for x in (rows, others))
-        product = jnp.einsum("j...,k...->jk", x, y, precision="highest")
+        product = einsum("j...,k...->jk", x, y)
     return product[: rows.shape[0], : others.shape[0]].astype(scalar_dtype())
 
 
@@ -99,7 +100,7 @@ def mixed(matrix: jax.Array, rows: jax.Array, briefly: bool = False) -> jax.Arra
     """
     matrix = matrix.astype(rows.dtype)
     left = _two(matrix) if briefly and math.prod(rows.shape[1:]) <= MEDIUM else matrix
-    return jnp.tensordot(left, rows, 1, precision="highest")[: matrix.shape[0]]
+    return tensordot(left, rows, 1)[: matrix.shape[0]]
 
 
 def _two(rows: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zovh_jax._products import einsum, matmul
 from zovh_jax._rows import gram_of, row_products
 from zovh_jax._tree import Layout, direction_dtype, scalar_dtype, vdot
 from zovh_jax._types import Leaves, PyTree
@@ -180,7 +181,7 @@ class LowRankPlusScaled(Operator):
         dtype, n = scalar_dtype(), self.plan.size
         drawn = [u.astype(dtype).reshape(n, -1) for u in self.plan.materialise(self.layout)]
         rows = jnp.concatenate(drawn, -1)
-        low_rank = jnp.einsum("k,ki,kj->ij", self.weights, rows, rows, precision="highest")
+        low_rank = einsum("k,ki,kj->ij", self.weights, rows, rows)
         return embedded(low_rank + self.scale * jnp.eye(self.layout.size, dtype=dtype), self.layout)
 
     def quadratic_forms(self, rows, layout):
@@ -193,7 +194,7 @@ class LowRankPlusScaled(Operator):
             own, row = next(drawn) if mine else None, next(rest) if theirs else None
             if own is not None and row is not None:
                 gram, norms = gram + gram_of(row, own), norms + row_products(row, row)
-        return self.scale * norms + jnp.square(gram) @ self.weights
+        return self.scale * norms + matmul(jnp.square(gram), self.weights)
 
     def _multiple(self, factor):
         return dataclasses.replace(self, weights=factor * self.weights, scale=factor * self.scale)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from zovh_jax._products import matmul
 from zovh_jax._tree import scalar_dtype
 from zovh_jax.queries import Queries
 
@@ -73,13 +74,13 @@ def fit(
     values, basis = jnp.linalg.eigh(matrix)
     cutoff = 4 * matrix.shape[0] * jnp.finfo(matrix.dtype).eps * jnp.max(jnp.abs(values))
     kept = values > cutoff
-    right = jnp.matmul(basis.T, target, precision="highest")
+    right = matmul(basis.T, target)
     columns = jnp.zeros((target.shape[0], 0), matrix.dtype)
     if levels is not None:
         levels = jnp.where(valid[:, None], levels, 0)
         lengths = jnp.sqrt(jnp.sum(levels**2, 0))
         levels = levels / jnp.where(lengths > 0, lengths, 1)
-        columns = jnp.matmul(basis.T, levels, precision="highest")
+        columns = matmul(basis.T, levels)
     used = jnp.sum(jnp.any(columns != 0, 0)).astype(matrix.dtype)
     nothing = jnp.zeros(values.shape, bool)
 
@@ -96,7 +97,7 @@ def fit(
     if isinstance(ridge, str):
         solutions, deviances = jax.vmap(candidate)(jnp.asarray(RIDGES, matrix.dtype))
         # The posterior mean over the candidates, which are spread evenly over orders of magnitude.
-        rotated = jnp.einsum("r,ri->i", jax.nn.softmax(-deviances / 2), solutions)
+        rotated = matmul(jax.nn.softmax(-deviances / 2), solutions)
     else:
         rho = ridge.astype(values.dtype)
         ridged = rho > 0
@@ -104,7 +105,7 @@ def fit(
         weights = jnp.where(kept | ridged, 1 / total, 0)
         rest, _ = _without_levels(columns, right, weights, ~kept & ~ridged)
         rotated = jnp.where(kept, rest / jnp.where(kept, values + rho, 1), 0)
-    fitted = jnp.matmul(basis, rotated, precision="highest")
+    fitted = matmul(basis, rotated)
     return jnp.where(valid & (mean > 0), fitted / jnp.where(mean > 0, mean, 1), 0)
 
 
@@ -122,17 +123,18 @@ def _without_levels(
     if not columns.shape[1]:
         return right, jnp.zeros((), right.dtype)
     top = jnp.where(first[:, None], columns, 0)
-    squares, axes = jnp.linalg.eigh(jnp.matmul(top.T, top, precision="highest"))
+    squares, axes = jnp.linalg.eigh(matmul(top.T, top))
     fixed = squares > 4 * columns.shape[0] * jnp.finfo(right.dtype).eps
-    along = jnp.matmul(axes.T, top.T @ right, precision="highest")
-    c = axes @ jnp.where(fixed, along / jnp.where(fixed, squares, 1), 0)
+    along = matmul(axes.T, matmul(top.T, right))
+    c = matmul(axes, jnp.where(fixed, along / jnp.where(fixed, squares, 1), 0))
     free = jnp.where(fixed, 0, axes)
     weighted = weights[:, None] * columns
     empty = 1.0 * ~jnp.any(columns != 0, 0)
-    normal = jnp.matmul(columns.T, weighted, precision="highest") + jnp.diag(empty)
-    normal = free.T @ normal @ free + jnp.diag(1.0 * fixed)
-    c = c + free @ jnp.linalg.solve(normal, free.T @ (weighted.T @ (right - columns @ c)))
-    return right - columns @ c, jnp.linalg.slogdet(normal)[1]
+    normal = matmul(columns.T, weighted) + jnp.diag(empty)
+    normal = matmul(matmul(free.T, normal), free) + jnp.diag(1.0 * fixed)
+    rest = matmul(weighted.T, right - matmul(columns, c))
+    c = c + matmul(free, jnp.linalg.solve(normal, matmul(free.T, rest)))
+    return right - matmul(columns, c), jnp.linalg.slogdet(normal)[1]
 
 
 __all__ = ["Ridge", "check_pairs", "check_ridge", "fit", "mean_curvature"]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.fft import dct, idct
 
+from zovh_jax._products import einsum, matmul
 from zovh_jax._tree import Layout, layout_of
 from zovh_jax.operators import Operator
 
@@ -47,15 +48,14 @@ class BandedPlusLowRank(Curvature):
     def mv(self, vector):
         product = self._band(vector)
         if self.vectors is not None:
-            product = product + (self.weights * _dot("rd,d->r", self.vectors, vector)) @ (
-                self.vectors
-            )
+            along = self.weights * matmul(self.vectors, vector)
+            product = product + matmul(along, self.vectors)
         return product
 
     def diagonal(self):
         if self.vectors is None:
             return self.main
-        return self.main + self.weights @ jnp.square(self.vectors)
+        return self.main + matmul(self.weights, jnp.square(self.vectors))
 
     def squared_norm(self):
         total = jnp.sum(jnp.square(self.main))
@@ -63,9 +63,9 @@ class BandedPlusLowRank(Curvature):
             total = total + 2 * jnp.sum(jnp.square(self.side))
         if self.vectors is not None:
             images = jax.vmap(self._band)(self.vectors)
-            total = total + 2 * jnp.sum(self.weights * _dot("rd,rd->r", self.vectors, images))
-            gram = _dot("rd,sd->rs", self.vectors, self.vectors)
-            total = total + self.weights @ jnp.square(gram) @ self.weights
+            total = total + 2 * jnp.sum(self.weights * einsum("rd,rd->r", self.vectors, images))
+            gram = matmul(self.vectors, self.vectors.T)
+            total = total + einsum("r,rs,s->", self.weights, jnp.square(gram), self.weights)
         return total
 
     def _band(self, vector):
@@ -111,10 +111,6 @@ class Rotated(Curvature):
 
     def squared_norm(self):
         return jnp.sum(jnp.square(self.eigenvalues))
-
-
-def _dot(subscripts: str, x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.einsum(subscripts, x, y, precision="highest")
 
 
 __all__ = ["BandedPlusLowRank", "Curvature", "Rotated"]

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from zovh_jax._products import einsum, matmul
 from zovh_jax._rows import gram_of, mixed
 from zovh_jax._tree import total
 from zovh_jax._types import Leaves
@@ -53,9 +54,9 @@ class Spectrum(NamedTuple):
         lengths = jnp.where(kept, jnp.sqrt(jnp.where(kept, squares, 1)), 0)
         inverse = jnp.where(kept, 1 / jnp.where(kept, lengths, 1), 0)
         left = basis * lengths
-        small = jnp.einsum("km,k,kl->ml", left, operator.weights, left, precision="highest")
+        small = einsum("km,k,kl->ml", left, operator.weights, left)
         values, rotation = jnp.linalg.eigh(small)
-        modes = jnp.matmul(basis * inverse, rotation, precision="highest")
+        modes = matmul(basis * inverse, rotation)
         base = operator.scale + shift
         return cls(base, base + values, modes, rows, operator.layout.size - m)
 
@@ -84,8 +85,8 @@ class Spectrum(NamedTuple):
         across = jnp.where(self.definite, across, jnp.nan)
         pairs = zip(vectors, self.rows, strict=True)
         dots = total([gram_of(z, u) for z, u in pairs])
-        along = jnp.matmul(dots, self.modes, precision="highest") * (values - across)
-        c = jnp.matmul(along, self.modes.T, precision="highest")
+        along = matmul(dots, self.modes) * (values - across)
+        c = matmul(along, self.modes.T)
         return [
             across.astype(z.dtype) * z + mixed(c, u).astype(z.dtype)
             for z, u in zip(vectors, self.rows, strict=True)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax import _checks
+from zovh_jax._products import tensordot
 from zovh_jax._rows import gram_of, mixed, squared_norms
 from zovh_jax._tree import Layout, scalar_dtype, total
 from zovh_jax._types import Leaves
@@ -48,7 +49,7 @@ class Modes(Spectral):
 
     def diagonal(self):
         def of(u):
-            along_modes = jnp.tensordot(self.eigenvalues[:-1].astype(u.dtype), u**2, 1)
+            along_modes = tensordot(self.eigenvalues[:-1].astype(u.dtype), u**2, 1)
             rest = jnp.maximum(1 - jnp.sum(u**2, 0), 0)
             return along_modes + self._across.astype(u.dtype) * rest
 

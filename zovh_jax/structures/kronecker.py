@@ -13,6 +13,7 @@ import numpy as np
 
 from zovh_jax import _checks
 from zovh_jax._factors import Factors
+from zovh_jax._products import einsum
 from zovh_jax._tree import Layout
 from zovh_jax._types import Leaves
 from zovh_jax.directions import Directions, Wrapper, low_rank
@@ -46,14 +47,14 @@ class Products(Spectral):
         products = []
         for z, a, b, values in zip(vectors, self.left, self.right, self._matrices(), strict=True):
             matrices = z.reshape(-1, *values.shape)
-            inside = _einsum("nij,ik,jl->nkl", matrices, a, b) * values
-            products.append(_einsum("nkl,ik,jl->nij", inside, a, b).reshape(z.shape))
+            inside = einsum("nij,ik,jl->nkl", matrices, a, b) * values
+            products.append(einsum("nkl,ik,jl->nij", inside, a, b).reshape(z.shape))
         return products
 
     def diagonal(self):
         parts = zip(self.left, self.right, self._matrices(), self.layout.shapes, strict=True)
         return self._tree(
-            [_einsum("kl,ik,jl->ij", v, a**2, b**2).reshape(shape) for a, b, v, shape in parts]
+            [einsum("kl,ik,jl->ij", v, a**2, b**2).reshape(shape) for a, b, v, shape in parts]
         )
 
     def _matrices(self) -> Leaves:
@@ -171,7 +172,7 @@ def product(
 def _step(matrix, rows, factors, values, fitted):
     """The matrix, moved along the gradient of Σ (values − factors · rowᵀ M row)² to its least."""
     gap = jnp.where(fitted, values - factors * _forms(rows, matrix), 0)
-    gradient = _einsum("k,ki,kj->ij", gap * factors, rows, rows)
+    gradient = einsum("k,ki,kj->ij", gap * factors, rows, rows)
     along_it = jnp.where(fitted, factors * _forms(rows, gradient), 0)
     steepness = jnp.sum(along_it**2)
     return matrix + jnp.sum(gap * along_it) / jnp.where(steepness > 0, steepness, 1) * gradient
@@ -179,7 +180,7 @@ def _step(matrix, rows, factors, values, fitted):
 
 def _forms(rows: jax.Array, matrix: jax.Array) -> jax.Array:
     """uᵀMu of each row, [n]."""
-    return jnp.sum(_einsum("ki,ij->kj", rows, matrix) * rows, 1)
+    return jnp.sum(einsum("ki,ij->kj", rows, matrix) * rows, 1)
 
 
 def _sides(rows) -> tuple[jax.Array, jax.Array]:
@@ -194,10 +195,6 @@ def _kept(rows, on: jax.Array):
     if isinstance(rows, Factors):
         return Factors(rows.left * along(on, rows.left), rows.right)
     return rows * along(on, rows)
-
-
-def _einsum(*args):
-    return jnp.einsum(*args, precision="highest", optimize=True)
 
 
 __all__ = ["Kronecker", "LeafByLeaf", "Products", "product"]

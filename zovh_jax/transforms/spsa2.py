@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from zovh_jax import _checks
+from zovh_jax._products import einsum, mv
 from zovh_jax._rows import raveled, unraveled
 from zovh_jax._tree import scalar_dtype
 from zovh_jax._types import Number, PyTree, Schedule
@@ -148,7 +149,7 @@ def zo_spsa2(
         average = jnp.where(use, state.hessian + weight * (hessian - state.hessian), state.hessian)
         eigenvalues, basis = jnp.linalg.eigh(average)
         root = jnp.sqrt(jnp.square(eigenvalues) + scheduled(regularization, state.counts.count))
-        direction = _mv(basis, _mv(basis.T, g) / root)
+        direction = mv(basis, mv(basis.T, g) / root)
         return (
             finite_or_zero(layout.updates(unraveled(direction, layout))),
             SPSA2State(new_state, average, saturating_add(state.num_averaged, use)),
@@ -242,12 +243,8 @@ def _estimates(
     slopes = jnp.where(valid, plus - minus, 0) / (2 * c * n)
     bends = jnp.where(valid, (plus_moved - plus) - (minus_moved - minus), 0)
     bends = bends / (2 * c * (ratio * c) * n)
-    product = jnp.einsum("k,ki,kj->ij", bends, second, first, precision="highest")
-    return _mv(first.T, slopes), (product + product.T) / 2, jnp.any(valid)
-
-
-def _mv(matrix: jax.Array, vector: jax.Array) -> jax.Array:
-    return jnp.einsum("ij,j->i", matrix, vector, precision="highest")
+    product = einsum("k,ki,kj->ij", bends, second, first)
+    return mv(first.T, slopes), (product + product.T) / 2, jnp.any(valid)
 
 
 __all__ = ["SPSA2State", "spsa2", "zo_spsa2"]

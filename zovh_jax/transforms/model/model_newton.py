@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from zovh_jax import _checks
+from zovh_jax._products import matmul
 from zovh_jax._rows import raveled, unraveled
 from zovh_jax._tree import Layout, scalar_dtype
 from zovh_jax._types import Leaves, Number, PyTree
@@ -20,7 +21,7 @@ from zovh_jax.directions.wrappers import Wrapper
 from zovh_jax.evaluators import Evaluator, vmapped
 from zovh_jax.transforms._rounds import Rounds, ZerothOrderState, finite_or_zero, transformation
 from zovh_jax.transforms.model.region import REACHES, Region, Sizes, ask, changed, orthonormal
-from zovh_jax.transforms.model.regression import Levels, Model, mm, search, taus
+from zovh_jax.transforms.model.regression import Levels, Model, search, taus
 
 LEARNING = 0.15
 """How much of what the model says about the metric it learns in d queries."""
@@ -294,7 +295,7 @@ def _adapted(
     gain = fall / jnp.maximum(view.model.foretold(first), smallest)
     rate = 1 - (1 - LEARNING) ** pace
     return Region(
-        mm(region.metric, view.sizes.power(-rate / 2, WIDEST)),
+        matmul(region.metric, view.sizes.power(-rate / 2, WIDEST)),
         changed(region.radius, moved, length, gain, view.tau < 0.1, pace),
     )
 

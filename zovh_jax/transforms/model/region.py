@@ -5,7 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zovh_jax.transforms.model.regression import Model, mm, mv
+from zovh_jax._products import matmul, mv
+from zovh_jax.transforms.model.regression import Model
 
 REACHES = 1.0, 0.5, 2.0, 4.0
 """Radii of the balls whose minimisers are asked for, in units of the region's."""
@@ -39,7 +40,7 @@ class Region(NamedTuple):
 
     def outside(self, points: jax.Array) -> jax.Array:
         """Rows z as displacements from θ."""
-        return self.radius * mm(points, self.metric.T)
+        return self.radius * matmul(points, self.metric.T)
 
 
 class Sizes(NamedTuple):
@@ -70,7 +71,7 @@ class Sizes(NamedTuple):
 
     def power(self, exponent: float, limit: float) -> jax.Array:
         """The matrix of these factors."""
-        return mm(self.basis * self.factors(exponent, limit)[None], self.basis.T)
+        return matmul(self.basis * self.factors(exponent, limit)[None], self.basis.T)
 
 
 def minimiser(eigenvalues: jax.Array, slopes: jax.Array, radii: jax.Array) -> jax.Array:
@@ -141,7 +142,7 @@ def ask(model: Model, sizes: Sizes, others: jax.Array, num_steps: int, trust: ja
     same = inside & (reaches > 1)
     steps = jnp.where(same[:, None], around[:num_steps], steps)
     rows = jnp.concatenate([steps, around[num_steps:]])
-    return Asked(mm(rows, shape.T), jnp.linalg.norm(rows, axis=1))
+    return Asked(matmul(rows, shape.T), jnp.linalg.norm(rows, axis=1))
 
 
 def _bent(model: Model, shape: jax.Array, step: jax.Array, radius: jax.Array) -> jax.Array:
@@ -150,7 +151,7 @@ def _bent(model: Model, shape: jax.Array, step: jax.Array, radius: jax.Array) ->
     def again(_, carry):
         step, best, most = carry
         slopes, hessian = model.touching(mv(shape, step))
-        eigenvalues, basis = jnp.linalg.eigh(mm(shape.T, mm(hessian, shape)))
+        eigenvalues, basis = jnp.linalg.eigh(matmul(shape.T, matmul(hessian, shape)))
         tilted = mv(basis.T, mv(shape.T, slopes))
         step = mv(basis, minimiser(eigenvalues, tilted, radius[None])[0])
         fall = model.foretold(mv(shape, step))

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zovh_jax._products import matmul, mv
 from zovh_jax._tree import scalar_dtype
 
 KINDS, BENT = 3, 2
@@ -74,13 +75,13 @@ class Model(NamedTuple):
 
     def foretold(self, point: jax.Array) -> jax.Array:
         """By how much the model falls from θ to a point."""
-        quadratic = jnp.vdot(point, self.slopes + mv(self.hessian, point) / 2)
-        return -quadratic - jnp.vdot(self.weights, mv(self.points, point) ** 3)
+        quadratic = matmul(point, self.slopes + mv(self.hessian, point) / 2)
+        return -quadratic - matmul(self.weights, mv(self.points, point) ** 3)
 
     def touching(self, point: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Slopes at 0 and Hessian of the quadratic that agrees with the model around a point."""
         along = mv(self.points, point)
-        bent = 6 * mm(self.points.T * (self.weights * along)[None], self.points)
+        bent = 6 * matmul(self.points.T * (self.weights * along)[None], self.points)
         return self.slopes - 3 * mv(self.points.T, self.weights * along**2), self.hessian + bent
 
 
@@ -140,7 +141,7 @@ def regress(
 
     # Rows in units of their own standard deviation.
     unit = jax.lax.rsqrt(squares**2 * (0.5 + cubic * squares) + error)
-    products = mm(z, z.T)
+    products = matmul(z, z.T)
     kernel = products**2 * (0.5 + cubic * products) * unit[:, None] * unit[None]
     jitter = 10 * jnp.finfo(dtype).eps
     kernel += jnp.diag(error * unit**2 + jitter)
@@ -150,8 +151,8 @@ def regress(
     white = _solve(root, jnp.concatenate([plain, y[:, None]], 1) * unit[:, None])
     white, target = white[:, :-1], white[:, -1]
     q, r = jnp.linalg.qr(jnp.concatenate([white, jnp.eye(d + 2, dtype=dtype)]))
-    coefficients = jax.scipy.linalg.solve_triangular(r, mm(q[:m].T, target[:, None]))[:, 0]
-    left = target - mm(white, coefficients[:, None])[:, 0]
+    coefficients = jax.scipy.linalg.solve_triangular(r, matmul(q[:m].T, target[:, None]))[:, 0]
+    left = target - matmul(white, coefficients[:, None])[:, 0]
     num = jnp.maximum(jnp.sum(used), 1).astype(dtype)
     variance = (jnp.sum(left**2) + jnp.sum(coefficients**2)) / num
     smallest = jnp.finfo(dtype).tiny
@@ -163,7 +164,7 @@ def regress(
     evidence = -num / 2 * jnp.log(variance + smallest) - sum(map(jnp.sum, logs))
     duals = unit * _solve(root.T, left[:, None], lower=False)[:, 0]
     slopes, curvature = (prior * coefficients)[1:-1], (prior * coefficients)[-1]
-    hessian = curvature * jnp.eye(d, dtype=dtype) + mm(z.T * duals[None], z)
+    hessian = curvature * jnp.eye(d, dtype=dtype) + matmul(z.T * duals[None], z)
     return Model(
         slopes,
         curvature,
@@ -179,14 +180,4 @@ def _solve(root: jax.Array, right: jax.Array, lower: bool = True) -> jax.Array:
     return jax.scipy.linalg.solve_triangular(root, right, lower=lower)
 
 
-def mm(a: jax.Array, b: jax.Array) -> jax.Array:
-    """A product in the precision of its factors."""
-    return jnp.matmul(a, b, precision="highest")
-
-
-def mv(a: jax.Array, x: jax.Array) -> jax.Array:
-    """The same with a vector."""
-    return mm(a, x[:, None])[:, 0]
-
-
-__all__ = ["Levels", "Model", "mm", "mv", "regress", "search", "taus"]
+__all__ = ["Levels", "Model", "regress", "search", "taus"]

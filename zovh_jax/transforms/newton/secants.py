@@ -19,10 +19,11 @@ import jax.numpy as jnp
 
 from zovh_jax import _random
 from zovh_jax._factors import dense
+from zovh_jax._products import matmul
 from zovh_jax._tree import Layout, scalar_dtype
 from zovh_jax._types import Leaves
 from zovh_jax.directions import Directions, Wrapper
-from zovh_jax.transforms.newton.spikes import dots, mix, one_row, product
+from zovh_jax.transforms.newton.spikes import dots, mix, one_row
 
 BENT = 1e-8
 """The least cosine between s and y of a pair that is kept."""
@@ -65,8 +66,8 @@ class Secants(NamedTuple):
     def power(self, exponent: float, rows: Leaves) -> Leaves:
         """P^exponent times each of the rows, [n, *leaf]."""
         pairs = jax.tree.leaves(self.rows)
-        along = product(dots(rows, pairs), self.mixing.T)
-        along = product(along * (self.stretches**exponent - 1)[None], self.mixing)
+        along = matmul(dots(rows, pairs), self.mixing.T)
+        along = matmul(along * (self.stretches**exponent - 1)[None], self.mixing)
         return [x + c.astype(x.dtype) for x, c in zip(rows, mix(along, pairs), strict=True)]
 
     def times(self, exponent: float, x: Leaves) -> Leaves:
@@ -155,14 +156,14 @@ def _model(gram: jax.Array, scale: jax.Array, num_pairs: jax.Array) -> tuple[jax
         slope = jnp.sum(s * y)
         positive = known[i] & (slope > 0)
         turn = jnp.eye(n) - s[:, None] * y[None] / jnp.where(positive, slope, 1)
-        new = product(product(turn, inverse), turn.T)
+        new = matmul(matmul(turn, inverse), turn.T)
         new += s[:, None] * s[None] / jnp.where(positive, slope, 1)
         return jnp.where(positive, new, inverse)
 
     inverse = jax.lax.fori_loop(0, m, updated, jnp.eye(n, dtype=gram.dtype))
     inverses, vectors = jnp.linalg.eigh((inverse + inverse.T) / 2)
     inverses = jnp.maximum(inverses, jnp.finfo(gram.dtype).eps * inverses[-1])
-    mixing = product(vectors.T, (basis * jnp.where(kept, 1 / root, 0)[None]).T)
+    mixing = matmul(vectors.T, (basis * jnp.where(kept, 1 / root, 0)[None]).T)
     return jnp.where(known, mixing / lengths[None], 0), 1 / inverses
 
 

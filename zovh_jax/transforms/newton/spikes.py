@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from zovh_jax._factors import dense
+from zovh_jax._products import matmul
 from zovh_jax._program import FEW
 from zovh_jax._rows import gram_of, mixed
 from zovh_jax._tree import Layout, scalar_dtype, total
@@ -150,11 +151,11 @@ def _eigenvectors(rows: Leaves, sizes: jax.Array) -> tuple[Leaves, jax.Array]:
 
     def of(numbers):
         """The matrix with G's eigenvectors and other eigenvalues."""
-        return product(basis * jnp.where(kept, numbers, 0)[None], basis.T)
+        return matmul(basis * jnp.where(kept, numbers, 0)[None], basis.T)
 
     half = of(root)
-    excess, vectors = jnp.linalg.eigh(product(half * sizes[None], half))
-    return mix(product(of(1 / root), vectors).T[:0:-1], rows), excess[:0:-1]
+    excess, vectors = jnp.linalg.eigh(matmul(half * sizes[None], half))
+    return mix(matmul(of(1 / root), vectors).T[:0:-1], rows), excess[:0:-1]
 
 
 def dots(rows: Leaves, others: Leaves) -> jax.Array:
@@ -173,9 +174,4 @@ def one_row(leaves: Leaves) -> Leaves:
     return [x[None] for x in leaves]
 
 
-def product(x: jax.Array, y: jax.Array) -> jax.Array:
-    """The product of two small matrices, in full precision."""
-    return jnp.einsum("ij,jk->ik", x, y, precision="highest")
-
-
-__all__ = ["Spikes", "Whitened", "dots", "learned", "mix", "one_row", "product"]
+__all__ = ["Spikes", "Whitened", "dots", "learned", "mix", "one_row"]

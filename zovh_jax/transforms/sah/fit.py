@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zovh_jax._products import einsum
+
 
 class Seen(NamedTuple):
     """What S steps saw in J groups of q coordinates, the newest first.
@@ -78,7 +80,7 @@ def fit_hessians(
 
 def _moves_of_others(offsets: jax.Array, scales: jax.Array) -> jax.Array:
     """[J, S, S] factors L: L Lᵀ = (J−1) Σ_{k≠j} h_k/h_j c_k c_kᵀ, for the offsets c [S, J, q]."""
-    own = jnp.einsum("sjq,tjq,j->jst", offsets, offsets, scales, precision="highest")
+    own = einsum("sjq,tjq,j->jst", offsets, offsets, scales)
     others = jnp.sum(own, 0, keepdims=True) - own
     others = others * ((len(scales) - 1) / scales)[:, None, None]
     values, basis = jnp.linalg.eigh(others)
@@ -100,7 +102,7 @@ def _fit(slopes, offsets, radii, points, prior, moves, ridge, noise):
     rows = jnp.where(known.reshape(-1, 1), rows.reshape(slopes.size, -1), 0)
     curvatures = slice(q, q + len(i))
     start = unit * prior[i, j]  # the unknowns are H·unit, so that a row's entries are about 1
-    expected = jnp.einsum("ra,a->r", rows[:, curvatures], start, precision="highest")
+    expected = einsum("ra,a->r", rows[:, curvatures], start)
     right = jnp.where(known, slopes, 0).reshape(-1) - expected
     weight = jnp.sqrt(ridge + jnp.square(noise / unit))
     weights = np.ones(rows.shape[1], rows.dtype)
@@ -177,5 +179,5 @@ def clipped_product(hessians: jax.Array, vectors: jax.Array, floor: jax.Array) -
 def _along_eigenvectors(hessians, vectors, factor):
     """The vectors with their components along H's eigenvectors multiplied by factor(|λ|)."""
     values, basis = jnp.linalg.eigh(hessians)
-    rotated = jnp.einsum("jab,ja->jb", basis, vectors, precision="highest")
-    return jnp.einsum("jab,jb->ja", basis, rotated * factor(jnp.abs(values)), precision="highest")
+    rotated = einsum("jab,ja->jb", basis, vectors)
+    return einsum("jab,jb->ja", basis, rotated * factor(jnp.abs(values)))

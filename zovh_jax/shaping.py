@@ -21,6 +21,7 @@ are not finite.
 """
 
 import dataclasses
+import functools
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -255,8 +256,9 @@ def _ranks(values: jax.Array) -> jax.Array:
     n = jnp.sum(~missing)
     # The missing ones go to the end, where counts stop short of them.
     ordered = jnp.sort(jnp.where(missing, jnp.inf, values))
-    below = jnp.searchsorted(ordered, values, side="left")
-    upto = jnp.minimum(jnp.searchsorted(ordered, values, side="right"), n)
+    # Unrolled: a loop would be many programs, one after another, on an accelerator.
+    place = functools.partial(jnp.searchsorted, ordered, values, method="scan_unrolled")
+    below, upto = place(side="left"), jnp.minimum(place(side="right"), n)
     rank = (below + upto - 1).astype(values.dtype) / 2
     centred = rank / jnp.maximum(n - 1, 1) - jnp.where(n > 1, 0.5, 0)
     return jnp.where(missing, jnp.nan, centred.astype(values.dtype))

@@ -3,7 +3,8 @@
 A run takes steps until the next one might exceed the queries allowed, whatever a step costs, and
 notes the value at the parameters on the way; noting is free, as it tells the method nothing. Runs
 are made one after another by one compiled program: under `jax.vmap` both branches of a choice would
-be evaluated, and with them queries that no run asks.
+be evaluated, and with them queries that no run asks. Where a run leaves most of an accelerator
+idle, `TOGETHER` of them are made at once all the same.
 
 Learning rates are tried on a grid of half decades that grows until the best is inside it, then at
 the quarter decades on both sides of the best. The score is the mean over the tuning seeds of what
@@ -30,6 +31,8 @@ from benchmarks.common.steps import stepping
 
 SEEDS = (0, 1, 2)
 """Seeds of the reported runs."""
+TOGETHER = 8
+"""Runs that are made at once on an accelerator, where a task says so."""
 AHEAD = 3
 """Rates that are tried beyond the best one while that is at the edge of the grid."""
 
@@ -65,6 +68,7 @@ class Task:
       worst: from the first value and the level: a run that ends above this has diverged.
       test: what the answer is worth besides, or None, noted with the value; tuning does not look at
         it.
+      together: how many runs are made at once.
     """
 
     query: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -77,6 +81,7 @@ class Task:
     score: Callable[[np.ndarray], float] = lambda values: float(values[-1])
     worst: Callable[[Any, float], Any] = lambda first, level: first
     test: Callable[[jax.Array], jax.Array] | None = None
+    together: int = 1
 
     @property
     def queries(self) -> np.ndarray:
@@ -181,14 +186,25 @@ def with_constants_passed(function: Callable, *like: Any) -> Callable:
 
 
 def runner(method: Method, setting: Setting, task: Task) -> Callable[..., Runs]:
-    """A function of (seeds, rates, level) that makes a run for each pair, one after another."""
-    like = np.uint32(0), np.float32(1), np.float32(0)
-    run = with_constants_passed(one_run(method, setting, task), *like)
+    """A function of (seeds, rates, level) that makes a run for each pair, some at once."""
+    run, number = one_run(method, setting, task), task.together
+
+    def some(seeds, rates, level):
+        if number == 1:
+            return [x[None] for x in run(seeds[0], rates[0], level)]
+        return jax.vmap(run, (0, 0, None))(seeds, rates, level)
+
+    like = np.zeros(number, np.uint32), np.ones(number, np.float32), np.float32(0)
+    compiled = with_constants_passed(some, *like)
 
     def runs(seeds: Sequence[int], rates: Sequence[float], level: float = 0.0) -> Runs:
-        pairs = zip(np.asarray(seeds, np.uint32), np.asarray(rates, np.float32), strict=True)
-        outcomes = [run(seed, rate, np.float32(level)) for seed, rate in pairs]
-        values, spent, *tested = (np.stack(found) for found in zip(*outcomes, strict=True))
+        all_seeds, all_rates = np.asarray(seeds, np.uint32), np.asarray(rates, np.float32)
+        count, outcomes = len(all_seeds), []
+        for first in range(0, count, number):
+            rows = np.arange(first, first + number) % count  # the last ones are filled up
+            outcomes.append(compiled(all_seeds[rows], all_rates[rows], np.float32(level)))
+        found = (np.concatenate(parts)[:count] for parts in zip(*outcomes, strict=True))
+        values, spent, *tested = found
         good = values[:, -1] <= task.worst(values[:, 0], level)
         diverged = ~(good & np.isfinite(values[:, -1]))
         return Runs(values.astype(float), spent, diverged, *(x.astype(float) for x in tested))

@@ -194,4 +194,6 @@ def task_of(trained: Trained, data: reviews.Data, part: Part) -> tuning.Task:
         checkpoints=part.checkpoints,
         worst=lambda first, level: 2 * first,
         test=accuracy,
+        # Small batches leave most of an accelerator idle.
+        together=1 if part.batch == ALL or jax.default_backend() == "cpu" else tuning.TOGETHER,
     )

@@ -98,6 +98,17 @@ def test_runs_are_those_of_vmap_without_the_queries_that_no_run_asks():
     assert len(asked) > spent.sum()
 
 
+def test_runs_that_are_made_at_once_are_the_same():
+    """Seven of them three at a time: the last group is filled up."""
+    seeds, rates = [0, 1, 2, 3, 4, 5, 6], [0.1, 0.01, 0.1, 0.02, 0.03, 0.04, 0.05]
+    setting, method = Setting(num_directions=4), METHODS["scalar_newton"]
+    alone = runner(method, setting, task(test=jnp.sum))(seeds, rates)
+    at_once = runner(method, setting, task(test=jnp.sum, together=3))(seeds, rates)
+    np.testing.assert_allclose(at_once.values, alone.values, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(at_once.tested, alone.tested, rtol=1e-3, atol=1e-5)
+    np.testing.assert_array_equal(at_once.spent, alone.spent)
+
+
 def test_steps_see_the_level_the_queries_spent_and_new_keys():
     # The objective leaks what it gets into a value that moves the parameters measurably.
     told = task(

@@ -143,7 +143,8 @@ class _Entries:
         del stream  # there are at most 2³¹ places
         number, flips, *words = row
         starts = jnp.asarray(self.starts, jnp.uint32)
-        part = jnp.searchsorted(starts, places, side="right") - 1
+        # Unrolled: a loop would be many programs, one after another, on an accelerator.
+        part = jnp.searchsorted(starts, places, side="right", method="scan_unrolled") - 1
         own = number >> jnp.asarray(self.shifts, jnp.uint32)[part] & (places - starts[part])
         flip = jax.lax.population_count(own) ^ flips[part]
         return _random.of_bit((flip ^ _random.bits(tuple(words), 0, places)) & 1, dtype)

@@ -144,7 +144,9 @@ def test_values_are_those_of_the_parameters_it_moves_to(x64, dtype):
 
     start = {"a": jnp.ones(3, dtype), "b": jnp.ones((2, 2), dtype)}
     _, end, state = trace(f, start, 30, 5)
-    np.testing.assert_allclose(state.level, f(end), rtol=1e-6)
+    # Accelerators may keep more digits than bfloat16 has.
+    exact = jax.default_backend() == "cpu" or dtype != jnp.bfloat16
+    np.testing.assert_allclose(state.level, f(end), rtol=1e-6 if exact else 1e-3)
     assert f(end) < 0.5 * f(start)
 
 

@@ -1,6 +1,5 @@
 """The runs at every size, and what a step takes."""
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,13 +53,11 @@ class Model(NamedTuple):
       shapes: of its parameters: a tree of ``jax.ShapeDtypeStruct``.
       start: parameters from a key.
       loss: in nats a byte, of parameters and windows [count, length + 1].
-      split: words for factored directions, with which no matrix is formed.
     """
 
     shapes: Any
     start: Callable[[jax.Array], Any]
     loss: Callable[[Any, jax.Array], jax.Array]
-    split: Any
 
     @property
     def dimension(self) -> int:
@@ -80,10 +77,16 @@ def model_of(config: Config) -> Model:
         logits = nnx.merge(graph, params)(windows[:, :-1])
         return optax.softmax_cross_entropy_with_integer_labels(logits, windows[:, 1:]).mean()
 
-    window = jnp.zeros((1, config.positions + 1), jnp.int32)
-    objective = functools.partial(loss, windows=window)
-    explanation = zo.explain(objective, shapes, zo.directions.low_rank())
-    return Model(shapes, start, loss, explanation.split)
+    return Model(shapes, start, loss)
+
+
+def split_of(model: Model) -> Any:
+    """Words for factored directions, so that each layer's matrices have factors of their own."""
+    windows = jnp.zeros((1, CONTEXT + 1), jnp.int32)
+    explanation = zo.explain(
+        lambda params: model.loss(params, windows), model.shapes, zo.directions.low_rank()
+    )
+    return explanation.split
 
 
 def task_of(model: Model, data: text.Text, part: Part) -> tuning.Task:
@@ -115,13 +118,13 @@ def part_of(size: str, method: str) -> Part:
     return Part(size, BATCH, (method,), BUDGET, curvature=CURVATURE, seeds=SEEDS)
 
 
-def costs_of(model: Model, data: text.Text) -> list[dict[str, Any]]:
+def costs_of(model: Model, split: Any, data: text.Text) -> list[dict[str, Any]]:
     """Rows of `costs.measure`; a sentence is a window."""
     windows = text.spread(data.training, NUM_DIRECTIONS * BATCH, CONTEXT + 1)
     inputs = Inputs(windows, windows, windows)
     trained = Trained(jax.jit(model.start)(jax.random.key(0)), model.loss, inputs)
     families = {
-        "ZoAR, low rank": zo.directions.low_rank(split=model.split),
+        "ZoAR, low rank": zo.directions.low_rank(split=split),
         "ZoAR, Gaussian": costs.FULL,
     }
     return costs.measure(
@@ -180,10 +183,11 @@ def parts_found(
         for size in sizes:
             config = SIZES[size]
             model = model_of(config)
+            split = split_of(model)
             shape = {name: getattr(config, name) for name in ("width", "layers", "heads")}
             for name in methods if TRAINING in wanted else ():
                 part = part_of(size, name)
-                runs = on_task(part, task_of(model, data, part), contenders(model.split), bar)
+                runs = on_task(part, task_of(model, data, part), contenders(split), bar)
                 yield facts | {TRAINING: {size: shape | runs}, COSTS: {}}
             if COSTS in wanted:
                 bar.set_description(f"{size}: costs")
@@ -191,7 +195,7 @@ def parts_found(
                     "environment": report.environment(),
                     "dimension": model.dimension,
                     "bytes": sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(model.shapes)),
-                    "rows": costs_of(model, data),
+                    "rows": costs_of(model, split, data),
                 }
                 yield facts | {TRAINING: {}, COSTS: {report.environment()["device"]: {size: row}}}
                 bar.update()

@@ -1,5 +1,6 @@
 """The runs at every size, and what a step takes."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from benchmarks.finetune.contenders import contenders
 from benchmarks.finetune.experiment import COSTS, Part, on_task
 from benchmarks.finetune.scale import text
 from benchmarks.finetune.scale.transformer import Config, Transformer
+from benchmarks.finetune.tables import RIVAL
 from benchmarks.finetune.trained import Inputs, Trained
 
 CONTEXT = 64
@@ -37,8 +39,6 @@ SEEDS = (0, 1, 2)
 """Of the reported runs."""
 BATCH = 16
 """Windows a forward."""
-CURVATURE = 0.03
-"""Where grids of learning rates start, as of a Hessian with such eigenvalues."""
 NUM_DIRECTIONS = 8
 WINDOWS = 256
 """So many of the validation text, and of the held-out one, for a loss that is noted."""
@@ -113,9 +113,12 @@ def task_of(model: Model, data: text.Text, part: Part) -> tuning.Task:
     )
 
 
-def part_of(size: str, method: str) -> Part:
+def part_of(size: str, method: str, dimension: int) -> Part:
     """The runs of a method at a size: one part for each, so that each is kept once it is done."""
-    return Part(size, BATCH, (method,), BUDGET, curvature=CURVATURE, seeds=SEEDS)
+    # At 10⁵ and 10⁶ parameters the best rates are near K/√d, and those of MeZO, which has one
+    # direction a step, near 1/√d. Grids of learning rates start at K/(d · curvature).
+    curvature = (NUM_DIRECTIONS if method == RIVAL else 1) / math.sqrt(dimension)
+    return Part(size, BATCH, (method,), BUDGET, curvature=curvature, seeds=SEEDS)
 
 
 def costs_of(model: Model, split: Any, data: text.Text) -> list[dict[str, Any]]:
@@ -186,7 +189,7 @@ def parts_found(
             split = split_of(model)
             shape = {name: getattr(config, name) for name in ("width", "layers", "heads")}
             for name in methods if TRAINING in wanted else ():
-                part = part_of(size, name)
+                part = part_of(size, name, model.dimension)
                 runs = on_task(part, task_of(model, data, part), contenders(split), bar)
                 yield facts | {TRAINING: {size: shape | runs}, COSTS: {}}
             if COSTS in wanted:

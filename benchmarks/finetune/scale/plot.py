@@ -41,8 +41,12 @@ def figure_of(result: dict[str, Any]) -> Any:
 
 
 def draw_loss(ax: Any, scale: dict[str, Any]) -> None:
-    """The held-out loss at the end of each method: the seeds' median, and their range."""
+    """The held-out loss at the end of each method: the seeds' median, and their range.
+
+    What ends above where it began, as runs do that diverge, leaves the panel.
+    """
     training = scale["training"].values()
+    ends = [scale["unigram"]]
     labels = {row["method"]: row["label"] for found in training for row in found["rows"]}
     for name, label in labels.items():
         rows = [(f["dimension"], r) for f in training for r in f["rows"] if r["method"] == name]
@@ -50,6 +54,7 @@ def draw_loss(ax: Any, scale: dict[str, Any]) -> None:
         middle, low, high = (
             floats([row["test"][each] for _, row in rows]) for each in ("median", "least", "most")
         )
+        ends += [min(r["test"]["median"] or np.inf, r["tests"]["median"][0]) for _, r in rows]
         colour, line = STYLES[name]
         ax.plot(sizes, middle, line, color=colour, label=label, marker="o", markersize=4)
         ax.vlines(sizes, low, high, color=colour, linewidth=1)
@@ -60,6 +65,7 @@ def draw_loss(ax: Any, scale: dict[str, Any]) -> None:
         linestyle=(0, (1, 3)),
         label="each byte's frequency alone",
     )
+    ax.set_ylim(min(ends) - 0.2, max(ends) + 0.2)
     ax.set_ylabel("held-out loss, nats a byte")
     ax.legend(frameon=False, fontsize=8)
 

@@ -21,14 +21,29 @@ def of_training(training: dict[str, Any]) -> str:
     header = ["size", "parameters", "method", "learning rate", "start", "loss, nats a byte"]
     lines = []
     for size, found in training.items():
-        rows = [{"diverged": row["diverged"]} | row for row in found["rows"]]
-        ranked = [row | {"unranked": row["kind"] == "derivatives"} for row in rows]
-        cells = report.bold_least(ranked, "test")
-        for row, cell in zip(rows, cells, strict=True):
+        values = [row for row in found["rows"] if row["kind"] != "derivatives"]
+        ends = [row["test"]["median"] for row in values]
+        best = min((end for end in ends if end is not None), default=None)
+        for row in found["rows"]:
+            text = spread(row)
+            at_best = row in values and row["test"]["median"] == best
             where = [size, f"{found['dimension']:,}", row["label"]]
-            start = report.number(row["tests"]["median"][0])
-            lines.append([*where, report.plain(row["learning_rate"]), start, cell])
-    return report.table(header, lines)
+            start = f"{row['tests']['median'][0]:.3f}"
+            rate = report.plain(row["learning_rate"])
+            lines.append([*where, rate, start, f"**{text}**" if at_best else text])
+    return report.table(header, lines, left=3)
+
+
+def spread(row: dict[str, Any]) -> str:
+    """The median and the range of a row's held-out losses, and how many runs diverged."""
+    middle, low, high = (nats(row["test"][name]) for name in ("median", "least", "most"))
+    lost = f", {row['diverged']} diverged" if row["diverged"] else ""
+    return f"{middle} ({low} to {high}){lost}"
+
+
+def nats(loss: float | None) -> str:
+    """To a thousandth, where it is a loss and not a run that is lost."""
+    return f"{loss:.3f}" if loss is not None and loss < 100 else report.number(loss)
 
 
 def of_costs(costs: dict[str, Any]) -> str:
@@ -53,4 +68,4 @@ def of_costs(costs: dict[str, Any]) -> str:
                 ]
                 for row in found["rows"]
             ]
-    return report.table(header, lines)
+    return report.table(header, lines, left=3)

@@ -24,7 +24,7 @@ def figure_of(result: dict[str, Any]) -> Any:
     scale = result.get("scale")
     if not scale:
         return None
-    figure, axes = plt.subplots(1, 3, figsize=(15.6, 5.0), dpi=100, layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(15.6, 5.4), dpi=100, layout="constrained")
     loss, time, memory = axes
     draw_loss(loss, scale)
     device, sizes = most_sizes(scale["costs"])
@@ -37,6 +37,9 @@ def figure_of(result: dict[str, Any]) -> Any:
         ax.set_xlabel("parameters")
         ax.grid(color="#eeeeee")
         ax.set_axisbelow(True)
+        ax.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False, fontsize=8
+        )
     return figure
 
 
@@ -67,7 +70,6 @@ def draw_loss(ax: Any, scale: dict[str, Any]) -> None:
     )
     ax.set_ylim(min(ends) - 0.2, max(ends) + 0.2)
     ax.set_ylabel("held-out loss, nats a byte")
-    ax.legend(frameon=False, fontsize=8)
 
 
 def most_sizes(costs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -93,4 +95,3 @@ def draw_costs(ax: Any, sizes: dict[str, Any], what: Any) -> None:
         label = f"{program}, {', '.join(map(str, sorted(counts)))} windows" if counts else program
         ax.plot(*points.T, line, color=colour, label=label, marker="o", markersize=4)
     ax.set_yscale("log")
-    ax.legend(frameon=False, fontsize=8)

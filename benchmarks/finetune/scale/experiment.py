@@ -115,7 +115,7 @@ def task_of(model: Model, data: text.Text, part: Part) -> tuning.Task:
 
 def part_of(size: str, method: str, dimension: int) -> Part:
     """The runs of a method at a size: one part for each, so that each is kept once it is done."""
-    # At 10⁵ and 10⁶ parameters the best rates are near K/√d, and those of MeZO, which has one
+    # From 10⁵ to 10⁷ parameters the best rates are near K/√d, and those of MeZO, which has one
     # direction a step, near 1/√d. Grids of learning rates start at K/(d · curvature).
     curvature = (NUM_DIRECTIONS if method == RIVAL else 1) / math.sqrt(dimension)
     return Part(size, BATCH, (method,), BUDGET, curvature=curvature, seeds=SEEDS)

@@ -97,9 +97,9 @@ def test_run(data, monkeypatch, tmp_path, capsys):
     started = []
 
     def followed(programs, turns):
-        """Costs made up, of programs that do trace."""
+        """Costs made up, of programs of which the first two do trace."""
         started.append(programs["plain forward"].arguments[0])
-        for program in programs.values():
+        for program in list(programs.values())[:2]:
             jax.eval_shape(program.function, *program.arguments)
         cost = {"seconds": 0.1, "temporaries": 9, "compile_seconds": 1.0}
         return {name: cost | {"sentences": p.sentences} for name, p in programs.items()}

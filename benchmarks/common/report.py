@@ -51,7 +51,10 @@ def redraw(case: str, pictures: Pictures, out: Path) -> None:
 def draw(result: dict[str, Any], pictures: Pictures, out: Path) -> None:
     """Draws every picture of a result and says where it is."""
     for name, picture in pictures.items():
-        plots.save(picture(result), out / f"{name}.png")
+        figure = picture(result)
+        if figure is None:  # nothing of it was measured
+            continue
+        plots.save(figure, out / f"{name}.png")
         print(f"Picture: {out / f'{name}.png'}")
 
 

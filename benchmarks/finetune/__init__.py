@@ -25,31 +25,51 @@ DIR/finetune.json (parts that are not run are kept from an earlier run in DIR, a
                 as in ``stochastic``, of the validation sentences' loss
       test, tests   accuracy at the end and at every checkpoint, of each seed
   costs         by device: {environment, length, rows}, the rows those of `costs.measure`
+  scale         of `scale`, where it was run: other models, on another text:
+    context     bytes that a model sees at most
+    text        bytes: {training, validation, held_out}
+    unigram     the held-out text's loss, in nats a byte, by each byte's frequency alone
+    training    by size: {width, layers, heads} and the same as one of ``parts``; ``test`` and
+                ``tests`` are the held-out text's loss, and have median, least and most too
+    costs       by device and size: {environment, dimension, bytes, rows}: of the parameters, and
+                the rows of `costs.measure`, a sentence being a window
 """
 
 import argparse
+from typing import Any
 
 from benchmarks.common import report
-from benchmarks.finetune import experiment, plot
-from benchmarks.finetune.tables import tables
+from benchmarks.finetune import experiment, plot, scale
+from benchmarks.finetune.tables import tables as of_parts
 
-PICTURES = {"finetune": plot.figure_of}
+PICTURES = {"finetune": plot.figure_of, "finetune-scale": scale.figure_of}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds a choice of parts."""
-    parser.add_argument(
-        "--only", nargs="+", choices=(*experiment.FULL, experiment.COSTS), help="some parts"
-    )
+    """Adds a choice of parts, and that of sizes."""
+    parts = (*experiment.FULL, experiment.COSTS, scale.TRAINING)
+    parser.add_argument("--only", nargs="+", choices=parts, help="some parts")
+    scale.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Measures, prints the tables, writes the files."""
     earlier = {}
-    if args.only and report.json_file("finetune", args.out).exists():
+    if report.json_file("finetune", args.out).exists():
         earlier = report.read("finetune", args.out)
-    result = experiment.measure(args.full, args.only, earlier)
+    if args.scale is not None:
+        result = scale.measure(args.scale, args.methods, args.only, args.out)
+    elif args.methods:
+        raise ValueError(f"methods go with --scale; got {args.methods} without it.")
+    else:
+        result = experiment.measure(args.full, args.only, earlier if args.only else {})
+        result |= {"scale": earlier["scale"]} if "scale" in earlier else {}
     report.finish("finetune", result, tables, PICTURES, args.out)
+
+
+def tables(result: dict[str, Any]) -> dict[str, str]:
+    """Markdown tables of the result, by name."""
+    return of_parts(result) | (scale.tables(result["scale"]) if "scale" in result else {})
 
 
 __all__ = ["PICTURES", "add_arguments", "run", "tables"]

@@ -1,7 +1,7 @@
 """What a step on all parameters costs beside a plain forward of as many sentences."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +22,8 @@ FAMILIES: dict[str, zo.directions.Directions] = {
 }
 """Steps of ZoAR without reuse, by directions."""
 FULL = zo.directions.gaussian(fast=True)
+Loss = Callable[[Trained, Any, jax.Array], jax.Array]
+"""From a model, its parameters and its inputs."""
 CALLS = 5
 """Calls to an accelerator that follow each other, so that starting them costs nothing."""
 
@@ -41,10 +43,28 @@ class Program(NamedTuple):
     carried: bool = True
 
 
+def classified(trained: Trained, params: Any, tokens: jax.Array) -> jax.Array:
+    """The cross-entropy, as if every label were 0."""
+    labels = jnp.zeros(len(tokens), jnp.int32)
+    logits = trained.logits(params, tokens)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
 def measure(
-    trained: Trained, sizes: tuple[tuple[int, int], ...], turns: int
+    trained: Trained,
+    sizes: tuple[tuple[int, int], ...],
+    turns: int,
+    loss: Loss = classified,
+    families: Mapping[str, zo.directions.Directions] | None = None,
 ) -> list[dict[str, Any]]:
     """A row for each size (K, sentences a query) and program.
+
+    Args:
+      trained: the model.
+      sizes: of steps.
+      turns: how often each program is timed.
+      loss: of some sentences, from the model and its parameters.
+      families: directions of ZoAR, by the names of its steps; `FAMILIES` if None.
 
     Returns:
       rows of ``num_directions``, ``batch``, ``program``, ``sentences`` a step, ``seconds`` (the
@@ -54,8 +74,8 @@ def measure(
     """
     rows = []
     for num_directions, batch in sizes:
-        programs = {FORWARD: forward(trained, num_directions * batch)}
-        for label, directions in FAMILIES.items():
+        programs = {FORWARD: forward(trained, loss, num_directions * batch)}
+        for label, directions in (families or FAMILIES).items():
             optimizer = zo.zoar(
                 1e-7,
                 num_directions=num_directions,
@@ -64,9 +84,9 @@ def measure(
                 key=jax.random.key(0),
                 directions=directions,
             )
-            programs[label] = step(trained, optimizer, batch, num_directions * batch)
+            programs[label] = step(trained, loss, optimizer, batch, num_directions * batch)
         one = zo.mezo(1e-7, radius=1e-3, key=jax.random.key(0), directions=FULL)
-        programs[MEZO] = step(trained, one, batch, 2 * batch)
+        programs[MEZO] = step(trained, loss, one, batch, 2 * batch)
         found = in_turns(programs, turns)
         plain = found[FORWARD]
         for name, row in found.items():
@@ -76,14 +96,7 @@ def measure(
     return rows
 
 
-def loss(trained: Trained, params: Any, tokens: jax.Array) -> jax.Array:
-    """The cross-entropy, as if every label were 0."""
-    labels = jnp.zeros(len(tokens), jnp.int32)
-    logits = trained.logits(params, tokens)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-
-def forward(trained: Trained, count: int) -> Program:
+def forward(trained: Trained, loss: Loss, count: int) -> Program:
     """The loss of so many sentences."""
     arguments = trained.params, sentences(trained, count)
     return Program(lambda params, tokens: loss(trained, params, tokens), arguments, count, False)
@@ -91,6 +104,7 @@ def forward(trained: Trained, count: int) -> Program:
 
 def step(
     trained: Trained,
+    loss: Loss,
     optimizer: optax.GradientTransformationExtraArgs,
     batch: int,
     count: int,

@@ -1,7 +1,7 @@
 """The parts of the case: what is trained, by which methods, on how many forwards; and the runs."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from benchmarks.common import report, tuning
-from benchmarks.common.methods import Setting
+from benchmarks.common.methods import Method, Setting
 from benchmarks.finetune import costs, reviews
 from benchmarks.finetune.contenders import CONTENDERS, kind_of
 from benchmarks.finetune.trained import TRAINED, Trained, everything, head
@@ -30,7 +30,7 @@ class Part:
     """Runs of some methods on the same parameters.
 
     Attributes:
-      trained: which, a name of `TRAINED`.
+      trained: which, a name of `TRAINED` or a size of `scale`.
       batch: sentences a forward; all training sentences where it is `ALL`.
       methods: names of contenders.
       budget: forwards of a run, each of a batch.
@@ -136,21 +136,27 @@ def probe(data: reviews.Data) -> float:
 
 def on_part(part: Part, data: reviews.Data, bar: Any) -> dict[str, Any]:
     """The settings of a part, and a row for each method."""
-    trained = TRAINED[part.trained](data)
-    task = task_of(trained, data, part)
+    task = task_of(TRAINED[part.trained](data), data, part)
+    return on_task(part, task, CONTENDERS, bar) | {"batch": part.batch or len(data.training.labels)}
+
+
+def on_task(
+    part: Part, task: tuning.Task, methods: Mapping[str, Method], bar: Any
+) -> dict[str, Any]:
+    """The settings of a part, and a row for each of its methods on a task."""
     rows = []
     for name in part.methods:
-        bar.set_description(f"{part.trained}: {CONTENDERS[name].label}")
+        bar.set_description(f"{part.trained}: {methods[name].label}")
         # On a GPU products are rounded more than small perturbations of weights are worth.
         with jax.default_matmul_precision("highest"):
-            trial = tuning.Trial(CONTENDERS[name], part.setting_of(name), task)
+            trial = tuning.Trial(methods[name], part.setting_of(name), task)
             measured = trial.measure(part.seeds)
         rows.append({"method": name, "kind": kind_of(name)} | measured)
         bar.update()
     return {
         "environment": report.environment(),
         "trained": part.trained,
-        "batch": part.batch or len(data.training.labels),
+        "batch": part.batch,
         "dimension": task.dimension,
         "budget": part.budget,
         "radius": part.radius,

@@ -28,8 +28,10 @@ COLUMNS = 3
 
 
 def figure_of(result: dict[str, Any]) -> Any:
-    """Held-out accuracy over forwards, a panel a part: the mean of the seeds."""
+    """Held-out accuracy over forwards, the mean of the seeds, a panel a part; None without any."""
     parts = result["parts"]
+    if not parts:
+        return None
     columns = min(COLUMNS, len(parts))
     rows = math.ceil(len(parts) / columns)
     figure, axes = plt.subplots(

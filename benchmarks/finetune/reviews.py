@@ -51,10 +51,7 @@ def load(length: int, seed: int = 0) -> Data:
       length: of a sentence in tokens, its beginning and end marked; longer ones are cut.
       seed: of the permutation.
     """
-    lines = downloads.reviews().decode("utf-8").splitlines()
-    fields = [line.split("\t") for line in lines]
-    scores = np.array([float(score) for _, score, _ in fields])
-    texts = [text for _, _, text in fields]
+    scores, texts = read()
     tokens = tokenized(texts, length)
     clear = np.flatnonzero(np.abs(scores) >= CLEAR)
     order = np.random.default_rng(seed).permutation(clear)
@@ -65,6 +62,13 @@ def load(length: int, seed: int = 0) -> Data:
         every[:HELD_OUT],
         tokenized(PROMPTS, length),
     )
+
+
+def read() -> tuple[np.ndarray, list[str]]:
+    """The mean score and the text of every sentence."""
+    lines = downloads.reviews().decode("utf-8").splitlines()
+    fields = [line.split("\t") for line in lines]
+    return np.array([float(score) for _, score, _ in fields]), [text for _, _, text in fields]
 
 
 def tokenized(texts: "list[str] | tuple[str, ...]", length: int) -> np.ndarray:

@@ -166,7 +166,7 @@ def test_run(data, monkeypatch, tmp_path, capsys):
     }
     monkeypatch.setattr(experiment, "QUICK", tiny)
     monkeypatch.setattr(experiment, "LENGTH", 6)
-    arguments = {"full": False, "out": tmp_path}
+    arguments = {"full": False, "out": tmp_path, "scale": None, "methods": None}
     finetune.run(argparse.Namespace(**arguments, only=["everything"]))
     finetune.run(argparse.Namespace(**arguments, only=["head, all sentences"]))
     result = json.loads((tmp_path / "finetune.json").read_text())

@@ -31,7 +31,7 @@ from benchmarks.common.steps import stepping
 
 SEEDS = (0, 1, 2)
 """Seeds of the reported runs."""
-TOGETHER = 8
+TOGETHER = 4
 """Runs that are made at once on an accelerator, where a task says so."""
 AHEAD = 3
 """Rates that are tried beyond the best one while that is at the edge of the grid."""

@@ -10,41 +10,55 @@ import zovh_jax as zo
 from benchmarks.common.adam import on_gradients
 from benchmarks.common.methods import METHODS, Method, forward, newton, zoar
 
-LOW_RANK: dict[str, Any] = {"directions": zo.directions.low_rank()}
-SIGNS: dict[str, Any] = {"directions": zo.directions.hadamard(factored=True)}
 LEVELS = {"reuse": zo.reuse.levels()}
 
 
-KINDS: dict[str, dict[str, Method]] = {
-    "full": {
-        "mezo": METHODS["mezo"],
-        "zoar_1": METHODS["zoar_1"],
-        "zoar": zoar("ZoAR", history=True, **LEVELS),
-        "zovh": METHODS["zovh"],
-        "radazo": METHODS["radazo"],
-        "fzoo": METHODS["fzoo"],
-    },
-    "factored": {
-        "zoar_low_rank": zoar("ZoAR, N = 1, low rank", history=False, **LOW_RANK),
-        "zoar_signs": zoar("ZoAR, N = 1, factored signs", history=False, **SIGNS),
-    },
-    "no learning rate": {
-        "poem": METHODS["poem"],
-        "scalar_newton": newton(
-            zo.scalar_newton, "scalar Newton, factored signs", noise="auto", **SIGNS
-        ),
-        "low_rank_newton": newton(zo.low_rank_newton, "low-rank Newton", rounds=2, noise="auto"),
-        "diagonal_newton": newton(zo.diagonal_newton, "diagonal Newton", noise="auto"),
-    },
-    "derivatives": {
-        "adam": Method("Adam on true gradients", on_gradients, forward(True), "coordinate"),
-    },
-}
-"""Tuned ones along full directions and along factored ones, those without a learning rate, and the
-ceiling, which uses derivatives."""
+def kinds(split: Any = None) -> dict[str, dict[str, Method]]:
+    """Tuned methods along full directions and along factored ones, others, and the ceiling.
 
-CONTENDERS = {name: method for methods in KINDS.values() for name, method in methods.items()}
-"""All of them, by name."""
+    The others have no learning rate; the ceiling uses derivatives.
+
+    Args:
+      split: words for the factored directions, as of `zo.explain`; their own where None.
+    """
+    low_rank: dict[str, Any] = {"directions": zo.directions.low_rank(split=split)}
+    signs: dict[str, Any] = {"directions": zo.directions.hadamard(factored=True, split=split)}
+    return {
+        "full": {
+            "mezo": METHODS["mezo"],
+            "zoar_1": METHODS["zoar_1"],
+            "zoar": zoar("ZoAR", history=True, **LEVELS),
+            "zovh": METHODS["zovh"],
+            "radazo": METHODS["radazo"],
+            "fzoo": METHODS["fzoo"],
+        },
+        "factored": {
+            "zoar_low_rank": zoar("ZoAR, N = 1, low rank", history=False, **low_rank),
+            "zoar_signs": zoar("ZoAR, N = 1, factored signs", history=False, **signs),
+        },
+        "no learning rate": {
+            "poem": METHODS["poem"],
+            "scalar_newton": newton(
+                zo.scalar_newton, "scalar Newton, factored signs", noise="auto", **signs
+            ),
+            "low_rank_newton": newton(
+                zo.low_rank_newton, "low-rank Newton", rounds=2, noise="auto"
+            ),
+            "diagonal_newton": newton(zo.diagonal_newton, "diagonal Newton", noise="auto"),
+        },
+        "derivatives": {
+            "adam": Method("Adam on true gradients", on_gradients, forward(True), "coordinate"),
+        },
+    }
+
+
+def contenders(split: Any = None) -> dict[str, Method]:
+    """All of them, by name."""
+    return {name: method for methods in kinds(split).values() for name, method in methods.items()}
+
+
+KINDS, CONTENDERS = kinds(), contenders()
+"""Of directions with their own words."""
 
 
 def kind_of(name: str) -> str:

@@ -15,13 +15,13 @@ from benchmarks.finetune.tables import FORWARD
 from benchmarks.finetune.trained import Trained
 
 MEZO = "MeZO"
-FAMILIES: dict[str, zo.directions.Directions] = {
-    "ZoAR, low rank": zo.directions.low_rank(),
-    "ZoAR, factored signs": zo.directions.hadamard(factored=True),
-    "ZoAR, Gaussian": zo.directions.gaussian(fast=True),
-}
-"""Steps of ZoAR without reuse, by directions."""
 FULL = zo.directions.gaussian(fast=True)
+FAMILIES: dict[str, Callable[[Any], zo.directions.Directions]] = {
+    "ZoAR, low rank": lambda split: zo.directions.low_rank(split=split),
+    "ZoAR, factored signs": lambda split: zo.directions.hadamard(factored=True, split=split),
+    "ZoAR, Gaussian": lambda split: FULL,
+}
+"""Directions from words for factored ones: those of steps of ZoAR without reuse."""
 CALLS = 5
 """Calls to an accelerator that follow each other, so that starting them costs nothing."""
 
@@ -55,14 +55,14 @@ def measure(
     rows = []
     for num_directions, batch in sizes:
         programs = {FORWARD: forward(trained, num_directions * batch)}
-        for label, directions in FAMILIES.items():
+        for label, family in FAMILIES.items():
             optimizer = zo.zoar(
                 1e-7,
                 num_directions=num_directions,
                 radius=1e-3,
                 history_size=1,
                 key=jax.random.key(0),
-                directions=directions,
+                directions=family(trained.split),
             )
             programs[label] = step(trained, optimizer, batch, num_directions * batch)
         one = zo.mezo(1e-7, radius=1e-3, key=jax.random.key(0), directions=FULL)

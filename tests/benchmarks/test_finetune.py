@@ -167,8 +167,8 @@ def test_run(data, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(experiment, "QUICK", tiny)
     monkeypatch.setattr(experiment, "LENGTH", 6)
     arguments = {"full": False, "out": tmp_path}
-    finetune.run(argparse.Namespace(**arguments, only=["everything"]))
-    finetune.run(argparse.Namespace(**arguments, only=["head, all sentences"]))
+    finetune.run(argparse.Namespace(**arguments, model="minilm", only=["everything"]))
+    finetune.run(argparse.Namespace(**arguments, model="minilm", only=["head, all sentences"]))
     result = json.loads((tmp_path / "finetune.json").read_text())
     assert set(result["parts"]) == set(tiny)  # the first one is kept
     assert (tmp_path / "finetune.png").stat().st_size > 10_000
@@ -181,7 +181,7 @@ def test_run(data, monkeypatch, tmp_path, capsys):
         assert np.shape(row["tests"]["each"]) == (2, 3)
         assert row["test"]["each"] == [each[-1] for each in row["tests"]["each"]]
     with pytest.raises(ValueError, match="only must name parts"):
-        finetune.run(argparse.Namespace(**arguments, only=["biases"]))
+        finetune.run(argparse.Namespace(**arguments, model="minilm", only=["biases"]))
 
 
 def test_scales_of_integers_learn(data):

@@ -95,7 +95,7 @@ SIZES = ((8, 4), (8, 16), (8, 64))
 LARGE = ((32, 16), (128, 32))
 """Likewise on an accelerator."""
 LARGE_MODEL = ((8, 16), (32, 16))
-"""Likewise for SmolLM2, of which K copies must fit."""
+"""Likewise for SmolLM2: full directions are K copies of it, which must fit."""
 
 
 def measure(
@@ -143,10 +143,12 @@ def of_others(earlier: dict[str, Any], model: str) -> dict[str, Any]:
     """What an earlier run has measured of other models, and the probe where it is of another."""
     if not earlier:
         return earlier
-    parts = {k: x for k, x in earlier["parts"].items() if x.get("model", MINILM) != model}
-    costs = {k: x for k, x in earlier["costs"].items() if k.endswith(BEHIND) != (model == SMOLLM2)}
-    probe = None if model == MINILM else earlier["probe"]
-    return {"probe": probe, "parts": parts, "costs": costs}
+    of_smollm2 = model == SMOLLM2
+    return {
+        "probe": earlier["probe"] if of_smollm2 else None,
+        "parts": {k: x for k, x in earlier["parts"].items() if x.get("model", MINILM) != model},
+        "costs": {k: x for k, x in earlier["costs"].items() if k.endswith(BEHIND) != of_smollm2},
+    }
 
 
 def data_of(model: str) -> reviews.Data:

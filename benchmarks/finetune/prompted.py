@@ -15,8 +15,8 @@ from benchmarks.finetune import downloads, smollm2
 from benchmarks.finetune.reviews import Data
 from benchmarks.finetune.trained import CHUNK, LORA_RANK, Trained, inputs_of
 
-LENGTH = 48
-"""Tokens of a sentence with what is asked behind it; one sentence in thirty is longer and cut."""
+LENGTH = 40
+"""Tokens of a sentence with what is asked behind it; one sentence in nine is longer and cut."""
 ASKED = " It was"
 """Stands behind every sentence."""
 ANSWERS = (" terrible", " great")

@@ -4,7 +4,7 @@ A run takes steps until the next one might exceed the queries allowed, whatever 
 notes the value at the parameters on the way; noting is free, as it tells the method nothing. Runs
 are made one after another by one compiled program: under `jax.vmap` both branches of a choice would
 be evaluated, and with them queries that no run asks. Where a run leaves most of an accelerator
-idle, `TOGETHER` of them are made at once all the same.
+idle, some are made at once all the same (`together`).
 
 Learning rates are tried on a grid of half decades that grows until the best is inside it, then at
 the quarter decades on both sides of the best. The score is the mean over the tuning seeds of what
@@ -32,7 +32,7 @@ from benchmarks.common.steps import stepping
 SEEDS = (0, 1, 2)
 """Seeds of the reported runs."""
 TOGETHER = 4
-"""Runs that are made at once on an accelerator, where a task says so."""
+"""Runs that are made at once on an accelerator."""
 AHEAD = 3
 """Rates that are tried beyond the best one while that is at the edge of the grid."""
 
@@ -40,6 +40,11 @@ AHEAD = 3
 def tuning_seeds(count: int = 1) -> list[int]:
     """Seeds that no reported run has."""
     return list(range(1000, 1000 + count))
+
+
+def together() -> int:
+    """How many runs of small batches to make at once: they leave most of an accelerator idle."""
+    return 1 if jax.default_backend() == "cpu" else TOGETHER
 
 
 def facts(setting: Setting, num_tuning_seeds: int = 1) -> dict[str, Any]:

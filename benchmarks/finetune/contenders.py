@@ -55,8 +55,7 @@ def contenders(split: Any = None) -> dict[str, Method]:
     return {name: method for methods in kinds(split).values() for name, method in methods.items()}
 
 
-KINDS = kinds()
-CONTENDERS = contenders()
+KINDS, CONTENDERS = kinds(), contenders()
 """Along directions that split every parameter by themselves."""
 
 

@@ -1,7 +1,7 @@
 """What a step on all parameters costs beside a plain forward of as many sentences."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -15,13 +15,13 @@ from benchmarks.finetune.tables import FORWARD
 from benchmarks.finetune.trained import Trained
 
 MEZO = "MeZO"
-FAMILIES: dict[str, zo.directions.Directions] = {
-    "ZoAR, low rank": zo.directions.low_rank(),
-    "ZoAR, factored signs": zo.directions.hadamard(factored=True),
-    "ZoAR, Gaussian": zo.directions.gaussian(fast=True),
-}
-"""Steps of ZoAR without reuse, by directions."""
 FULL = zo.directions.gaussian(fast=True)
+FAMILIES: dict[str, Callable[[Any], zo.directions.Directions]] = {
+    "ZoAR, low rank": lambda split: zo.directions.low_rank(split=split),
+    "ZoAR, factored signs": lambda split: zo.directions.hadamard(factored=True, split=split),
+    "ZoAR, Gaussian": lambda split: FULL,
+}
+"""Directions from words for factored ones: those of steps of ZoAR without reuse."""
 Loss = Callable[[Trained, Any, jax.Array], jax.Array]
 """From a model, its parameters and its inputs."""
 CALLS = 5
@@ -55,7 +55,7 @@ def measure(
     sizes: tuple[tuple[int, int], ...],
     turns: int,
     loss: Loss = classified,
-    families: Mapping[str, zo.directions.Directions] | None = None,
+    families: Iterable[str] = FAMILIES,
 ) -> list[dict[str, Any]]:
     """A row for each size (K, sentences a query) and program.
 
@@ -64,7 +64,7 @@ def measure(
       sizes: of steps.
       turns: how often each program is timed.
       loss: of some sentences, from the model and its parameters.
-      families: directions of ZoAR, by the names of its steps; `FAMILIES` if None.
+      families: which directions ZoAR is timed along, of `FAMILIES`.
 
     Returns:
       rows of ``num_directions``, ``batch``, ``program``, ``sentences`` a step, ``seconds`` (the
@@ -75,14 +75,14 @@ def measure(
     rows = []
     for num_directions, batch in sizes:
         programs = {FORWARD: forward(trained, loss, num_directions * batch)}
-        for label, directions in (families or FAMILIES).items():
+        for label in families:
             optimizer = zo.zoar(
                 1e-7,
                 num_directions=num_directions,
                 radius=1e-3,
                 history_size=1,
                 key=jax.random.key(0),
-                directions=directions,
+                directions=FAMILIES[label](trained.split),
             )
             programs[label] = step(trained, loss, optimizer, batch, num_directions * batch)
         one = zo.mezo(1e-7, radius=1e-3, key=jax.random.key(0), directions=FULL)

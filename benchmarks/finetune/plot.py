@@ -48,7 +48,8 @@ def figure_of(result: dict[str, Any]) -> Any:
     for ax, (name, part) in zip(axes.flat, parts.items(), strict=False):
         draw(ax, part)
         ax.set_title(f"{name}: {part['dimension']:,} parameters", fontsize=10)
-        ax.axhline(result["probe"], color="black", linewidth=0.8, linestyle=(0, (1, 3)))
+        if part.get("model", "minilm") == "minilm":
+            ax.axhline(result["probe"], color="black", linewidth=0.8, linestyle=(0, (1, 3)))
         handles, labels = ax.get_legend_handles_labels()
         shown |= dict(zip(labels, handles, strict=True))
     for ax in axes[:, 0]:

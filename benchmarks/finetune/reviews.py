@@ -1,6 +1,7 @@
 """Sentences of film reviews, with a label each: whether readers found it friendly."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -11,7 +12,7 @@ HELD_OUT, VALIDATION = 2_000, 500
 CLEAR = 0.5
 """Sentences whose mean score, from −4 to 4, is nearer to zero are left out."""
 PROMPTS = ("This film is terrible.", "This film is wonderful.")
-"""What a sentence of each label is compared with before anything is learnt."""
+"""What MiniLM compares a sentence of each label with before anything is learnt."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +45,25 @@ class Data:
         return {"training": self.training, "validation": self.validation, "held_out": self.held_out}
 
 
-def load(length: int, seed: int = 0) -> Data:
+def tokenized(texts: Sequence[str], length: int) -> np.ndarray:
+    """Texts as MiniLM's tokens, [count, length]."""
+    tokenizer = Tokenizer.from_str(downloads.tokenizer().decode())
+    tokenizer.enable_truncation(length)
+    tokenizer.enable_padding(length=length)
+    return np.array([e.ids for e in tokenizer.encode_batch(list(texts))], np.int32)
+
+
+def load(
+    length: int,
+    seed: int = 0,
+    tokenized: Callable[[Sequence[str], int], np.ndarray] = tokenized,
+) -> Data:
     """All sentences with a clear score, permuted.
 
     Args:
       length: of a sentence in tokens, its beginning and end marked; longer ones are cut.
       seed: of the permutation.
+      tokenized: texts as tokens of this length.
     """
     scores, texts = read()
     tokens = tokenized(texts, length)
@@ -69,11 +83,3 @@ def read() -> tuple[np.ndarray, list[str]]:
     lines = downloads.reviews().decode("utf-8").splitlines()
     fields = [line.split("\t") for line in lines]
     return np.array([float(score) for _, score, _ in fields]), [text for _, _, text in fields]
-
-
-def tokenized(texts: "list[str] | tuple[str, ...]", length: int) -> np.ndarray:
-    """Texts as tokens, [count, length]."""
-    tokenizer = Tokenizer.from_str(downloads.tokenizer().decode())
-    tokenizer.enable_truncation(length)
-    tokenizer.enable_padding(length=length)
-    return np.array([e.ids for e in tokenizer.encode_batch(list(texts))], np.int32)

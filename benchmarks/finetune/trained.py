@@ -41,11 +41,22 @@ class Trained:
       params: these, as they are before training: a tree of arrays.
       logits: [count, 2], of params and inputs.
       inputs: of all sentences.
+      split: words for factored directions, as of `zo.explain`; their own where None.
+      chunk: so many inputs at a time, where there are many; all at once where None.
     """
 
     params: Any
     logits: Callable[[Any, jax.Array], jax.Array]
     inputs: Inputs
+    split: Any = None
+    chunk: int | None = None
+
+    def logits_of_many(self, params: Any, inputs: jax.Array) -> jax.Array:
+        """The same, some inputs at a time."""
+        if self.chunk is None:
+            return self.logits(params, inputs)
+        one = lambda x: self.logits(params, x[None])[0]  # noqa: E731
+        return jax.lax.map(one, inputs, batch_size=self.chunk)
 
 
 class Int8Linear(nnx.Module):

@@ -110,6 +110,7 @@ def task_of(model: Model, data: text.Text, part: Part) -> tuning.Task:
         checkpoints=part.checkpoints,
         worst=lambda first, level: 2 * first,
         test=lambda params: model.loss(params, held_out),
+        together=tuning.together(),
     )
 
 
@@ -118,24 +119,21 @@ def part_of(size: str, method: str, dimension: int) -> Part:
     # From 10⁵ to 10⁷ parameters the best rates are near K/√d, and those of MeZO, which has one
     # direction a step, near 1/√d. Grids of learning rates start at K/(d · curvature).
     curvature = (NUM_DIRECTIONS if method == RIVAL else 1) / math.sqrt(dimension)
-    return Part(size, BATCH, (method,), BUDGET, curvature=curvature, seeds=SEEDS)
+    options: dict[str, Any] = {"seeds": SEEDS, "precision": "default"}
+    return Part(size, BATCH, (method,), BUDGET, curvature=curvature, **options)
 
 
 def costs_of(model: Model, split: Any, data: text.Text) -> list[dict[str, Any]]:
     """Rows of `costs.measure`; a sentence is a window."""
     windows = text.spread(data.training, NUM_DIRECTIONS * BATCH, CONTEXT + 1)
     inputs = Inputs(windows, windows, windows)
-    trained = Trained(jax.jit(model.start)(jax.random.key(0)), model.loss, inputs)
-    families = {
-        "ZoAR, low rank": zo.directions.low_rank(split=split),
-        "ZoAR, Gaussian": costs.FULL,
-    }
+    params = jax.jit(model.start)(jax.random.key(0))
     return costs.measure(
-        trained,
+        Trained(params, model.loss, inputs, split=split),
         ((NUM_DIRECTIONS, BATCH),),
         turns=5,
         loss=lambda trained, params, windows: trained.logits(params, windows),
-        families=families,
+        families=("ZoAR, low rank", "ZoAR, Gaussian"),
     )
 
 

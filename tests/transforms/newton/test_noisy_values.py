@@ -10,7 +10,7 @@ import pytest
 
 import zovh_jax as zo
 from zovh_jax.estimators.trace import TraceEstimate
-from zovh_jax.transforms.newton.noise import Noise, NoiseRules
+from zovh_jax.transforms.newton.noise import Asked, Noise, NoiseRules
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 D, K = 20, 8
@@ -77,11 +77,13 @@ def test_minibatches_without_a_learning_rate(make):
     assert np.all(noise.found) and np.all(
         noise.level < 3e-3
     )  # all queries of a round share a batch
-    # K + 1 queries a round, two more in the first 24 noisy ones and in every other later.
+    # K + 1 queries a round, two more in the first 24 noisy ones and in every other later; and where
+    # a batch's value is much above the last one's.
     later = np.asarray(noise.num_rounds) - 24
     assert np.all(later > 200)
     more = 2 * (24 + -(-later // 2))
-    np.testing.assert_array_equal(states.counts.num_queries, 300 * (K + 1) + more)
+    alarms = np.asarray(states.counts.num_queries) - 300 * (K + 1) - more
+    assert np.all((alarms >= 0) & (alarms <= 10) & (alarms % 2 == 0))
 
 
 def own_noise(x, key):
@@ -183,7 +185,8 @@ def test_the_multiple_is_a_pessimistic_ratio_of_averages():
         noise = noise._replace(
             mean_multiple=jnp.asarray(m), trail=jnp.asarray(square), usual=jnp.asarray(usual)
         )
-        noise = rules._probed(noise, -alpha * m * square, kappa * m**2 * square)
+        asked = Asked(*map(jnp.asarray, (False, 1.0, False, m**2 * square)))
+        noise = rules._probed(noise, asked, -alpha * m * square, kappa * m**2 * square)
         alphas.append(alpha), kappas.append(kappa), weights.append(square / usual)
     decays = np.exp(-1 / (2 * n)) ** np.arange(300)[::-1] * np.asarray(weights)
     total = decays.sum()
@@ -245,6 +248,39 @@ def test_a_batch_of_one_is_no_catastrophe(make, worst):
     left = np.mean(np.square(a @ x.T - b[:, None]), 0) / np.mean(np.square(b))
     assert np.all(left < worst) and np.median(left) < 1.0
     assert np.all(states.trust.noise.found)
+
+
+@pytest.mark.parametrize("make", [zo.scalar_newton, zo.diagonal_newton])
+def test_batches_that_differ_by_hundreds_lead_nowhere_bad(make):
+    """Examples' weights have heavy tails: ways that did harm are taken back, and f stays low."""
+    d = 100
+    a = jax.random.normal(jax.random.key(0), (1000, d)) * jnp.logspace(0, -1, d)
+    b = a @ jnp.ones(d) + 0.1 * jax.random.normal(jax.random.key(9), (1000,))
+    weights = jnp.exp(2 * jax.random.normal(jax.random.key(3), (1000,)))
+
+    def f(x, key, t):
+        row = jax.random.randint(key, (), 0, 1000)
+        return weights[row] * jnp.square(a[row] @ x - b[row])
+
+    optimizer = make(K, 0.1, key=jax.random.key(0))
+    x, states = jax.jit(lambda: run(optimizer, f, jnp.zeros(d), 1000, 6))()
+    squares = np.mean(np.square(a @ x.T - b[:, None]) * weights[:, None], 0)
+    assert np.all(squares < 3 * np.mean(np.square(b) * weights))
+    assert np.any(states.trust.num_undone > 1)
+
+
+def test_a_way_that_did_harm_is_taken_back():
+    """f is nearly flat, then steep: steps grow, and those that lead too far are taken back."""
+    x = jnp.zeros(200)
+
+    def f(x, key, t):
+        far = jnp.maximum(jnp.linalg.norm(x) - 3, 0)
+        return 0.02 * jax.random.normal(key) - jnp.sum(x) / 140 + far**4
+
+    optimizer = zo.scalar_newton(K, 1e-2, key=jax.random.key(0))
+    ends, states = jax.jit(lambda: run(optimizer, f, x, 300, 6))()
+    assert np.all(states.trust.noise.found) and np.any(states.trust.num_undone > 1)
+    assert np.all(np.linalg.norm(ends, axis=1) < 4) and np.all(states.trust.radius < 1)
 
 
 @pytest.mark.parametrize("told", [-1.0, jnp.nan])

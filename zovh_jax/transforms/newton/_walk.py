@@ -51,9 +51,10 @@ class View:
       queries: the same, with the mean of the finite values for an f(θ) that is not finite.
       counts: the counts after this round.
       trust: the state after the last step was judged, with this round in its trace.
-      failed: whether the last step must be taken back.
+      failed: whether the last step must be taken back, or the way of the last rounds.
       norms: ‖u_k‖², [K], in the metric.
       slopes: s_k, [K].
+      back: the multiple of the trail by which the way is taken back; 0 for the last step alone.
     """
 
     answered: Queries
@@ -63,6 +64,7 @@ class View:
     failed: jax.Array
     norms: jax.Array
     slopes: jax.Array
+    back: Any = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,11 +130,16 @@ class Walk:
         """
         if not self.rules.auto:
             return view
-        nothing = view.trust, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+        trust, noise, origin = view.trust, view.trust.noise, view.answered.origin
+        assert origin is not None
+        change = jnp.where(trust.squared_length > 0, origin - trust.origin, jnp.nan)
+        alarm = noise.is_harm(change)
+        zeros = [jnp.zeros((), jnp.int32) for _ in range(2)]
+        nothing = trust, *zeros, jnp.zeros((), bool), jnp.zeros_like(trust.radius)
 
         def ask():
-            trust, noise = view.trust, view.trust.noise
-            single = noise.looks_near | noise.compares
+            far = view.queries.radius * math.sqrt(self.layout.size)
+            asked = noise.ask(alarm, trust.squared_length, far)
 
             def last():
                 return self._replayed(view, directions, counts, coefficients)
@@ -140,26 +147,30 @@ class Walk:
             def whole():
                 return scale(noise.mean_multiple, jax.tree.leaves(trail))
 
-            way = choose(single, [whole, last], like=view.slopes)
-            squared_length = jnp.where(single, trust.squared_length, noise.squared_way)
-            far = view.queries.radius * math.sqrt(self.layout.size)
-            reach = noise.reach(squared_length, far)
+            way = choose(asked.last, [whole, last], like=view.slopes)
             there = query(
                 lambda leaves: value_fn(self.layout.merge(leaves, params, lambda frozen: frozen)),
                 self.layout.leaves(params, "params"),
                 counts.key,
                 num_directions=1,
-                radius=reach,
+                radius=asked.reach,
                 directions=Explicit([x[None] for x in way]),
                 stencil=central(),
                 evaluate=self.rounds.evaluate,
             )
-            trust = self.rules.heard(trust, view.answered.origin, there.values[0], reach)
-            return trust, jnp.asarray(2, jnp.int32), there.num_nonfinite
+            heard, harm = self.rules.heard(trust, origin, there.values[0], asked)
+            back = jnp.where(harm & ~asked.last, asked.reach * noise.mean_multiple, 0)
+            return heard, jnp.asarray(2, jnp.int32), there.num_nonfinite, harm, back
 
-        trust, spent, bad = choose(view.trust.noise.asks, [lambda: nothing, ask], like=view.slopes)
-        trust = trust._replace(noise=trust.noise.passed())
-        return dataclasses.replace(view, trust=trust, counts=charged(view.counts, spent, bad))
+        asks = noise.asks | alarm
+        heard, spent, bad, harm, back = choose(asks, [lambda: nothing, ask], like=view.slopes)
+        return dataclasses.replace(
+            view,
+            trust=heard._replace(noise=heard.noise.passed(change)),
+            counts=charged(view.counts, spent, bad),
+            failed=view.failed | harm,
+            back=back,
+        )
 
     def remembered(
         self, move: Move, trail: PyTree, length: Callable[[Leaves], jax.Array]
@@ -174,6 +185,8 @@ class Walk:
             m = jnp.where(noise.multiple > 0, noise.multiple, 1)
             faded, taken = scale(noise.fading, old), scale(1 / m, move.change)
             new = finite_or_zero([x + y for x, y in zip(faded, taken, strict=True)])
+            # No step was taken yet, or the way was taken back.
+            new = [jnp.where(noise.mean_multiple > 0, x, jnp.zeros_like(x)) for x in new]
             return new, jnp.square(length(new))
 
         leaves, square = choose(noise.found, [lambda: (old, noise.trail), longer], like=noise.trail)
@@ -202,16 +215,26 @@ class Walk:
         directions: Directions,
         counts: ZerothOrderState,
         coefficients: jax.Array,
+        trail: PyTree,
     ) -> Move:
-        """The last step, taken back.
+        """The last step, taken back; or the way of the last rounds, where that did harm.
 
         Args:
           view: this round.
           directions: those of the last round.
           counts: as they were before this round.
           coefficients: of the last step, [K].
+          trail: as for `listen`.
         """
-        change = self._replayed(view, directions, counts, -coefficients)
+
+        def step():
+            return self._replayed(view, directions, counts, -coefficients)
+
+        def way():
+            return scale(-view.back, jax.tree.leaves(trail))
+
+        whole = view.back > 0
+        change = choose(whole, [step, way], like=view.slopes) if self.rules.auto else step()
         return Move(change, self.rules.taken_back(view.trust), jnp.zeros_like(coefficients))
 
     def stay(self, view: View) -> Move:

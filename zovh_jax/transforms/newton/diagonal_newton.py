@@ -178,7 +178,7 @@ def diagonal_newton(
             return walk.ahead(view, slopes, metric.norm)
 
         def go_back():
-            return walk.back(view, last, state.counts, state.coefficients)
+            return walk.back(view, last, state.counts, state.coefficients, state.trail)
 
         # h changes at the end of a sweep, and a step in the old units could not be taken back.
         ends = learning & sweeps.ends(sweep)

@@ -177,7 +177,7 @@ def low_rank_newton(
             return walk.ahead(view, view.slopes, length)
 
         def go_back():
-            return walk.back(view, last, counts, state.coefficients)
+            return walk.back(view, last, counts, state.coefficients, state.trail)
 
         move = choose(view.failed, [go_on, go_back], like=view.slopes)
         trail, trust = walk.remembered(move, state.trail, length)

@@ -32,6 +32,12 @@ Steps that are too long cost more than steps that are too short: α is its estim
 errors. Where the estimate is all error, α may be as large as in the first rounds: no step at all
 would never be seen to be too short. m changes by a factor of 1.5 a round at most, and a gradient of
 more than twice the usual length is cut to that.
+
+Averages are slow where f bends the more the farther steps lead. So a way that did harm is taken
+back: where f(θ) is above f(θ − p) by several times what f(θ) usually changes by from round to
+round, which is mostly noise, the next θ is θ − p, m is a quarter, and what was known of other ways
+is forgotten. A round whose f(θ) has risen by as much looks back at once, whether or not it is its
+turn: p is the last step, if that is longer than the way.
 """
 
 import dataclasses
@@ -65,12 +71,40 @@ CHANGE = 1.5
 """The largest change of the multiple in a round."""
 GROWN = 2
 """The largest multiple over its average along the way, where no curvature was seen on that."""
+LONGEST = 2
+"""The largest average multiple along the way, over the last one."""
 WILD = 2
 """The longest gradient that is believed, over the usual one."""
 USUAL = 0.9
 """The decay of the usual length, in one round."""
+ALARM = 6
+"""The least harm, over the usual change of f(θ) from round to round."""
+UNLIKE = 2
+"""A rise along p counts if it is so many times what f(θ − p) is above the last round's f(θ)."""
+CALM = 24
+"""Of the first so many noisy rounds none does harm: the usual change is not known yet."""
 HARM = 0.01
 """The least noise that is told from rounding, over the rise for which a step was taken back."""
+
+
+SHORTER = 4
+"""A multiple that led to harm over the next one."""
+
+
+class Asked(NamedTuple):
+    """Where two values more are asked, θ ± rp.
+
+    Attributes:
+      last: whether p is the last step; otherwise it is the way of many.
+      reach: r.
+      alarm: whether f(θ) has risen so much that this round looks back.
+      square: ‖p‖².
+    """
+
+    last: jax.Array
+    reach: jax.Array
+    alarm: jax.Array
+    square: jax.Array
 
 
 class Noise(NamedTuple):
@@ -84,6 +118,7 @@ class Noise(NamedTuple):
       multiple: m.
       mean_multiple: the average of m over the trail.
       usual: the average of ‖g‖².
+      swing: the average of what f(θ) changed by from round to round, whichever way.
       trail: ‖G‖².
       total, slopes, bends: Σ w, Σ w α and Σ w κ along past ways.
       totals_2, mixed, slopes_2: Σ w², Σ w² α and Σ w² α², for the standard error of α.
@@ -97,6 +132,7 @@ class Noise(NamedTuple):
     multiple: jax.Array
     mean_multiple: jax.Array
     usual: jax.Array
+    swing: jax.Array
     trail: jax.Array
     total: jax.Array
     slopes: jax.Array
@@ -110,7 +146,7 @@ class Noise(NamedTuple):
         """Before the first round; noisy from the start where a level is told."""
         # Each array is a buffer of its own, so that the state can be donated.
         told = [jnp.array(level, scalar_dtype(), copy=True) for _ in range(3)]
-        zeros = [jnp.zeros((), scalar_dtype()) for _ in range(10)]
+        zeros = [jnp.zeros((), scalar_dtype()) for _ in range(11)]
         counts = [jnp.zeros((), jnp.int32) for _ in range(2)]
         weight = jnp.where(told[2] > 0, NEWEST / 2, 0.0).astype(scalar_dtype())
         known: list[Any] = [*counts, weight * jnp.square(told[1]), weight, *zeros]
@@ -142,9 +178,33 @@ class Noise(NamedTuple):
         """Whether this round asks two values more: later on, every other noisy round."""
         return self.found & ((self.num_rounds < DENSE) | (self.num_rounds % EVERY == 0))
 
-    def passed(self) -> "Noise":
-        """After a round, noisy or not."""
-        return self._replace(num_rounds=self.num_rounds + self.found.astype(self.num_rounds.dtype))
+    def is_harm(self, rise: jax.Array) -> jax.Array:
+        """Whether a rise of f is far more than noise; False for NaN."""
+        known = self.found & (self.num_rounds >= CALM) & jnp.isfinite(rise)
+        return known & (rise > ALARM * self.swing)
+
+    def passed(self, change: jax.Array) -> "Noise":
+        """After a round, noisy or not; f(θ) has changed so much since the last one, or by NaN."""
+        known = self.found & jnp.isfinite(change)
+        gain = jnp.maximum(1 - USUAL, 1 / (1 + self.num_rounds.astype(change.dtype)))
+        # Harm is no noise; where noise has grown, this grows by half a round.
+        size = jnp.where(self.num_rounds < CALM, jnp.inf, ALARM * self.swing)
+        size = jnp.minimum(jnp.abs(change), size)
+        more = jnp.where(known, gain * (size - self.swing), 0)
+        return self._replace(
+            num_rounds=self.num_rounds + self.found.astype(self.num_rounds.dtype),
+            swing=self.swing + more,
+        )
+
+    def forgotten(self) -> "Noise":
+        """Without what is known along past ways."""
+        sums = ("total", "slopes", "bends", "totals_2", "mixed", "slopes_2")
+        return self._replace(**{name: jnp.zeros_like(self.total) for name in sums})
+
+    def taken_back(self) -> "Noise":
+        """After a way, or a step, was taken back: a new way of shorter steps."""
+        zero = jnp.zeros_like(self.trail)
+        return self._replace(multiple=self.multiple / SHORTER, mean_multiple=zero, trail=zero)
 
     @property
     def horizon(self) -> jax.Array:
@@ -161,11 +221,21 @@ class Noise(NamedTuple):
         """The squared length of the way of the last n rounds."""
         return jnp.square(self.mean_multiple) * self.trail
 
-    def reach(self, squared_length: jax.Array, far: jax.Array) -> jax.Array:
-        """r of this round; ``squared_length`` is ‖p‖², and ``far`` how far the round looks."""
-        length = jnp.sqrt(jnp.where(squared_length > 0, squared_length, jnp.inf))
-        reach = jnp.maximum(1, far / length)
-        return jnp.where(self.looks_near, NEAR, jnp.where(self.compares, 1, reach))
+    def ask(self, alarm: jax.Array, step: jax.Array, far: jax.Array) -> "Asked":
+        """What a noisy round asks.
+
+        Args:
+          alarm: whether f(θ) has risen so much that this round looks back.
+          step: ‖p‖² of the last step.
+          far: how far the round looks.
+        """
+        way = self.squared_way
+        last = jnp.where(alarm, step > way, self.looks_near | self.compares)
+        square = jnp.where(last, step, way)
+        length = jnp.sqrt(jnp.where(square > 0, square, jnp.inf))
+        turns = [alarm, self.looks_near, self.compares]
+        reach = jnp.select(turns, [1.0, NEAR, 1.0], jnp.maximum(1, far / length))
+        return Asked(last, reach, alarm, square)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,31 +256,34 @@ class NoiseRules:
         values: jax.Array,
         origin: jax.Array,
         before: jax.Array,
-        reach: jax.Array,
-    ) -> Noise:
-        """After a noisy round.
+        asked: "Asked",
+    ) -> tuple[Noise, jax.Array]:
+        """After a noisy round; and whether p did harm.
 
         Args:
           noise: as it was.
           values: f(θ + rp) and f(θ − rp), [2].
           origin: f(θ).
           before: f(θ − p) of the round before, NaN where there was no step.
-          reach: r.
+          asked: what was asked.
         """
-        slope = (values[0] - values[1]) / (2 * reach)
+        slope = (values[0] - values[1]) / (2 * asked.reach)
         second = values[0] + values[1] - 2 * origin
-        bend = second / reach**2
+        bend = second / asked.reach**2
         near = self._measured(noise, jnp.square(second) / 6, jnp.isfinite(before))
         same = self._compared(noise, values[1], before)
-        along = self._probed(noise, slope - bend, bend)
-
-        def chosen(*options):
-            return jnp.select([noise.looks_near, noise.compares], options[:2], options[2])
-
-        noise = jax.tree.map(chosen, near, same, along)
+        # A batch that is unlike the others has much higher values at both points.
+        rise, unlike = origin - values[1], values[1] - before
+        harm = noise.is_harm(rise) & ~(rise < UNLIKE * unlike) & (asked.alarm | ~asked.last)
+        known = _where(harm, noise.forgotten(), noise)
+        along = self._probed(known, asked, slope - bend, bend)
+        # A round that asks because its f(θ) is high is no fair sample.
+        turns = [harm, asked.alarm, noise.looks_near, noise.compares]
+        options = along.taken_back(), noise, near, same
+        noise = jax.tree.map(lambda x, *xs: jnp.select(turns, xs, x), along, *options)
         # What was learnt is forgotten once the objective is exact.
         fresh = Noise.init(0.0)._replace(multiple=noise.multiple, usual=noise.usual)
-        return jax.tree.map(lambda old, new: jnp.where(noise.found, old, new), noise, fresh)
+        return _where(noise.found, noise, fresh), harm
 
     def _measured(self, noise: Noise, square: jax.Array, known: jax.Array) -> Noise:
         """With e² of one more round."""
@@ -228,11 +301,12 @@ class NoiseRules:
         num_quiet = jnp.where(quiet, noise.num_quiet + 1, 0)
         return noise._replace(num_quiet=num_quiet, found=num_quiet < 2)
 
-    def _probed(self, noise: Noise, slope: jax.Array, bend: jax.Array) -> Noise:
-        """With the slope where the way began, and the curvature, both along −m G."""
-        known = (noise.trail > 0) & jnp.isfinite(slope) & jnp.isfinite(bend)
-        m, usual = (jnp.where(known, x, 1) for x in (noise.mean_multiple, noise.usual))
-        weight = noise.trail / usual
+    def _probed(self, noise: Noise, asked: Asked, slope: jax.Array, bend: jax.Array) -> Noise:
+        """With the slope where the way began, and the curvature, both along p = −m G."""
+        known = (asked.square > 0) & jnp.isfinite(slope) & jnp.isfinite(bend)
+        m = jnp.where(asked.last, noise.multiple, noise.mean_multiple)
+        m, usual = (jnp.where(known, x, 1) for x in (m, noise.usual))
+        weight = asked.square / (m**2 * usual)
         alpha, kappa = -slope / (m * usual), bend / (m**2 * usual)  # times the weight
         decay = jnp.exp(-1 / jnp.maximum(4, 2 * noise.horizon))
 
@@ -300,6 +374,8 @@ class NoiseRules:
         gain = jnp.where(jnp.isfinite(square), gain, 0)
         m, mean = multiple, noise.mean_multiple
         mean = jnp.where(mean > 0, noise.fading * mean + (1 - noise.fading) * m, m)
+        # Where m falls fast, the way would seem the longer the less is walked.
+        mean = jnp.minimum(mean, LONGEST * m)
         return noise._replace(
             multiple=jnp.where(m > 0, m, noise.multiple),
             mean_multiple=jnp.where(m > 0, mean, noise.mean_multiple),
@@ -307,9 +383,13 @@ class NoiseRules:
         )
 
 
+def _where(condition: jax.Array, noise: Noise, other: Noise) -> Noise:
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), noise, other)
+
+
 def looked_for(noise: Any) -> bool:
     """Whether noise is looked for: unless the objective is said to be exact."""
     return not (isinstance(noise, (int, float)) and noise == 0)
 
 
-__all__ = ["HARM", "Noise", "NoiseRules", "looked_for"]
+__all__ = ["HARM", "SHORTER", "Asked", "Noise", "NoiseRules", "looked_for"]

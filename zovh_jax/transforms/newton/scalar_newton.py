@@ -63,7 +63,8 @@ def scalar_newton(
     - c is the average of the curvature along past steps. Before any step it is |tr(H)|/d, or twice
       the standard error of that, if that is more. Negative curvature counts by its size.
     - Where values are noisy, as on minibatches, a and c are measured along the way of the last
-      rounds, by two queries of a new one, whose noise did not choose that way.
+      rounds, by two queries of a new one, whose noise did not choose that way. A way along which f
+      rose by far more than noise is taken back.
     - A trust region follows from the decrease that was had, against the one that was expected. A
       step after which f is not finite, or rose by more than it was to fall, is taken back in the
       next round.
@@ -97,7 +98,7 @@ def scalar_newton(
     Returns:
       An optimiser: no learning rate, and the updates are steps downhill. Queries a step: K + 1
       (2K + 1 with pairs), one less where ``value=f(params)`` is passed; two more in at most every
-      second round once noise was found, after the first few. State: K + 35 scalars, and a copy of
+      second round once noise was found, after the first few. State: K + 36 scalars, and a copy of
       the parameters unless noise=0.
       Memory for a step: that of a round, and one copy of the parameters.
 
@@ -161,7 +162,7 @@ def scalar_newton(
             return walk.ahead(view, view.slopes, norm)
 
         def go_back():
-            return walk.back(view, directions, state.counts, state.coefficients)
+            return walk.back(view, directions, state.counts, state.coefficients, state.trail)
 
         move = choose(view.failed, [go_on, go_back], like=view.slopes)
         updates = finite_or_zero(layout.updates(move.change))

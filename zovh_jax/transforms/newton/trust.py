@@ -32,7 +32,7 @@ from zovh_jax.estimators.trace import TraceAverage, TraceEstimate
 from zovh_jax.estimators.weights import curvatures
 from zovh_jax.queries import Queries
 from zovh_jax.transforms._rounds import Rounds
-from zovh_jax.transforms.newton.noise import HARM, Noise, NoiseRules, looked_for
+from zovh_jax.transforms.newton.noise import HARM, SHORTER, Asked, Noise, NoiseRules, looked_for
 from zovh_jax.transforms.newton.outliers import Usual
 
 ROUNDING = 10
@@ -199,12 +199,15 @@ class StepRules:
         )
         return trust, found
 
-    def heard(self, trust: Trust, origin: jax.Array, values: jax.Array, reach) -> Trust:
-        """The state after two more values, at θ ± r p, where ``reach`` is r."""
+    def heard(
+        self, trust: Trust, origin: jax.Array, values: jax.Array, asked: Asked
+    ) -> tuple[Trust, jax.Array]:
+        """The state after two more values; and whether the way to θ did harm."""
         before = jnp.where(trust.squared_length > 0, trust.origin, jnp.nan)
         believed = trust.usual.believes(values, origin, self.dimension)
         values = jnp.where(believed, values, jnp.nan)
-        return trust._replace(noise=self.noisy.heard(trust.noise, values, origin, before, reach))
+        noise, harm = self.noisy.heard(trust.noise, values, origin, before, asked)
+        return trust._replace(noise=noise), harm
 
     def slopes(self, trust: Trust, queries: Queries, norms: jax.Array) -> tuple[jax.Array, Trust]:
         """s_k, [K], zero where a query was dropped; and the state with this round in its trace.
@@ -286,7 +289,8 @@ class StepRules:
         """The state after a round that took a step back, with a radius for shorter steps."""
         least = self._least_radius(trust, trust.origin)
         short = jnp.maximum(trust.limit / math.sqrt(self.dimension), least)
-        short = jnp.where(trust.noise.found, trust.radius, short)
+        harm = trust.noise.found & (trust.noise.mean_multiple == 0)
+        short = jnp.where(trust.noise.found, trust.radius / jnp.where(harm, SHORTER, 1), short)
         return trust.without_step()._replace(
             radius=jnp.minimum(trust.radius, short),
             num_undone=optax.safe_increment(trust.num_undone),

@@ -73,23 +73,20 @@ HEAD = (
     "adam",
 )
 FEW = ("mezo", "zoar_low_rank", "zoar_signs", "scalar_newton")
-OF_SMOLLM2: dict[str, Any] = {
-    "seeds": SEEDS[:3],
-    "checkpoints": 5,
-    "model": SMOLLM2,
-    "precision": "default",
-}
+SIGNS, LOW_RANK = (("mezo", f"zoar_{name}", "scalar_newton") for name in ("signs", "low_rank"))
+BRIEFLY: dict[str, Any] = {"seeds": SEEDS[:3], "checkpoints": 5}
+OF_SMOLLM2: dict[str, Any] = BRIEFLY | {"model": SMOLLM2, "precision": "default"}
 COSTS = "costs"
 """The part that times steps."""
 FULL = {
     "head, all sentences": Part("head", ALL, HEAD, 2_000, 1e-2, 1e-2),
     "head, batches of 256": Part("head", 256, HEAD, 10_000, 1e-2, 1e-2),
     "everything": Part("everything", 16, FEW, 5_000),
-    "adapters": Part("adapters", 16, FEW, 5_000),
-    "biases": Part("biases", 16, FEW, 5_000),
-    "scales": Part("scales", 16, FEW, 5_000),
-    "SmolLM2, everything": Part("everything", 16, FEW, 2_000, **OF_SMOLLM2),
-    "SmolLM2, adapters": Part("adapters", 16, FEW, 2_000, **OF_SMOLLM2),
+    "adapters": Part("adapters", 16, SIGNS, 5_000, **BRIEFLY),
+    "biases": Part("biases", 16, SIGNS, 5_000, **BRIEFLY),
+    "scales": Part("scales", 16, SIGNS, 5_000, **BRIEFLY),
+    "SmolLM2, everything": Part("everything", 16, LOW_RANK, 2_000, **OF_SMOLLM2),
+    "SmolLM2, adapters": Part("adapters", 16, LOW_RANK, 2_000, **OF_SMOLLM2),
 }
 QUICK = {
     "head, all sentences": Part(

@@ -60,6 +60,7 @@ def test_stars(run):
     assert result["line"][1] > 0.5  # hot stars are bright; least squares says the opposite
 
 
+@pytest.mark.slow
 def test_forest(run):
     result = run("forest", num_trees=20, digits=(3, 8), most=400)
     assert max(result["margins"]) < 0 and result["stands"] > 0.5
@@ -76,6 +77,7 @@ def test_one_bit(run):
     assert result["trained"] > result["their signs"] + 0.03
 
 
+@pytest.mark.slow
 def test_straighten(run):
     result = run("straighten", steps=15, each=1)
     assert np.all(result["last"] < result["first"])
@@ -94,11 +96,13 @@ def test_epidemic(run):
     assert after < 0.05 * before and 1.5 < result["spread"] < 2.5
 
 
+@pytest.mark.slow
 def test_curvature(run):
     result = run("curvature", counts=(20, 1000), steps=30)
     assert result["errors"][0] < 1 and result["errors"][1] < 0.3
 
 
+@pytest.mark.slow
 def test_doubt(run):
     result = run("doubt", steps=100, samples=50)
     sure, doubting = result["sure"], result["doubting"]

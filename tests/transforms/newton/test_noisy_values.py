@@ -250,7 +250,9 @@ def test_a_batch_of_one_is_no_catastrophe(make, worst):
     assert np.all(states.trust.noise.found)
 
 
-@pytest.mark.parametrize("make", [zo.scalar_newton, zo.diagonal_newton])
+@pytest.mark.parametrize(
+    "make", [zo.scalar_newton, pytest.param(zo.diagonal_newton, marks=pytest.mark.slow)]
+)
 def test_batches_that_differ_by_hundreds_lead_nowhere_bad(make):
     """Examples' weights have heavy tails: ways that did harm are taken back, and f stays low."""
     d = 100

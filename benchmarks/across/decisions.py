@@ -149,7 +149,7 @@ def network(result: dict[str, Any]) -> str:
     memory = full["temporaries"] / factored["temporaries"]
     return (
         f"{memory:.1f} times less memory than full directions at {batch} sentences a query; "
-        "per forward it learns as MeZO does, and no faster"
+        "per forward of MiniLM it learns as MeZO does, and no faster"
     )
 
 

@@ -151,7 +151,7 @@ def of_others(earlier: dict[str, Any], model: str) -> dict[str, Any]:
         return earlier
     of_smollm2 = model == SMOLLM2
     return {
-        "probe": earlier["probe"] if of_smollm2 else None,
+        "probe": earlier.get("probe") if of_smollm2 else None,
         "parts": {k: x for k, x in earlier["parts"].items() if x.get("model", MINILM) != model},
         "costs": {k: x for k, x in earlier["costs"].items() if k.endswith(BEHIND) != of_smollm2},
     }

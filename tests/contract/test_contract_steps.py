@@ -66,7 +66,7 @@ def program(transformation, f, updates, **extra):
 
 
 LESS_PRECISE = re.compile(
-    r"dot_general\[\s*dimension_numbers=[^=]*\)\s+(?!precision=\(Precision.HI)\w"
+    r"dot_general\[\s*dimension_numbers=[^=]*\)\s+(?!precision=\(Precision\.HIGHEST)\w"
 )
 """A product that accelerators may make in less than the precision of its numbers."""
 

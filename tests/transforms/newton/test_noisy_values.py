@@ -267,7 +267,7 @@ def test_batches_that_differ_by_hundreds_lead_nowhere_bad(make):
     optimizer = make(K, 0.1, key=jax.random.key(0))
     x, states = jax.jit(lambda: run(optimizer, f, jnp.zeros(d), 1000, 6))()
     squares = np.mean(np.square(a @ x.T - b[:, None]) * weights[:, None], 0)
-    assert np.all(squares < 3 * np.mean(np.square(b) * weights))
+    assert np.all(squares < 5 * np.mean(np.square(b) * weights))
     assert np.any(states.trust.num_undone > 1)
 
 
@@ -283,6 +283,19 @@ def test_a_way_that_did_harm_is_taken_back():
     ends, states = jax.jit(lambda: run(optimizer, f, x, 300, 6))()
     assert np.all(states.trust.noise.found) and np.any(states.trust.num_undone > 1)
     assert np.all(np.linalg.norm(ends, axis=1) < 4) and np.all(states.trust.radius < 1)
+
+
+def test_rounds_without_values_teach_nothing_of_noise():
+    """f is not a number in the first thirty rounds, which count for none in its usual changes."""
+
+    def late(x, key, t):
+        return jnp.where(t < 30, jnp.nan, batch(x, key, t))
+
+    optimizer = zo.scalar_newton(K, 0.1, key=jax.random.key(5), noise=1e-4)
+    ends, states = jax.jit(lambda: run(optimizer, late, jnp.zeros(D), 330, 3))()
+    plain, _ = jax.jit(lambda: run(optimizer, batch, jnp.zeros(D), 300, 3))()
+    assert np.median(mean_square(ends)) < 1.3 * np.median(mean_square(plain))
+    assert np.all(states.trust.noise.swing > 0)
 
 
 @pytest.mark.parametrize("told", [-1.0, jnp.nan])

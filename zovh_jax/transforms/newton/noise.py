@@ -34,8 +34,8 @@ would never be seen to be too short. m changes by a factor of 1.5 a round at mos
 more than twice the usual length is cut to that.
 
 Averages are slow where f bends the more the farther steps lead. So a way that did harm is taken
-back: where f(θ) is above f(θ − p) by several times what f(θ) usually changes by from round to
-round, which is mostly noise, the next θ is θ − p, m is a quarter, and what was known of other ways
+back: where f(θ) is above f(θ − rp) by several times what f(θ) usually changes by from round to
+round, which is mostly noise, the next θ is θ − rp, m is a quarter, and what was known of other ways
 is forgotten. A round whose f(θ) has risen by as much looks back at once, whether or not it is its
 turn: p is the last step, if that is longer than the way.
 """
@@ -69,10 +69,9 @@ LEAST = 0.001
 """The least α, in units of the shrinkage."""
 CHANGE = 1.5
 """The largest change of the multiple in a round."""
-GROWN = 2
-"""The largest multiple over its average along the way, where no curvature was seen on that."""
-LONGEST = 2
-"""The largest average multiple along the way, over the last one."""
+GROWN, LONGEST = 2, 2
+"""The largest multiple over its average along the way, where that has shown no curvature; and the
+largest average over the last multiple."""
 WILD = 2
 """The longest gradient that is believed, over the usual one."""
 USUAL = 0.9
@@ -81,12 +80,10 @@ ALARM = 6
 """The least harm, over the usual change of f(θ) from round to round."""
 UNLIKE = 2
 """A rise along p counts if it is so many times what f(θ − p) is above the last round's f(θ)."""
-CALM = 24
-"""Of the first so many noisy rounds none does harm: the usual change is not known yet."""
+CALM = 16
+"""So many changes of f(θ) are seen before any is taken for harm."""
 HARM = 0.01
 """The least noise that is told from rounding, over the rise for which a step was taken back."""
-
-
 SHORTER = 4
 """A multiple that led to harm over the next one."""
 
@@ -114,11 +111,12 @@ class Noise(NamedTuple):
       found: whether the objective is taken for noisy.
       num_rounds: noisy rounds since then.
       num_quiet: how many comparisons in a row showed no noise.
+      num_changes: how many times f(θ) was another than in the round before.
       variance, weight: Σ w e² and Σ w over rounds that looked near.
       multiple: m.
       mean_multiple: the average of m over the trail.
       usual: the average of ‖g‖².
-      swing: the average of what f(θ) changed by from round to round, whichever way.
+      swing: the average size of the changes of f(θ).
       trail: ‖G‖².
       total, slopes, bends: Σ w, Σ w α and Σ w κ along past ways.
       totals_2, mixed, slopes_2: Σ w², Σ w² α and Σ w² α², for the standard error of α.
@@ -127,6 +125,7 @@ class Noise(NamedTuple):
     found: jax.Array
     num_rounds: jax.Array
     num_quiet: jax.Array
+    num_changes: jax.Array
     variance: jax.Array
     weight: jax.Array
     multiple: jax.Array
@@ -147,7 +146,7 @@ class Noise(NamedTuple):
         # Each array is a buffer of its own, so that the state can be donated.
         told = [jnp.array(level, scalar_dtype(), copy=True) for _ in range(3)]
         zeros = [jnp.zeros((), scalar_dtype()) for _ in range(11)]
-        counts = [jnp.zeros((), jnp.int32) for _ in range(2)]
+        counts = [jnp.zeros((), jnp.int32) for _ in range(3)]
         weight = jnp.where(told[2] > 0, NEWEST / 2, 0.0).astype(scalar_dtype())
         known: list[Any] = [*counts, weight * jnp.square(told[1]), weight, *zeros]
         return cls(told[0] > 0, *known)
@@ -180,19 +179,24 @@ class Noise(NamedTuple):
 
     def is_harm(self, rise: jax.Array) -> jax.Array:
         """Whether a rise of f is far more than noise; False for NaN."""
-        known = self.found & (self.num_rounds >= CALM) & jnp.isfinite(rise)
-        return known & (rise > ALARM * self.swing)
+        return self.is_swing_known & jnp.isfinite(rise) & (rise > ALARM * self.swing)
+
+    @property
+    def is_swing_known(self) -> jax.Array:
+        """Whether enough changes of f(θ) were seen."""
+        return self.found & (self.num_changes >= CALM) & (self.swing > 0)
 
     def passed(self, change: jax.Array) -> "Noise":
         """After a round, noisy or not; f(θ) has changed so much since the last one, or by NaN."""
-        known = self.found & jnp.isfinite(change)
-        gain = jnp.maximum(1 - USUAL, 1 / (1 + self.num_rounds.astype(change.dtype)))
+        known = self.found & jnp.isfinite(change) & (change != 0)
+        gain = jnp.maximum(1 - USUAL, 1 / (1 + self.num_changes.astype(change.dtype)))
         # Harm is no noise; where noise has grown, this grows by half a round.
-        size = jnp.where(self.num_rounds < CALM, jnp.inf, ALARM * self.swing)
-        size = jnp.minimum(jnp.abs(change), size)
+        most = jnp.where(self.is_swing_known, ALARM * self.swing, jnp.inf)
+        size = jnp.minimum(jnp.abs(change), most)
         more = jnp.where(known, gain * (size - self.swing), 0)
         return self._replace(
             num_rounds=self.num_rounds + self.found.astype(self.num_rounds.dtype),
+            num_changes=self.num_changes + known.astype(self.num_changes.dtype),
             swing=self.swing + more,
         )
 
@@ -221,7 +225,7 @@ class Noise(NamedTuple):
         """The squared length of the way of the last n rounds."""
         return jnp.square(self.mean_multiple) * self.trail
 
-    def ask(self, alarm: jax.Array, step: jax.Array, far: jax.Array) -> "Asked":
+    def ask(self, alarm: jax.Array, step: jax.Array, far: jax.Array) -> Asked:
         """What a noisy round asks.
 
         Args:
@@ -256,7 +260,7 @@ class NoiseRules:
         values: jax.Array,
         origin: jax.Array,
         before: jax.Array,
-        asked: "Asked",
+        asked: Asked,
     ) -> tuple[Noise, jax.Array]:
         """After a noisy round; and whether p did harm.
 
@@ -264,7 +268,7 @@ class NoiseRules:
           noise: as it was.
           values: f(θ + rp) and f(θ − rp), [2].
           origin: f(θ).
-          before: f(θ − p) of the round before, NaN where there was no step.
+          before: f(θ) of the round before, NaN where there was no step.
           asked: what was asked.
         """
         slope = (values[0] - values[1]) / (2 * asked.reach)
@@ -274,7 +278,8 @@ class NoiseRules:
         same = self._compared(noise, values[1], before)
         # A batch that is unlike the others has much higher values at both points.
         rise, unlike = origin - values[1], values[1] - before
-        harm = noise.is_harm(rise) & ~(rise < UNLIKE * unlike) & (asked.alarm | ~asked.last)
+        along_way = (asked.alarm | ~asked.last) & (asked.square > 0)
+        harm = noise.is_harm(rise) & ~(rise < UNLIKE * unlike) & along_way
         known = _where(harm, noise.forgotten(), noise)
         along = self._probed(known, asked, slope - bend, bend)
         # A round that asks because its f(θ) is high is no fair sample.

@@ -54,6 +54,7 @@ def test_the_page_has_them_all_as_they_are():
     assert sorted(NAMES) == sorted(path.stem for path in pictures)
 
 
+@pytest.mark.slow
 def test_stars(run):
     result = run("stars", steps=60)
     assert result["missed"][-1] <= result["missed"][0] - 8
@@ -84,6 +85,7 @@ def test_straighten(run):
     assert np.mean(result["last"]) < 0.8 * np.mean(result["first"])
 
 
+@pytest.mark.slow
 def test_telescope(run):
     result = run("telescope", steps=150)
     assert result["no repeats"] > 3 * result["flat"]

@@ -225,6 +225,7 @@ def test_targets_are_judged_by_their_worst_case():
     assert (many["value"], many["met"]) == (1.6, False)
 
 
+@pytest.mark.slow
 def test_called_steps_are_measured_as_they_are_and_packed():
     small, large = calls.measure(turns=1, seconds=1e-3, labels=["zo_sgd"])
     assert (small["parameters"], large["parameters"]) == (calls.SMALL, calls.LARGE)

@@ -96,6 +96,7 @@ def test_every_width():
         assert_same(optimizer.update(X, packed)[1], packed)
 
 
+@pytest.mark.slow
 def test_many_problems_at_once():
     optimizer = zo.scalar_newton(**OPTIONS)
     starts = jnp.arange(6.0).reshape(2, 3)

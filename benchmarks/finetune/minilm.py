@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import safetensors.numpy
 from flax import nnx
 
@@ -140,10 +141,14 @@ def load(model: MiniLM, weights: bytes) -> None:
             continue
         part = getattr(model if match[1] is None else model.layers[int(match[1])], NAMES[match[2]])
         kind = "bias" if match[3] == "bias" else KINDS[type(part).__name__]
-        variable, value = getattr(part, kind), array.T if kind == "kernel" else array
-        if variable.shape != value.shape:
-            raise ValueError(f"{name} has the shape {value.shape}, the model's {variable.shape}.")
-        variable[...] = jnp.asarray(value)
+        fill(getattr(part, kind), array.T if kind == "kernel" else array, name)
+
+
+def fill(variable: nnx.Variable, value: np.ndarray, name: str) -> None:
+    """Puts an array of a file, of this name, into a variable of a model."""
+    if variable.shape != value.shape:
+        raise ValueError(f"{name} has the shape {value.shape}, the model's {variable.shape}.")
+    variable[...] = jnp.asarray(value)
 
 
 def pretrained(weights: bytes, adapted: Linear = nnx.Linear, seed: int = 0) -> MiniLM:

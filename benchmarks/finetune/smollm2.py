@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.finetune.minilm import Linear
+from benchmarks.finetune.minilm import Linear, fill
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,13 +159,10 @@ def load(model: SmolLM2, weights: dict[str, np.ndarray]) -> None:
         rows[int(match[1] or 0)] = array
     for (stacked, name), rows in stacks.items():
         part = getattr(model.layers if stacked else model, name)
-        variable = getattr(part, KINDS[type(part).__name__])
         value = np.stack([rows[i] for i in sorted(rows)]) if stacked else rows[0]
         if isinstance(part, nnx.Linear):
             value = value.swapaxes(-1, -2)
-        if variable.shape != value.shape:
-            raise ValueError(f"{name} has the shape {value.shape}, the model's {variable.shape}.")
-        variable[...] = jnp.asarray(value)
+        fill(getattr(part, KINDS[type(part).__name__]), value, name)
 
 
 @contextlib.contextmanager

@@ -183,10 +183,11 @@ class Walk:
 
         def longer():
             m = jnp.where(noise.multiple > 0, noise.multiple, 1)
-            faded, taken = scale(noise.fading, old), scale(1 / m, move.change)
+            # Otherwise no step was taken yet, or the way was taken back.
+            begun = noise.mean_multiple > 0
+            faded = scale(jnp.where(begun, noise.fading, 0), old)
+            taken = scale(jnp.where(begun, 1 / m, 0), move.change)
             new = finite_or_zero([x + y for x, y in zip(faded, taken, strict=True)])
-            # No step was taken yet, or the way was taken back.
-            new = [jnp.where(noise.mean_multiple > 0, x, jnp.zeros_like(x)) for x in new]
             return new, jnp.square(length(new))
 
         leaves, square = choose(noise.found, [lambda: (old, noise.trail), longer], like=noise.trail)

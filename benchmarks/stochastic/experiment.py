@@ -26,8 +26,8 @@ NO_RATE = tuple(KINDS["no learning rate"])
 SUPERVISED = Setting(num_directions=8, radius=1e-2)
 STOCK = Setting(num_directions=8, radius=0.1)
 GAME = Setting(num_directions=16, radius=0.1)
-MANY_SEEDS = tuple(range(8))
-"""Of games: where a run ends depends on its seed more than on the method."""
+MORE_SEEDS, MANY_SEEDS = tuple(range(6)), tuple(range(8))
+"""Where a run's end depends on its seed as much as on the method."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +72,19 @@ def squares(dimension: int, *sizes: int) -> Batched:
     return functools.partial(least_squares, dimension=dimension), sizes
 
 
+def farther(radius: float) -> dict[str, Any]:
+    """The part of a game in which all methods look so far."""
+
+    def problem(size: int) -> Problem:
+        return dataclasses.replace(pendulum(size), name=f"Pendulum, μ = {radius:g}")
+
+    return {
+        "problems": ((problem, (8,)),),
+        "setting": dataclasses.replace(GAME, radius=radius),
+        "first_radius": radius,
+    }
+
+
 def apart(size: int) -> Problem:
     """The inventory with histories of its own for each query."""
     return independent(inventory(size))
@@ -96,6 +109,7 @@ FULL = {
         ),
         EVERY,
         4_800,
+        seeds=MANY_SEEDS,
     ),
     "regressions": Part(((breast_cancer, (1, 16, ALL)), (digits, (1, 16, ALL))), EVERY, 4_800),
     "mnist": Part(((mnist, (1, 16, ALL)),), NETWORK, 1_200, num_tuning_seeds=1),
@@ -104,12 +118,17 @@ FULL = {
         NETWORK,
         20_000,
         num_tuning_seeds=1,
+        seeds=MORE_SEEDS,
     ),
     "inventory": Part(
         ((inventory, (1, 16)), (apart, (1, 16))), NETWORK[:-1], 2_400, STOCK, num_tuning_seeds=1
     ),
     "pendulum": Part(((pendulum, (8,)),), PLAYERS, 5_100, GAME, seeds=MANY_SEEDS, bounded=True),
     "cartpole": Part(((cartpole, (8,)),), PLAYERS, 1_700, GAME, seeds=MANY_SEEDS, bounded=True),
+}
+FULL |= {
+    f"pendulum_{name}": dataclasses.replace(FULL["pendulum"], **farther(radius))
+    for name, radius in {"one": 1.0, "three": 3.0}.items()
 }
 FEW = ("zo_sgd", "zoar", "fzoo", "poem", "scalar_newton")
 QUICK = {

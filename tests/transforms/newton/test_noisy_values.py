@@ -254,7 +254,7 @@ def test_a_batch_of_one_is_no_catastrophe(make, worst):
     "make", [zo.scalar_newton, pytest.param(zo.diagonal_newton, marks=pytest.mark.slow)]
 )
 def test_batches_that_differ_by_hundreds_lead_nowhere_bad(make):
-    """Examples' weights have heavy tails: ways that did harm are taken back, and f stays low."""
+    """Examples' weights have heavy tails, and so have the traces of batches of one."""
     d = 100
     a = jax.random.normal(jax.random.key(0), (1000, d)) * jnp.logspace(0, -1, d)
     b = a @ jnp.ones(d) + 0.1 * jax.random.normal(jax.random.key(9), (1000,))
@@ -267,8 +267,8 @@ def test_batches_that_differ_by_hundreds_lead_nowhere_bad(make):
     optimizer = make(K, 0.1, key=jax.random.key(0))
     x, states = jax.jit(lambda: run(optimizer, f, jnp.zeros(d), 1000, 6))()
     squares = np.mean(np.square(a @ x.T - b[:, None]) * weights[:, None], 0)
-    assert np.all(squares < 5 * np.mean(np.square(b) * weights))
-    assert np.any(states.trust.num_undone > 1)
+    left = squares / np.mean(np.square(b) * weights)
+    assert np.all(left < 2) and np.median(left) < 0.8
 
 
 def test_a_way_that_did_harm_is_taken_back():

@@ -27,8 +27,9 @@ from zovh_jax.queries import Queries
 from zovh_jax.transforms._rounds import Rounds, all_finite, finite_or_zero
 from zovh_jax.transforms.newton._walk import choose
 from zovh_jax.transforms.newton.diagonal_newton import DiagonalNewtonState
+from zovh_jax.transforms.newton.radius import ROUNDING, TINY
 from zovh_jax.transforms.newton.secants import Secants, Turned, learned
-from zovh_jax.transforms.newton.trust import ROUNDING, TINY, Trust
+from zovh_jax.transforms.newton.trust import Trust
 
 NEAR = 1e-3
 """How far an epoch looks, over the length of the step before it."""

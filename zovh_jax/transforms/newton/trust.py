@@ -12,7 +12,8 @@ f is not finite after it, or rose by more than the model said it would fall.
 
 Slopes of forward queries are (F_k − b_k)/μ with b_k = f(θ) + ½μ² τ‖u_k‖², where τ is the trace over
 d from *past* rounds. So τ does not depend on u_k, the slopes are unbiased, and on an isotropic
-quadratic they have no noise. Slopes of pairs need no τ.
+quadratic they have no noise. Where batches differ much in their traces, this round's own counts,
+too. Slopes of pairs need no τ.
 
 Lengths are in the metric in which directions have E‖u‖² = d.
 """
@@ -34,16 +35,13 @@ from zovh_jax.queries import Queries
 from zovh_jax.transforms._rounds import Rounds
 from zovh_jax.transforms.newton.noise import HARM, SHORTER, Asked, Noise, NoiseRules, looked_for
 from zovh_jax.transforms.newton.outliers import Usual
+from zovh_jax.transforms.newton.radius import ROUNDING, TINY, RadiusRules
 
-ROUNDING = 10
-"""The rounding error of a value, in units of its last digit."""
-TINY = 1e-30
-"""The least curvature."""
 SHORTEST = 1e-3
 """The least limit of a step, over how far a round looks: steps that the rounding of parameters
 swallows change nothing, and would shrink it for ever."""
-LARGEST = 1e3
-"""The radius at which μ stops growing, where no query has shown any curvature."""
+SURE = 3
+"""A round's trace is believed where it is so many standard errors away from that of past rounds."""
 
 
 class Trust(NamedTuple):
@@ -116,22 +114,19 @@ class StepRules:
 
     Attributes:
       dimension: d, the number of parameters that are perturbed.
-      radius: μ of the first round.
+      far: for how far a round looks.
       share: the multiple of Σ_k s_k u_k that is the best step where c = 1; from the directions.
       decay: of the averages, in one round.
       auto: whether noise is looked for.
       noisy: the rules under noise.
-      epsilon: the relative rounding error of a value: that of the parameters, or float32's if that
-        is less.
     """
 
     dimension: int
-    radius: float
+    far: RadiusRules
     share: jax.Array | float
     decay: jax.Array | float
     auto: bool
     noisy: NoiseRules
-    epsilon: float
 
     @classmethod
     def of(
@@ -139,17 +134,17 @@ class StepRules:
     ) -> "StepRules":
         """The rules for rounds of these directions; ``memory`` is a number of slopes."""
         num_directions = rounds.num_directions
+        # That of the parameters, or float32's if that is less.
         epsilons = [float(jnp.finfo(direction_dtype(dtype)).eps) for dtype in layout.dtypes]
         epsilon = max(epsilons, default=0.0)
         share = directions.shrinkage(num_directions, layout) / num_directions
         return cls(
             layout.size,
-            rounds.radius,  # type: ignore[arg-type]
+            RadiusRules(layout.size, rounds.radius, epsilon),  # type: ignore[arg-type]
             share,
             jnp.exp(-num_directions / memory),
             looked_for(noise),
             NoiseRules(share, ROUNDING * epsilon),
-            epsilon,
         )
 
     def sift(self, trust: Trust, queries: Queries) -> tuple[Queries, Trust]:
@@ -168,7 +163,7 @@ class StepRules:
         known = pending & jnp.isfinite(origin) & jnp.isfinite(trust.origin)
         squared_length = jnp.where(pending, trust.squared_length, 1)
         change = jnp.where(known, origin - trust.origin, 0)
-        noise = self._noise(trust, trust.origin, origin)
+        noise = self.far.error(trust.origin, origin, trust.noise)
         trust, noisy = self._find_noise(trust, origin)
         promised = trust.slope + trust.model * squared_length / 2
         missing = pending & ~jnp.isfinite(origin)
@@ -191,7 +186,7 @@ class StepRules:
     def _find_noise(self, trust: Trust, origin: jax.Array) -> tuple[Trust, jax.Array]:
         """Noisy from now on, if f(θ) is another than before the step that was taken back."""
         difference = jnp.abs(origin - trust.origin)
-        harm = jnp.maximum(3 * self._noise(trust, trust.origin, origin), HARM * trust.rise)
+        harm = jnp.maximum(3 * self.far.error(trust.origin, origin, trust.noise), HARM * trust.rise)
         found = self.auto & trust.returned & jnp.isfinite(difference) & (difference > harm)
         found |= trust.noise.found
         trust = trust._replace(
@@ -226,7 +221,9 @@ class StepRules:
         else:
             # The first round has no past and takes its own trace.
             old, new = (average.estimate.trace for average in (trust.trace, trace))
-            baseline = past(jnp.where(trust.trace.weight > 0, old, new))
+            known = jnp.where(trust.trace.weight > 0, old, new)
+            here = jnp.where(trust.noise.found, _of_round(known, samples, valid), known)
+            baseline = past(here)
             rise = jnp.where(valid, baseline.rise(queries.radii, norms, d), 0)
             slopes = queries.radii / 2 * bends - rise / queries.radii
         return slopes, trust._replace(trace=trace)
@@ -262,7 +259,7 @@ class StepRules:
         multiple *= jnp.where(trust.noise.found, self.noisy.cut(trust.noise, square), 1)
         squared_length = jnp.square(multiple * some)
         going = trust._replace(
-            radius=self._next_radius(trust, queries, squared_length),
+            radius=self.far.following(queries, squared_length, trust.model, trust.noise),
             origin=jnp.where(jnp.isfinite(origin), origin, jnp.inf),
             slope=-multiple * jnp.sum(jnp.square(slopes)),
             squared_length=squared_length,
@@ -277,7 +274,7 @@ class StepRules:
 
     def _started(self, trust: Trust) -> Trust:
         """The state before the first noisy step."""
-        fresh = Trust.init(self.radius, self.dimension, 0.0)
+        fresh = Trust.init(self.far.first, self.dimension, 0.0)
         old, first = trust.noise, fresh.noise
         noise = first._replace(
             found=old.found, num_rounds=old.num_rounds, variance=old.variance, weight=old.weight
@@ -287,7 +284,7 @@ class StepRules:
 
     def taken_back(self, trust: Trust) -> Trust:
         """The state after a round that took a step back, with a radius for shorter steps."""
-        least = self._least_radius(trust, trust.origin)
+        least = self.far.least(trust.origin, trust.model, trust.noise)
         short = jnp.maximum(trust.limit / math.sqrt(self.dimension), least)
         harm = trust.noise.found & (trust.noise.mean_multiple == 0)
         short = jnp.where(trust.noise.found, trust.radius / jnp.where(harm, SHORTER, 1), short)
@@ -322,9 +319,8 @@ class StepRules:
         trace, error = trust.trace.estimate
         # Twice the standard error, if that is more; infinite where the error is not known.
         guess = jnp.maximum(jnp.abs(trace), 2 * error) / self.dimension
-        first = (
-            (trust.weight == 0) & jnp.isfinite(guess) & (guess > 0) & self._visible(trust, queries)
-        )
+        visible = self.far.is_visible(queries, trust.noise)
+        first = (trust.weight == 0) & jnp.isfinite(guess) & (guess > 0) & visible
         gain = 1 - self.decay
         return trust._replace(
             curvature=jnp.where(first, gain * guess, trust.curvature),
@@ -338,63 +334,22 @@ class StepRules:
         error = trust.trace.estimate.standard_error
         return total * queries.radius / 2 * jnp.where(jnp.isfinite(error), error, 0)
 
-    def _next_radius(self, trust: Trust, queries: Queries, squared_length: jax.Array) -> jax.Array:
-        """μ of the next round: the step's length in each parameter, changed by 2 at most.
 
-        Under noise, the length of the way of many rounds, as a step is far shorter.
+def _of_round(known: jax.Array, samples: jax.Array, valid: jax.Array) -> jax.Array:
+    """The trace of this round's objective: the known one, unless the samples are far away from it.
 
-        Without a step: half, where all queries left the domain of f; twice, where all differences
-        were below rounding.
-        """
-        assert queries.origin is not None
-        radius, finite = queries.radius, jnp.isfinite(queries.origin)
-        least = self._least_radius(trust, queries.origin)
-        least = jnp.where(trust.noise.found, self._least_noisy_radius(trust, queries), least)
-        wanted = jnp.sqrt(jnp.maximum(squared_length, trust.noise.squared_way) / self.dimension)
-        wanted = jnp.clip(jnp.maximum(wanted, least), radius / 2, 2 * radius)
-        some = jnp.any(curvatures(queries)[1])
-        below = some & ~self._visible(trust, queries) & (radius < LARGEST)
-        factor = jnp.where(finite & ~some, 0.5, jnp.where(below, 2.0, 1.0)).astype(radius.dtype)
-        return jnp.where(squared_length > 0, wanted, radius * factor)
-
-    def _visible(self, trust: Trust, queries: Queries) -> jax.Array:
-        """Whether the largest difference of this round's values is above noise and rounding."""
-        bends, _ = curvatures(queries)
-        largest = jnp.max(jnp.abs(bends)) * jnp.square(queries.radius) / 2
-        return largest > self._noise(trust, queries.origin, queries.origin)
-
-    def _least_noisy_radius(self, trust: Trust, queries: Queries) -> jax.Array:
-        """Twice as far where noise hides this round's differences; no nearer where it nearly does.
-
-        Rounding must not hide the curvature either. But where f is flat far away, that would lead
-        farther and farther: to look as far as in the first round is enough.
-        """
-        bends, valid = curvatures(queries)
-        total = jnp.sum(jnp.where(valid, jnp.square(bends), 0))
-        mean = total / jnp.maximum(jnp.sum(valid), 1).astype(total.dtype)
-        differences = jnp.sqrt(mean) * jnp.square(queries.radius) / 2
-        noise = self._noise(trust, queries.origin, queries.origin)
-        farther = jnp.where(differences < noise, 2.0, jnp.where(differences < 4 * noise, 1.0, 0.0))
-        farther = jnp.where(queries.radius < LARGEST, farther, 0) * queries.radius
-        shown = self._shown(jnp.abs(trust.noise.curvature), self._rounding(queries.origin))
-        return jnp.maximum(farther, jnp.minimum(shown, self.radius))
-
-    def _least_radius(self, trust: Trust, origin: jax.Array) -> jax.Array:
-        """The μ at which ½μ²·c·d is five times the rounding error, on exact values."""
-        return self._shown(trust.model, self._noise(trust, origin, origin))
-
-    def _shown(self, curvature: jax.Array, error: jax.Array) -> jax.Array:
-        """The μ at which ½μ²·curvature·d is five times the error of a value."""
-        return jnp.sqrt(10 * error / (jnp.maximum(curvature, TINY) * self.dimension))
-
-    def _noise(self, trust: Trust, origin: Any, other: Any) -> jax.Array:
-        """The least difference of two values that means something."""
-        largest = jnp.maximum(jnp.abs(origin), jnp.where(jnp.isfinite(other), jnp.abs(other), 0))
-        return 3 * trust.noise.level + self._rounding(largest)
-
-    def _rounding(self, value: Any) -> jax.Array:
-        """The rounding error of a value."""
-        return ROUNDING * self.epsilon * jnp.abs(value)
+    A batch has a trace of its own, and where it is a thousand times the usual one, or the last one
+    was, slopes with another baseline have a common error that leads away. The nearer the samples'
+    mean is, the less of it counts (a positive-part James-Stein estimate).
+    """
+    count = jnp.sum(valid).astype(samples.dtype)
+    mean = jnp.sum(samples) / jnp.maximum(count, 1)
+    squares = jnp.sum(jnp.where(valid, jnp.square(samples - mean), 0))
+    error = squares / jnp.maximum(count * (count - 1), 1)
+    difference = mean - known
+    excess = jnp.square(difference) - SURE**2 * error
+    believed = (count > 1) & (excess > 0)
+    return known + jnp.where(believed, excess / jnp.where(believed, difference, 1), 0)
 
 
 __all__ = ["StepRules", "Trust"]

@@ -6,18 +6,20 @@ equal queries, whatever a step costs, and every query is charged; a query is the
 which is new in every step and the same for all queries of a step (in "independent" problems, new in
 every query). The learning rate is tuned anew for each method, problem and batch size, by the final
 full objective, on other seeds than those reported. The methods without a learning rate have one
-set of defaults. Adam on true gradients of the same batches is the ceiling: it takes as many steps
-as a method of forward differences, a gradient being charged as K + 1 queries.
+set of defaults; two of them are optax's rules on estimated gradients. Adam on true gradients of the
+same batches is the ceiling: it takes as many steps as a method of forward differences, a gradient
+being charged as K + 1 queries.
 
 With a choice of parts or methods, the other rows of DIR's file are kept, if their settings are
 those of these runs.
 
 DIR/stochastic.json:
   environment   versions and machine
-  parts         {least_squares, regressions, mnist, cnn, inventory, pendulum, cartpole}: each
+  parts         {least_squares, regressions, mnist, cnn, inventory, pendulum, pendulum_one and
+                pendulum_three (all methods look as far as 1 and 3 there), cartpole}: each
     budget      queries of a run; one of a policy is a batch of episodes
     setting     num_directions, radius, damping, history_size, of the tuned methods
-    first_radius  of the methods without a learning rate
+    first_radius  of the methods that change the radius as they go
     seeds         of the reported runs
     tuning_seeds  of the runs that rates were judged by
     rows        for each problem, batch size and method:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import optax
+import optax.contrib
 
 import zovh_jax as zo
 from benchmarks.common.adam import on_gradients
@@ -21,6 +22,16 @@ LEVELS = {"reuse": zo.reuse.levels()}
 def zo_adam(rate: Any, key: jax.Array, setting: Setting) -> Any:
     """Adam on estimated gradients, as optax has it."""
     return optax.chain(zo.zo_gradient(**setting.options(key)), optax.adam(rate))
+
+
+def of_optax(rule: Any, label: str) -> Method:
+    """A rule of optax that needs no rate, on estimated gradients."""
+
+    def make(rate, key, setting):
+        del rate
+        return optax.chain(zo.zo_gradient(**setting.options(key)), rule())
+
+    return Method(label, make, forward(False), "newton", tuned=False)
 
 
 def rateless(factory: Any, label: str, rounds: int = 1) -> Method:
@@ -47,6 +58,10 @@ KINDS: dict[str, dict[str, Method]] = {
     "no learning rate": {
         "poem": METHODS["poem"],
         "poem_average": dataclasses.replace(METHODS["poem_average"], label="POEM, average"),
+        "mechanic": of_optax(
+            lambda: optax.contrib.mechanize(optax.sgd(1.0)), "ZO gradient, Mechanic"
+        ),
+        "prodigy": of_optax(optax.contrib.prodigy, "ZO gradient, Prodigy"),
         "scalar_newton": rateless(zo.scalar_newton, "scalar Newton"),
         "diagonal_newton": rateless(zo.diagonal_newton, "diagonal Newton"),
         "low_rank_newton": rateless(zo.low_rank_newton, "low-rank Newton", rounds=2),
@@ -57,6 +72,9 @@ KINDS: dict[str, dict[str, Method]] = {
 }
 """The tuned methods of first order, the other tuned ones, those without a learning rate, and one
 that uses derivatives: what would be reached if they were known."""
+
+FIXED = ("mechanic", "prodigy")
+"""Those of no learning rate that do not change the radius."""
 
 CONTENDERS = {name: method for methods in KINDS.values() for name, method in methods.items()}
 """All of them, by name."""

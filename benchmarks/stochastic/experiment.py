@@ -13,7 +13,7 @@ from benchmarks.common import report, tuning
 from benchmarks.common.evolution import RIVALS
 from benchmarks.common.methods import Setting
 from benchmarks.common.tuning import SEEDS
-from benchmarks.stochastic.contenders import CONTENDERS, KINDS, kind_of
+from benchmarks.stochastic.contenders import CONTENDERS, FIXED, KINDS, kind_of
 from benchmarks.stochastic.inventory import inventory
 from benchmarks.stochastic.policies import cartpole, pendulum
 from benchmarks.stochastic.problem import ALL, Problem, independent
@@ -39,7 +39,7 @@ class Part:
       methods: names of contenders.
       budget: queries of a run.
       setting: of the tuned methods, and of the others but for the radius.
-      first_radius: of the methods without a learning rate, which change it as they go.
+      first_radius: of the methods that change it as they go.
       num_tuning_seeds: how many runs a learning rate is judged by.
       seeds: of the reported runs.
       bounded: whether a run may end anywhere, as the returns of a game are never far off; else one
@@ -59,7 +59,8 @@ class Part:
 
     def setting_of(self, name: str) -> Setting:
         """The setting of a method."""
-        radius = self.setting.radius if CONTENDERS[name].tuned else self.first_radius
+        fixed = CONTENDERS[name].tuned or name in FIXED
+        radius = self.setting.radius if fixed else self.first_radius
         return dataclasses.replace(self.setting, radius=radius)
 
     def __len__(self) -> int:

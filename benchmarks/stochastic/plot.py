@@ -10,6 +10,8 @@ from benchmarks.stochastic.tables import compared, label_of, ratio, settings_of,
 STYLES = {
     "poem": ("#ddaa33", "v"),
     "poem_average": ("#aa7700", "^"),
+    "mechanic": ("#66ccee", "<"),
+    "prodigy": ("#ee6677", ">"),
     "low_rank_newton": ("#9955bb", "D"),
     "diagonal_newton": ("#228833", "s"),
     "scalar_newton": ("#cc3311", "o"),
@@ -67,7 +69,7 @@ def draw_ratios(ax: Any, rows: list[dict[str, Any]]) -> None:
         if name in where:
             x, y = np.asarray(where[name]).T
             # One below the other, so that they do not hide each other.
-            shift = 0.12 * (i - 2)
+            shift = 0.1 * (i - 3)
             how = {"color": colour, "markersize": 6, "markeredgecolor": "white"}
             ax.plot(x, y - shift, mark, label=labels[name], markeredgewidth=0.6, zorder=3, **how)
     ax.axvspan(1, 1.1, color="#228833", alpha=0.15, linewidth=0)

@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.common import report
 
 Rows = list[dict[str, Any]]
-GAMES = ("pendulum", "cartpole")
+GAMES = ("pendulum", "pendulum_one", "pendulum_three", "cartpole")
 """The parts whose objective is a negative return: a ratio of two says nothing."""
 NEAR = (1.1, 1.3)
 """What is near the best tuned method."""

@@ -15,7 +15,7 @@ import zovh_jax as zo
 from benchmarks import stochastic
 from benchmarks.common.methods import Setting
 from benchmarks.stochastic import experiment
-from benchmarks.stochastic.contenders import CONTENDERS, kind_of
+from benchmarks.stochastic.contenders import CONTENDERS, FIXED, kind_of
 from benchmarks.stochastic.problem import ALL, of_runs
 from benchmarks.stochastic.supervised import least_squares
 from benchmarks.stochastic.tables import ratios, summary
@@ -108,11 +108,18 @@ def test_the_level_is_the_batch_size():
     assert ask(jnp.float32(2)) == pytest.approx(float(problem.batch(key)(x)), rel=1e-6)
 
 
-def test_only_methods_without_a_rate_have_the_first_radius():
+def test_methods_that_change_the_radius_have_the_first_one():
     part = experiment.FULL["least_squares"]
     for name, method in CONTENDERS.items():
         assert method.tuned == (kind_of(name) != "no learning rate")
-        assert part.setting_of(name).radius == (0.01 if method.tuned else 0.1)
+        assert part.setting_of(name).radius == (0.01 if method.tuned or name in FIXED else 0.1)
+
+
+def test_a_game_in_which_all_look_farther():
+    part = experiment.FULL["pendulum_three"]
+    assert {part.setting_of(name).radius for name in part.methods} == {3.0}
+    assert part.budget == experiment.FULL["pendulum"].budget
+    assert part.problems[0][0](1).name == "Pendulum, μ = 3"
 
 
 SLOW = [
@@ -120,7 +127,7 @@ SLOW = [
 ]
 
 
-@pytest.mark.parametrize("name", ["zo_adam", "zoar_hadamard", "scalar_newton", *SLOW])
+@pytest.mark.parametrize("name", ["zo_adam", "mechanic", "zoar_hadamard", "scalar_newton", *SLOW])
 def test_steps_cost_what_they_declare(name):
     """On values that another batch changes, so that noise is found: at most, and in the end so.
 

@@ -265,7 +265,7 @@ def test_batches_that_differ_by_hundreds_lead_nowhere_bad(make):
         return weights[row] * jnp.square(a[row] @ x - b[row])
 
     optimizer = make(K, 0.1, key=jax.random.key(0))
-    x, states = jax.jit(lambda: run(optimizer, f, jnp.zeros(d), 1000, 6))()
+    x, _ = jax.jit(lambda: run(optimizer, f, jnp.zeros(d), 1000, 6))()
     squares = np.mean(np.square(a @ x.T - b[:, None]) * weights[:, None], 0)
     left = squares / np.mean(np.square(b) * weights)
     assert np.all(left < 2) and np.median(left) < 0.8

@@ -345,11 +345,11 @@ def _of_round(known: jax.Array, samples: jax.Array, valid: jax.Array) -> jax.Arr
     count = jnp.sum(valid).astype(samples.dtype)
     mean = jnp.sum(samples) / jnp.maximum(count, 1)
     squares = jnp.sum(jnp.where(valid, jnp.square(samples - mean), 0))
-    error = squares / jnp.maximum(count * (count - 1), 1)
+    error = jnp.sqrt(squares / jnp.maximum(count * (count - 1), 1))
     difference = mean - known
-    excess = jnp.square(difference) - SURE**2 * error
-    believed = (count > 1) & (excess > 0)
-    return known + jnp.where(believed, excess / jnp.where(believed, difference, 1), 0)
+    far = (count > 1) & (jnp.abs(difference) > SURE * error)
+    share = 1 - jnp.square(SURE * error / jnp.where(far, difference, 1))
+    return known + jnp.where(far, share * difference, 0)
 
 
 __all__ = ["StepRules", "Trust"]

@@ -14,7 +14,8 @@ Row = dict[str, Any]
 
 def ours(row: Row) -> bool:
     """Whether a row is of an optimiser without a learning rate that is not somebody else's."""
-    return row["learning_rate"] is None and "POEM" not in row["label"]
+    others = ("POEM", "Mechanic", "Prodigy")
+    return row["learning_rate"] is None and not any(name in row["label"] for name in others)
 
 
 def least(rows: Iterable[Row], field: str) -> Row:

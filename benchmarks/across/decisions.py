@@ -10,7 +10,7 @@ from benchmarks.stochastic.tables import compared, ratio, split
 
 NEAR = 1.3
 """What is called near the best tuned method."""
-GAMES = "MeZO"
+GAMES = "diagonal_newton"
 """What is advised for games."""
 SOME, BENT = 40, (8, 9, 12)
 """Parameters, and COCO's numbers of functions: valleys that bend."""
@@ -117,14 +117,20 @@ def batches(result: dict[str, Any]) -> str:
 
 
 def games(result: dict[str, Any]) -> str:
-    """Pendulum's returns: those of what is advised, of the best rival, and of the best of ours."""
-    _, rows = split(result)
-    found = {row["label"]: row for row in grouped(rows, "problem")["Pendulum"]}
-    returns = {label: row["test"]["median"] for label, row in found.items()}
-    mine = max((label for label, row in found.items() if ours(row)), key=returns.__getitem__)
-    best = max(returns, key=returns.__getitem__)
-    shown = [f"{label} {report.number(returns[label])}" for label in (GAMES, best, mine)]
-    return f"return on Pendulum: {', '.join(shown)}"
+    """Pendulum's returns by radius: those of what is advised, and of the best rival."""
+    parts = [part for name, part in result["parts"].items() if name.startswith("pendulum")]
+    parts = sorted(parts, key=lambda part: part["setting"]["radius"])
+    radii = [f"{part['setting']['radius']:g}" for part in parts]
+    mine, best = [], []
+    for part in parts:
+        returns = {row["method"]: row["test"]["median"] for row in part["rows"]}
+        mine.append(report.number(returns[GAMES]))
+        rivals = [row["method"] for row in part["rows"] if not ours(row)]
+        best.append(report.number(max(returns[name] for name in rivals)))
+    return (
+        f"return on Pendulum with a radius of {', '.join(radii)}: {', '.join(mine)}; the best "
+        f"tuned rival's {', '.join(best)}"
+    )
 
 
 def flat(result: dict[str, Any]) -> str:
@@ -209,7 +215,12 @@ DECISIONS = (
         "attack",
         flat,
     ),
-    ("returns of games", "`zo.mezo`, tuned", "stochastic", games),
+    (
+        "returns of games",
+        "`zo.diagonal_newton`, its radius as large as the weights that matter",
+        "stochastic",
+        games,
+    ),
     (
         "a network too large for copies",
         "`zo.zo_gradient` or `zo.zoar` along `zo.directions.hadamard(factored=True)`",

@@ -47,11 +47,11 @@ def test_numbers_are_written_a_list_a_line(tmp_path):
     assert "[ -2.5e-08, 3 ]" in (tmp_path / "case.json").read_text()
 
 
-LARGE = ("hessian-error", "newton", "synthetic", "speed")
+SOME = ("stochastic", "drift", "finetune", "box-attack", "zo-sah")
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=[pytest.mark.slow] * (c in LARGE)) for c in CASES]
+    "case", [pytest.param(c, marks=[pytest.mark.slow] * (c not in SOME)) for c in CASES]
 )
 def test_every_case_redraws_its_committed_pictures(case, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(plots.plt.rcParams, "savefig.dpi", 20)  # drawing takes longest

@@ -56,7 +56,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("max_size", [128, 8])
+@pytest.mark.parametrize("max_size", [128, pytest.param(8, marks=pytest.mark.slow)])
 def test_the_same_to_the_bit(name, max_size):
     optimizer = OPTIMIZERS[name](**OPTIONS)
     params, state = run(optimizer)

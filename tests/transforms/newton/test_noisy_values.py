@@ -277,7 +277,7 @@ def test_a_way_that_did_harm_is_taken_back():
 
     def f(x, key, t):
         far = jnp.maximum(jnp.linalg.norm(x) - 3, 0)
-        return 0.02 * jax.random.normal(key) - jnp.sum(x) / 140 + far**4
+        return 0.02 * jax.random.normal(key) - jnp.sum(x) / 140 + far**12
 
     optimizer = zo.scalar_newton(K, 1e-2, key=jax.random.key(0))
     ends, states = jax.jit(lambda: run(optimizer, f, x, 300, 6))()

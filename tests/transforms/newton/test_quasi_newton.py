@@ -109,8 +109,9 @@ def test_a_bent_valley_and_noise(x64):
     found = np.asarray(states.start.trust.noise.found)
     assert found[60:90].any() and np.sum(found[1:] != found[:-1]) == 2
     assert int(states.secants.num_pairs[-1]) > 0 and float(rosenbrock(walks.last(xs))) < 1e-3
-    # The first step on exact values again leads astray: no epoch begins before it is taken back.
-    assert np.sum(np.asarray(jax.vmap(rosenbrock)(xs[115:125])) > 10) == 1
+    # Steps on exact values again may lead astray: no epoch begins before they are taken back.
+    begins = np.flatnonzero(np.diff(np.asarray(states.epoch.place) > 0, prepend=False))
+    assert begins.size and np.all(np.asarray(states.start.trust.squared_length)[begins - 1] == 0)
 
 
 def test_a_careful_epoch_gathers_the_gradient(x64):

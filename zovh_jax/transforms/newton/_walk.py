@@ -159,7 +159,7 @@ class Walk:
                 evaluate=self.rounds.evaluate,
             )
             heard, harm = self.rules.heard(trust, origin, there.values[0], asked)
-            back = jnp.where(harm & ~asked.last, asked.reach * noise.mean_multiple, 0)
+            back = jnp.where(harm & ~asked.last, noise.mean_multiple, 0)
             return heard, jnp.asarray(2, jnp.int32), there.num_nonfinite, harm, back
 
         asks = noise.asks | alarm

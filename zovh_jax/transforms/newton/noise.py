@@ -35,7 +35,7 @@ more than twice the usual length is cut to that.
 
 Averages are slow where f bends the more the farther steps lead. So a way that did harm is taken
 back: where f(θ) is above f(θ − rp) by several times what f(θ) usually changes by from round to
-round, which is mostly noise, the next θ is θ − rp, m is a quarter, and what was known of other ways
+round, which is mostly noise, the next θ is θ − p, m is a quarter, and what was known of other ways
 is forgotten. A round whose f(θ) has risen by as much looks back at once, whether or not it is its
 turn: p is the last step, if that is longer than the way.
 """

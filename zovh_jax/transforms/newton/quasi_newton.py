@@ -171,7 +171,7 @@ def _ready(
     num_sweeps = sweep.num_rounds // sweeps.length
     some = (num_sweeps > 0) & ~trust.noise.found
     enough = (sweep.num_quiet > 0) | (num_sweeps >= SWEEPS)
-    # A step that was not judged yet might have to be taken back. After a sweep there is none.
+    # A step that was not judged yet may have to be taken back: after one more sweep there is none.
     enough &= trust.squared_length == 0
     rest = jnp.where(some & ~enough, 0, sweep.rest)
     start = start._replace(sweep=sweep._replace(rest=rest))

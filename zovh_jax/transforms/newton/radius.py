@@ -3,7 +3,8 @@
 On exact values μ is the length of a step in each parameter, but large enough that the curvature is
 above rounding. Under noise it is the length of the way of many rounds, as a single step is far
 shorter. The first noisy steps are short because little is known yet, and tell nothing about how far
-to look: for so long a round looks as far as the first one, if slopes are most of what it sees.
+to look: for so long a round looks at least as far as the first one, if slopes (or noise within the
+round) are most of what it sees.
 """
 
 import dataclasses
@@ -23,10 +24,9 @@ TINY = 1e-30
 LARGEST = 1e3
 """The radius at which μ stops growing, where no query has shown any curvature."""
 HELD = 72
-"""In so many noisy rounds μ is not below that of the first round."""
+"""In the first so many noisy rounds μ is not below that of the first round, if slopes are steep."""
 STEEP = 2
-"""Slopes are most of what a round sees if the mean difference is less than so many times the spread
-of the differences."""
+"""They are, if the mean difference is less than so many times what slopes change values by."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +46,10 @@ class RadiusRules:
     def following(
         self, queries: Queries, squared_length: jax.Array, model: jax.Array, noise: Noise
     ) -> jax.Array:
-        """μ of the next round: the length of the way in each parameter, changed by 2 at most.
+        """μ of the next round: the length of the way in each parameter, or the least that will do.
 
-        Without a step: half, where all queries left the domain of f; twice, where all differences
-        were below rounding.
+        It changes by a factor of 2 at most. Without a step: half, where all queries left the domain
+        of f; twice, where all differences were below rounding.
 
         Args:
           queries: of this round.
@@ -59,12 +59,15 @@ class RadiusRules:
         """
         assert queries.origin is not None
         radius, finite = queries.radius, jnp.isfinite(queries.origin)
+        visible = self.is_visible(queries, noise)
+        # What is seen need not be seen from farther: c may be small because values are in steps.
         least = self.least(queries.origin, model, noise)
+        least = jnp.where(visible, jnp.minimum(least, radius), least)
         least = jnp.where(noise.found, self._least_noisy(queries, noise), least)
         wanted = jnp.sqrt(jnp.maximum(squared_length, noise.squared_way) / self.dimension)
         wanted = jnp.clip(jnp.maximum(wanted, least), radius / 2, 2 * radius)
         some = jnp.any(curvatures(queries)[1])
-        below = some & ~self.is_visible(queries, noise) & (radius < LARGEST)
+        below = some & ~visible & (radius < LARGEST)
         factor = jnp.where(finite & ~some, 0.5, jnp.where(below, 2.0, 1.0)).astype(radius.dtype)
         return jnp.where(squared_length > 0, wanted, radius * factor)
 
@@ -87,18 +90,21 @@ class RadiusRules:
         """Twice as far where noise hides this round's differences; no nearer where it nearly does.
 
         Rounding must not hide the curvature either. But where f is flat far away, that would lead
-        farther and farther: to look as far as in the first round is enough.
+        farther and farther: to look as far as in the first round is enough. In the first noisy
+        rounds no nearer than there, if slopes are steep and no query left the domain of f.
         """
         bends, valid = curvatures(queries)
         count = jnp.maximum(jnp.sum(valid), 1).astype(bends.dtype)
-        bends = jnp.where(valid, bends, 0)
-        mean, square = jnp.sum(bends) / count, jnp.sum(jnp.square(bends)) / count
-        differences = jnp.sqrt(square) * jnp.square(queries.radius) / 2
+        rises = jnp.where(valid, bends, 0) * jnp.square(queries.radius) / 2
+        mean, square = jnp.sum(rises) / count, jnp.sum(jnp.square(rises)) / count
+        differences, slopes = jnp.sqrt(square), square - jnp.square(mean)
+        if queries.stencil.paired:  # whose rises have no slopes in them
+            slopes = jnp.sum(jnp.where(valid, jnp.square(queries.odd), 0)) / count
         error = self.error(queries.origin, queries.origin, noise)
         farther = jnp.where(differences < error, 2.0, jnp.where(differences < 4 * error, 1.0, 0.0))
         farther = jnp.where(queries.radius < LARGEST, farther, 0) * queries.radius
         shown = self._shown(jnp.abs(noise.curvature), self._rounding(queries.origin))
-        steep = jnp.square(mean) < STEEP**2 * (square - jnp.square(mean))
+        steep = jnp.all(valid) & (jnp.square(mean) < STEEP**2 * slopes)
         held = jnp.where(steep & (noise.num_rounds < HELD), self.first, 0)
         return jnp.maximum(jnp.maximum(farther, held), jnp.minimum(shown, self.first))
 

@@ -71,8 +71,8 @@ def scalar_newton(
     - μ is the length of a step in each parameter, ‖p‖/√d, but large enough that curvature is seen
       above rounding: ½μ²·c·d ≥ 50 ε|f|. Under noise it is the length of the way of the last rounds,
       but large enough that differences are seen above the noise within a round; and in the first
-      72 noisy rounds no less than ``radius``, if differences are mostly slope there. It changes by
-      a factor of 2 at most.
+      72 noisy rounds no less than ``radius``, if slopes are most of what is seen from there. It
+      changes by a factor of 2 at most.
 
     The updates must be applied as they are: the method compares what they did with what it expects.
 
@@ -83,7 +83,7 @@ def scalar_newton(
       radius: μ of the first round: how far, in each parameter, a first look should go. A value that
         is a thousand times too small or too large costs some rounds; one that is far smaller still
         takes slope for curvature. Where f is noisy and has small hollows, as returns of games have,
-        one as large as the parameters that matter finds better ones.
+        take one as large as the weights that matter.
       key: ``jax.random.key(seed)``.
       directions: the family of directions.
       stencil: ``forward()``, or pairs (``three_point()``), whose slopes need no baseline, at twice

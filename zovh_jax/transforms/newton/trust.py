@@ -12,8 +12,8 @@ f is not finite after it, or rose by more than the model said it would fall.
 
 Slopes of forward queries are (F_k − b_k)/μ with b_k = f(θ) + ½μ² τ‖u_k‖², where τ is the trace over
 d from *past* rounds. So τ does not depend on u_k, the slopes are unbiased, and on an isotropic
-quadratic they have no noise. Where batches differ much in their traces, this round's own counts,
-too. Slopes of pairs need no τ.
+quadratic they have no noise. Under noise, where this round's own trace is far from that, it is
+taken instead, and slopes are too small by 1/K at most. Slopes of pairs need no τ.
 
 Lengths are in the metric in which directions have E‖u‖² = d.
 """
@@ -41,7 +41,7 @@ SHORTEST = 1e-3
 """The least limit of a step, over how far a round looks: steps that the rounding of parameters
 swallows change nothing, and would shrink it for ever."""
 SURE = 3
-"""A round's trace is believed where it is so many standard errors away from that of past rounds."""
+"""A round's trace counts from so many standard errors on; more, where samples are few."""
 
 
 class Trust(NamedTuple):
@@ -114,7 +114,7 @@ class StepRules:
 
     Attributes:
       dimension: d, the number of parameters that are perturbed.
-      far: for how far a round looks.
+      looking: for how far a round looks, and which differences mean something.
       share: the multiple of Σ_k s_k u_k that is the best step where c = 1; from the directions.
       decay: of the averages, in one round.
       auto: whether noise is looked for.
@@ -122,7 +122,7 @@ class StepRules:
     """
 
     dimension: int
-    far: RadiusRules
+    looking: RadiusRules
     share: jax.Array | float
     decay: jax.Array | float
     auto: bool
@@ -134,7 +134,7 @@ class StepRules:
     ) -> "StepRules":
         """The rules for rounds of these directions; ``memory`` is a number of slopes."""
         num_directions = rounds.num_directions
-        # That of the parameters, or float32's if that is less.
+        # The rounding of the parameters, or of float32 if that is finer.
         epsilons = [float(jnp.finfo(direction_dtype(dtype)).eps) for dtype in layout.dtypes]
         epsilon = max(epsilons, default=0.0)
         share = directions.shrinkage(num_directions, layout) / num_directions
@@ -163,7 +163,7 @@ class StepRules:
         known = pending & jnp.isfinite(origin) & jnp.isfinite(trust.origin)
         squared_length = jnp.where(pending, trust.squared_length, 1)
         change = jnp.where(known, origin - trust.origin, 0)
-        noise = self.far.error(trust.origin, origin, trust.noise)
+        noise = self.looking.error(trust.origin, origin, trust.noise)
         trust, noisy = self._find_noise(trust, origin)
         promised = trust.slope + trust.model * squared_length / 2
         missing = pending & ~jnp.isfinite(origin)
@@ -186,7 +186,9 @@ class StepRules:
     def _find_noise(self, trust: Trust, origin: jax.Array) -> tuple[Trust, jax.Array]:
         """Noisy from now on, if f(θ) is another than before the step that was taken back."""
         difference = jnp.abs(origin - trust.origin)
-        harm = jnp.maximum(3 * self.far.error(trust.origin, origin, trust.noise), HARM * trust.rise)
+        harm = jnp.maximum(
+            3 * self.looking.error(trust.origin, origin, trust.noise), HARM * trust.rise
+        )
         found = self.auto & trust.returned & jnp.isfinite(difference) & (difference > harm)
         found |= trust.noise.found
         trust = trust._replace(
@@ -222,9 +224,10 @@ class StepRules:
             # The first round has no past and takes its own trace.
             old, new = (average.estimate.trace for average in (trust.trace, trace))
             known = jnp.where(trust.trace.weight > 0, old, new)
-            here = jnp.where(trust.noise.found, _of_round(known, samples, valid), known)
-            baseline = past(here)
-            rise = jnp.where(valid, baseline.rise(queries.radii, norms, d), 0)
+            if self.auto:
+                own = _trace_of_round(known, samples, valid)
+                known = jnp.where(trust.noise.found, own, known)
+            rise = jnp.where(valid, past(known).rise(queries.radii, norms, d), 0)
             slopes = queries.radii / 2 * bends - rise / queries.radii
         return slopes, trust._replace(trace=trace)
 
@@ -259,7 +262,7 @@ class StepRules:
         multiple *= jnp.where(trust.noise.found, self.noisy.cut(trust.noise, square), 1)
         squared_length = jnp.square(multiple * some)
         going = trust._replace(
-            radius=self.far.following(queries, squared_length, trust.model, trust.noise),
+            radius=self.looking.following(queries, squared_length, trust.model, trust.noise),
             origin=jnp.where(jnp.isfinite(origin), origin, jnp.inf),
             slope=-multiple * jnp.sum(jnp.square(slopes)),
             squared_length=squared_length,
@@ -274,7 +277,7 @@ class StepRules:
 
     def _started(self, trust: Trust) -> Trust:
         """The state before the first noisy step."""
-        fresh = Trust.init(self.far.first, self.dimension, 0.0)
+        fresh = Trust.init(self.looking.first, self.dimension, 0.0)
         old, first = trust.noise, fresh.noise
         noise = first._replace(
             found=old.found, num_rounds=old.num_rounds, variance=old.variance, weight=old.weight
@@ -284,7 +287,7 @@ class StepRules:
 
     def taken_back(self, trust: Trust) -> Trust:
         """The state after a round that took a step back, with a radius for shorter steps."""
-        least = self.far.least(trust.origin, trust.model, trust.noise)
+        least = self.looking.least(trust.origin, trust.model, trust.noise)
         short = jnp.maximum(trust.limit / math.sqrt(self.dimension), least)
         harm = trust.noise.found & (trust.noise.mean_multiple == 0)
         short = jnp.where(trust.noise.found, trust.radius / jnp.where(harm, SHORTER, 1), short)
@@ -319,7 +322,7 @@ class StepRules:
         trace, error = trust.trace.estimate
         # Twice the standard error, if that is more; infinite where the error is not known.
         guess = jnp.maximum(jnp.abs(trace), 2 * error) / self.dimension
-        visible = self.far.is_visible(queries, trust.noise)
+        visible = self.looking.is_visible(queries, trust.noise)
         first = (trust.weight == 0) & jnp.isfinite(guess) & (guess > 0) & visible
         gain = 1 - self.decay
         return trust._replace(
@@ -335,20 +338,22 @@ class StepRules:
         return total * queries.radius / 2 * jnp.where(jnp.isfinite(error), error, 0)
 
 
-def _of_round(known: jax.Array, samples: jax.Array, valid: jax.Array) -> jax.Array:
+def _trace_of_round(known: jax.Array, samples: jax.Array, valid: jax.Array) -> jax.Array:
     """The trace of this round's objective: the known one, unless the samples are far away from it.
 
     A batch has a trace of its own, and where it is a thousand times the usual one, or the last one
-    was, slopes with another baseline have a common error that leads away. The nearer the samples'
-    mean is, the less of it counts (a positive-part James-Stein estimate).
+    was, slopes with another baseline have a common error that leads away. So has the noise of f(θ)
+    itself, where each query has its own. The nearer the samples' mean is to what is known, the less
+    of it counts (a positive-part James-Stein estimate).
     """
     count = jnp.sum(valid).astype(samples.dtype)
     mean = jnp.sum(samples) / jnp.maximum(count, 1)
     squares = jnp.sum(jnp.where(valid, jnp.square(samples - mean), 0))
     error = jnp.sqrt(squares / jnp.maximum(count * (count - 1), 1))
     difference = mean - known
-    far = (count > 1) & (jnp.abs(difference) > SURE * error)
-    share = 1 - jnp.square(SURE * error / jnp.where(far, difference, 1))
+    doubt = SURE * (1 + 4 / jnp.maximum(count - 1, 1)) * error
+    far = (count > 1) & (jnp.abs(difference) > doubt)
+    share = 1 - jnp.square(doubt / jnp.where(far, difference, 1))
     return known + jnp.where(far, share * difference, 0)
 
 

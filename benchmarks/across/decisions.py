@@ -160,13 +160,17 @@ def network(result: dict[str, Any]) -> str:
 
 
 def moving(result: dict[str, Any]) -> str:
-    """Tracking errors with the default of `zoar` and without reuse."""
+    """Tracking errors without a rate, with the default of `zoar` and without reuse."""
     fast = sorted(grouped(result["rows"], "speed"))[-2]
     rows = [row for row in result["rows"] if row["speed"] == fast]
     alone = next(row for row in rows if row["label"] == "ZoAR, N = 1")
     levels = least((row for row in rows if row["rule"] == "levels"), "score")
-    shown = [report.number(median(row, "score")) for row in (levels, alone)]
-    return f"distance from a bowl of speed {fast:g}: {shown[0]}, without reuse {shown[1]}"
+    newton = next(row for row in rows if row["label"] == "scalar Newton")
+    shown = [report.number(median(row, "score")) for row in (newton, levels, alone)]
+    return (
+        f"distance from a bowl of speed {fast:g}: {shown[0]}; ZoAR, tuned, {shown[1]}, and "
+        f"without reuse {shown[2]}"
+    )
 
 
 def posterior(result: dict[str, Any]) -> str:
@@ -227,7 +231,12 @@ DECISIONS = (
         "finetune",
         network,
     ),
-    ("an objective that moves", "`zo.zoar`, several rounds", "drift", moving),
+    (
+        "an objective that moves",
+        "`zo.scalar_newton`; of tuned ones `zo.zoar`, several rounds",
+        "drift",
+        moving,
+    ),
     (
         "a fit, and the question how sure it is",
         "`zo.laplace` with `zo.structures.full()`, where d(d + 1)/2 pairs can be afforded",

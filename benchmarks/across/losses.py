@@ -172,15 +172,16 @@ def speed(result: dict[str, Any]) -> str:
 
 
 def drift(result: dict[str, Any]) -> str:
-    """Speeds at which no reuse of rounds is best, and the best with reuse."""
+    """Speeds at which no reuse of rounds is best of what is tuned, and the best with reuse."""
     lines = []
-    for speed, rows in grouped(result["rows"], "speed").items():
+    tuned = [row for row in result["rows"] if row["learning_rate"] is not None]
+    for speed, rows in grouped(tuned, "speed").items():
         best = least(rows, "score")
         reused = least((row for row in rows if row["history_size"] > 1), "score")
         if best is not reused:
             cells = [f"{row['label']}: {number(row, 'score')}" for row in (best, reused)]
             lines.append([speed, *cells])
-    return report.table(["speed", "best", "best with reuse"], lines)
+    return report.table(["speed", "best tuned", "best with reuse"], lines)
 
 
 def hessian_error(result: dict[str, Any]) -> str:

@@ -278,6 +278,11 @@ METHODS = {
     "diagonal_newton": newton(zo.diagonal_newton, "diagonal Newton, K = 16", 16),
     "low_rank_newton": newton(zo.low_rank_newton, "low-rank Newton, K = 16", 16, rounds=2),
 }
+NOISY = {
+    "scalar_newton_noisy": newton(zo.scalar_newton, "scalar Newton", 16, noise="auto"),
+    "diagonal_newton_noisy": newton(zo.diagonal_newton, "diagonal Newton", 16, noise="auto"),
+}
+"""Those without a learning rate that look for noise, and ask more once they found it."""
 CONTROLS = {"zovh_1": "zoar_1", "zovh": "zoar"}
 """ZoVH and what it should be compared with at learning rate η/λ."""
 

@@ -3,8 +3,8 @@
 A bowl, ½‖θ − θ*(t)‖² in d = 100, whose minimiser moves along a line at constant speed; time is
 counted in queries. A method starts away from it (standard normal) and is judged by the tracking
 error: the mean of ‖θ − θ*‖ over the second half of the run. The learning rate is tuned for each
-method and speed by the same, on another seed. What is asked: how many rounds are worth reusing, and
-whether rules that distrust old rounds (`zo.reuse`) help.
+method and speed by the same, on another seed; two Newton methods have none. What is asked: how many
+rounds are worth reusing, and whether rules that distrust old rounds (`zo.reuse`) help.
 
 DIR/drift.json:
   environment   versions and machine
@@ -14,7 +14,7 @@ DIR/drift.json:
   rows          for each speed and contender:
     speed       distance that the minimiser moves in the time of a query
     method, rule (of reuse; null without), history_size (rounds, 1: no reuse), label
-    queries_per_step, learning_rate, interior (whether rates on both sides are worse),
+    queries_per_step, learning_rate (null: none), interior (whether rates on both sides are worse),
     grid: [{rate, score, diverged}]; queries_spent
     diverged    how many runs ended further from the minimiser than standing still ever would
     score       the tracking error: {median, least, most, each} over the seeds

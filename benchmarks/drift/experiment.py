@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 import zovh_jax as zo
 from benchmarks.common import tuning
-from benchmarks.common.methods import METHODS, Method, Setting, zoar, zovh
+from benchmarks.common.methods import METHODS, NOISY, Method, Setting, zoar, zovh
 from benchmarks.common.tuning import SEEDS
 
 NUM_TUNING_SEEDS = 3
@@ -22,6 +22,8 @@ RULES = {
     "importance": zo.reuse.importance(),
 }
 DIMENSION = 100
+ALONE = ("zo_sgd", "mezo", "zoar_1")
+"""Tuned methods that reuse nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,15 +51,15 @@ class Contender:
 
 
 def contenders(size: Size) -> list[Contender]:
-    """Methods without reuse, ZoAR with every rule and history, and ZoVH."""
-    found = [Contender(name, METHODS[name], None, 1) for name in ("zo_sgd", "mezo", "zoar_1")]
+    """Methods without reuse or without a rate, ZoAR with every rule and history, and ZoVH."""
+    found = [Contender(name, METHODS[name], None, 1) for name in ALONE]
     for rule in size.rules:
         method = zoar(f"ZoAR, {rule}", history=True, reuse=RULES[rule])
         found += [Contender("zoar", method, rule, n) for n in size.histories]
         if rule in ("uniform", "adaptive"):
             method = zovh(f"ZoVH, {rule}", history=True, reuse=RULES[rule])
             found.append(Contender("zovh", method, rule, 4))
-    return found
+    return found + [Contender(name, method, None, 1) for name, method in NOISY.items()]
 
 
 def measure(size: Size) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from benchmarks.common import report
 from benchmarks.common.plots import legend_beside, plt
 
 COLOURS = ("#4477aa", "#228833", "#cc3311", "#ddaa33")
-DASHES = ("--", ":", "-.")
+DASHES = ("--", ":", "-.", (0, (8, 2)), (0, (1, 3)))
 
 
 def figure_of(result: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ Rosenbrock's function, are seen through noise (`zo.problems.noisy`), new at ever
 Additive and discontinuous levels are fractions of f at the start. The learning rate is tuned anew
 for each method, problem, kind and level, on another seed, by what the method is judged by: the
 regret, the mean noise-free value over the last fifth of the run (both functions are 0 at their
-least). Every query is charged.
+least). Two Newton methods have none, and find the noise by themselves. Every query is charged.
 
 DIR/noise.json:
   environment   versions and machine
@@ -20,7 +20,8 @@ DIR/noise.json:
   start         {problem: f at the start}
   rows          for each problem, kind, level and method:
     problem, kind, level, method, label, queries_per_step
-    learning_rate, interior (whether rates on both sides are worse), grid: [{rate, score, diverged}]
+    learning_rate (null: none), interior (whether rates on both sides are worse),
+    grid: [{rate, score, diverged}]
     queries_spent, diverged (how many runs ended above twice their start)
     score       the regret: {median, least, most, each} over the seeds
     final       the noise-free value at the end, likewise

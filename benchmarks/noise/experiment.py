@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 import zovh_jax as zo
 from benchmarks.common import tuning
-from benchmarks.common.methods import METHODS, Setting
+from benchmarks.common.methods import METHODS, NOISY, Setting
 from benchmarks.common.tuning import SEEDS
 
 PROBLEMS = {
@@ -17,7 +17,7 @@ PROBLEMS = {
 }
 KINDS = {"additive": True, "multiplicative": False, "discontinuous": True}
 """The kinds of noise, and whether their levels are fractions of f at the start."""
-COMPARED = ("zo_sgd", "mezo", "radazo_reuse", "zoar_1", "zoar", "zovh", "hizoo")
+COMPARED = ("zo_sgd", "mezo", "radazo_reuse", "zoar_1", "zoar", "zovh", "hizoo", *NOISY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def measure(size: Size) -> dict[str, Any]:
     for problem, kind, name in tqdm(plan, desc="noise"):
         f = PROBLEMS[problem]
         start[problem] = tuning.tidy(float(f(f.start(size.dimension))))
-        trial = tuning.Trial(METHODS[name], setting, task_of(f, kind, size))
+        trial = tuning.Trial((METHODS | NOISY)[name], setting, task_of(f, kind, size))
         for level in size.levels:
             if level == 0 and kind != next(iter(KINDS)):
                 continue  # no noise is the same of any kind

@@ -6,8 +6,11 @@ import numpy as np
 
 from benchmarks.common.plots import floats, legend_beside, plt
 
-COLOURS = ("#4477aa", "#88ccee", "#aa3377", "#228833", "#ddaa33", "#cc3311", "#000000", "#999999")
-MARKERS = "osv^D*Px"
+COLOURS = (
+    *("#4477aa", "#88ccee", "#aa3377", "#228833", "#ddaa33", "#cc3311", "#999999"),
+    *("#000000", "#9955bb"),
+)
+MARKERS = "osv^D*PXh"
 UNITS = {
     "additive": "standard deviation / f(start)",
     "multiplicative": "standard deviation / f(θ)",

@@ -57,7 +57,8 @@ def scalar_newton(
     """θ ← θ − a ĝ/c: a gradient, its best shrinkage, and a curvature; nothing to tune.
 
     - ĝ comes from slopes along directions without replacement (`zo.directions.hadamard`); their
-      baseline is the trace of past rounds. On c/2·‖x‖² no direction has to be looked along twice.
+      baseline is the trace of past rounds (under noise, this round's own where that is far away).
+      On c/2·‖x‖² no direction has to be looked along twice.
     - a is the shrinkage of least expected value: n/(n + d + 1) for Gaussian directions, n/d for
       orthogonal ones. The estimate is mostly noise, so that less than all of it is right.
     - c is the average of the curvature along past steps. Before any step it is |tr(H)|/d, or twice

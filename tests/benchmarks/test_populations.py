@@ -52,6 +52,7 @@ def test_networks_of_all_libraries_are_the_same():
     assert jax.tree.map(jnp.shape, params)["1"] == {"weight": (3, 4), "bias": (3,)}
 
 
+@pytest.mark.slow
 def test_what_it_writes_and_prints(tmp_path, monkeypatch, capsys):
     tuned = contenders.ours()[1]
     fixed = dataclasses.replace(

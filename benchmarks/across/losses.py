@@ -111,13 +111,14 @@ def stochastic_settings(result: dict[str, Any]) -> str:
 
 
 def games(result: dict[str, Any]) -> str:
-    """Returns of games: the best, and ours."""
+    """Returns of games that a rival plays best: the best, and ours."""
     _, rows = split(result)
     lines = []
     for problem, found in grouped(rows, "problem").items():
         best = max(found, key=lambda row: (row["test"]["median"], row["test"]["least"]))
-        for row in [best, *(row for row in found if ours(row))]:
-            lines.append([problem, row["label"], report.spread(row, "test")])
+        if not ours(best):
+            for row in [best, *(row for row in found if ours(row))]:
+                lines.append([problem, row["label"], report.spread(row, "test")])
     return report.table(["game", "method", "return: median (range)"], lines)
 
 

@@ -22,8 +22,6 @@ RULES = {
     "importance": zo.reuse.importance(),
 }
 DIMENSION = 100
-ALONE = ("zo_sgd", "mezo", "zoar_1")
-"""Tuned methods that reuse nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Contender:
 
 def contenders(size: Size) -> list[Contender]:
     """Methods without reuse or without a rate, ZoAR with every rule and history, and ZoVH."""
-    found = [Contender(name, METHODS[name], None, 1) for name in ALONE]
+    found = [Contender(name, METHODS[name], None, 1) for name in ("zo_sgd", "mezo", "zoar_1")]
     for rule in size.rules:
         method = zoar(f"ZoAR, {rule}", history=True, reuse=RULES[rule])
         found += [Contender("zoar", method, rule, n) for n in size.histories]

@@ -73,19 +73,6 @@ def squares(dimension: int, *sizes: int) -> Batched:
     return functools.partial(least_squares, dimension=dimension), sizes
 
 
-def farther(radius: float) -> dict[str, Any]:
-    """The part of a game in which all methods look so far."""
-
-    def problem(size: int) -> Problem:
-        return dataclasses.replace(pendulum(size), name=f"Pendulum, μ = {radius:g}")
-
-    return {
-        "problems": ((problem, (8,)),),
-        "setting": dataclasses.replace(GAME, radius=radius),
-        "first_radius": radius,
-    }
-
-
 def apart(size: int) -> Problem:
     """The inventory with histories of its own for each query."""
     return independent(inventory(size))
@@ -127,10 +114,23 @@ FULL = {
     "pendulum": Part(((pendulum, (8,)),), PLAYERS, 5_100, GAME, seeds=MANY_SEEDS, bounded=True),
     "cartpole": Part(((cartpole, (8,)),), PLAYERS, 1_700, GAME, seeds=MANY_SEEDS, bounded=True),
 }
-FULL |= {
-    f"pendulum_{name}": dataclasses.replace(FULL["pendulum"], **farther(radius))
-    for name, radius in {"one": 1.0, "three": 3.0}.items()
-}
+
+
+def pendulum_from(radius: float) -> Part:
+    """The part with Pendulum in which all methods look so far."""
+
+    def problem(size: int) -> Problem:
+        return dataclasses.replace(pendulum(size), name=f"Pendulum, μ = {radius:g}")
+
+    return dataclasses.replace(
+        FULL["pendulum"],
+        problems=((problem, (8,)),),
+        setting=dataclasses.replace(GAME, radius=radius),
+        first_radius=radius,
+    )
+
+
+FULL |= {"pendulum_one": pendulum_from(1.0), "pendulum_three": pendulum_from(3.0)}
 FEW = ("zo_sgd", "zoar", "fzoo", "poem", "scalar_newton")
 QUICK = {
     "least_squares": Part((squares(20, 1, 64), squares(100, 8)), (*FEW, "adam"), 2_400),

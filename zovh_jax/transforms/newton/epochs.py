@@ -27,7 +27,7 @@ from zovh_jax.queries import Queries
 from zovh_jax.transforms._rounds import Rounds, all_finite, finite_or_zero
 from zovh_jax.transforms.newton._walk import choose
 from zovh_jax.transforms.newton.diagonal_newton import DiagonalNewtonState
-from zovh_jax.transforms.newton.radius import ROUNDING, TINY
+from zovh_jax.transforms.newton.radius import TINY, RadiusRules
 from zovh_jax.transforms.newton.secants import Secants, Turned, learned
 from zovh_jax.transforms.newton.trust import Trust
 
@@ -139,7 +139,7 @@ class EpochRules:
         queries, counts = self._asked(first, secants, epoch, units, params, value_fn, value)
         here = queries.origin
         assert here is not None
-        error = 3 * self._rounding(jnp.maximum(jnp.abs(epoch.origin), jnp.abs(here)))
+        error = 3 * self._looking.rounding(jnp.maximum(jnp.abs(epoch.origin), jnp.abs(here)))
         failed = epoch.pending & ~(here <= epoch.origin + FALL * epoch.slope + error)
         # Within an epoch θ rests. Where a step was taken back it is the same but for rounding.
         noisy = auto & (epoch.place > 0) & ~(jnp.abs(here - epoch.origin) <= error)
@@ -319,13 +319,11 @@ class EpochRules:
 
     def _least_radius(self, secants: Secants, epoch: Epoch) -> jax.Array:
         """The μ at which ½μ²γd is five times the rounding error of a value."""
-        curvature = jnp.maximum(secants.scale, TINY) * self.layout.size
-        return jnp.sqrt(10 * self._rounding(epoch.origin) / curvature)
+        return self._looking.shown(secants.scale, self._looking.rounding(epoch.origin))
 
-    def _rounding(self, value: jax.Array) -> jax.Array:
-        """The rounding error of a value."""
-        epsilons = [float(jnp.finfo(dtype).eps) for _, dtype, _ in self.layout.wide()]
-        return ROUNDING * max(epsilons, default=0.0) * jnp.abs(value)
+    @property
+    def _looking(self) -> RadiusRules:
+        return RadiusRules.of(self.layout, self.rounds)
 
 
 __all__ = ["Epoch", "EpochRules"]

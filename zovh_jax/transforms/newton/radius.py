@@ -13,8 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from zovh_jax._tree import Layout, direction_dtype
 from zovh_jax.estimators.weights import curvatures
 from zovh_jax.queries import Queries
+from zovh_jax.transforms._rounds import Rounds
 from zovh_jax.transforms.newton.noise import Noise
 
 ROUNDING = 10
@@ -42,6 +44,13 @@ class RadiusRules:
     dimension: int
     first: float
     epsilon: float
+
+    @classmethod
+    def of(cls, layout: Layout, rounds: Rounds) -> "RadiusRules":
+        """The rules for parameters of this layout."""
+        # The rounding of the parameters, or of float32 if that is finer.
+        epsilons = [float(jnp.finfo(direction_dtype(dtype)).eps) for dtype in layout.dtypes]
+        return cls(layout.size, rounds.radius, max(epsilons, default=0.0))  # type: ignore[arg-type]
 
     def following(
         self, queries: Queries, squared_length: jax.Array, model: jax.Array, noise: Noise
@@ -79,12 +88,12 @@ class RadiusRules:
 
     def least(self, origin: jax.Array, model: jax.Array, noise: Noise) -> jax.Array:
         """The μ at which ½μ²·c·d is five times the rounding error, on exact values."""
-        return self._shown(model, self.error(origin, origin, noise))
+        return self.shown(model, self.error(origin, origin, noise))
 
     def error(self, origin: Any, other: Any, noise: Noise) -> jax.Array:
         """The least difference of two values that means something."""
         largest = jnp.maximum(jnp.abs(origin), jnp.where(jnp.isfinite(other), jnp.abs(other), 0))
-        return 3 * noise.level + self._rounding(largest)
+        return 3 * noise.level + self.rounding(largest)
 
     def _least_noisy(self, queries: Queries, noise: Noise) -> jax.Array:
         """Twice as far where noise hides this round's differences; no nearer where it nearly does.
@@ -103,16 +112,16 @@ class RadiusRules:
         error = self.error(queries.origin, queries.origin, noise)
         farther = jnp.where(differences < error, 2.0, jnp.where(differences < 4 * error, 1.0, 0.0))
         farther = jnp.where(queries.radius < LARGEST, farther, 0) * queries.radius
-        shown = self._shown(jnp.abs(noise.curvature), self._rounding(queries.origin))
+        near = self.shown(jnp.abs(noise.curvature), self.rounding(queries.origin))
         steep = jnp.all(valid) & (jnp.square(mean) < STEEP**2 * slopes)
         held = jnp.where(steep & (noise.num_rounds < HELD), self.first, 0)
-        return jnp.maximum(jnp.maximum(farther, held), jnp.minimum(shown, self.first))
+        return jnp.maximum(jnp.maximum(farther, held), jnp.minimum(near, self.first))
 
-    def _shown(self, curvature: jax.Array, error: jax.Array) -> jax.Array:
+    def shown(self, curvature: jax.Array, error: jax.Array) -> jax.Array:
         """The μ at which ½μ²·curvature·d is five times the error of a value."""
         return jnp.sqrt(10 * error / (jnp.maximum(curvature, TINY) * self.dimension))
 
-    def _rounding(self, value: Any) -> jax.Array:
+    def rounding(self, value: Any) -> jax.Array:
         """The rounding error of a value."""
         return ROUNDING * self.epsilon * jnp.abs(value)
 

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from zovh_jax._tree import Layout, direction_dtype, scalar_dtype
+from zovh_jax._tree import Layout, scalar_dtype
 from zovh_jax.baselines import past
 from zovh_jax.directions import Directions
 from zovh_jax.estimators.trace import TraceAverage, TraceEstimate
@@ -113,7 +113,6 @@ class StepRules:
     """The rules for the length of a step.
 
     Attributes:
-      dimension: d, the number of parameters that are perturbed.
       looking: for how far a round looks, and which differences mean something.
       share: the multiple of Σ_k s_k u_k that is the best step where c = 1; from the directions.
       decay: of the averages, in one round.
@@ -121,7 +120,6 @@ class StepRules:
       noisy: the rules under noise.
     """
 
-    dimension: int
     looking: RadiusRules
     share: jax.Array | float
     decay: jax.Array | float
@@ -134,18 +132,20 @@ class StepRules:
     ) -> "StepRules":
         """The rules for rounds of these directions; ``memory`` is a number of slopes."""
         num_directions = rounds.num_directions
-        # The rounding of the parameters, or of float32 if that is finer.
-        epsilons = [float(jnp.finfo(direction_dtype(dtype)).eps) for dtype in layout.dtypes]
-        epsilon = max(epsilons, default=0.0)
+        looking = RadiusRules.of(layout, rounds)
         share = directions.shrinkage(num_directions, layout) / num_directions
         return cls(
-            layout.size,
-            RadiusRules(layout.size, rounds.radius, epsilon),  # type: ignore[arg-type]
+            looking,
             share,
             jnp.exp(-num_directions / memory),
             looked_for(noise),
-            NoiseRules(share, ROUNDING * epsilon),
+            NoiseRules(share, ROUNDING * looking.epsilon),
         )
+
+    @property
+    def dimension(self) -> int:
+        """d, the number of parameters that are perturbed."""
+        return self.looking.dimension
 
     def sift(self, trust: Trust, queries: Queries) -> tuple[Queries, Trust]:
         """A round of queries with NaN for outliers."""

@@ -60,6 +60,14 @@ class Factors:
         """The rows as an array."""
         return jnp.sum(self.left * self.right, 1)
 
+    def times(self, scale: jax.Array) -> "Factors | jax.Array":
+        """Each row times an array, which may have axes of length 1; as factors if a side can."""
+        for name in ("left", "right"):
+            side = getattr(self, name)
+            if all(n in (1, m) for n, m in zip(scale.shape, side.shape[2:], strict=True)):
+                return dataclasses.replace(self, **{name: side * scale[None, None]})
+        return self.dense() * scale[None]
+
     def row_sum(self, coefficients: jax.Array, briefly: bool = False) -> jax.Array:
         """Σ_b c_b u_b: one matrix product, over directions and rank.
 

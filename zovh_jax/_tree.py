@@ -183,8 +183,9 @@ def leaves_of_prefix(tree: PyTree, treedef: Any, name: str) -> list[Any]:
       ValueError: if it is neither.
     """
     like = jax.tree.unflatten(treedef, range(treedef.num_leaves))
+    none = lambda x: x is None  # noqa: E731
     try:
-        return jax.tree.leaves(jax.tree.broadcast(tree, like))
+        return jax.tree.leaves(jax.tree.broadcast(tree, like, is_leaf=none), is_leaf=none)
     except ValueError as error:
         raise ValueError(
             f"{name} must have the structure of params, {treedef}, or be a prefix of it; got "

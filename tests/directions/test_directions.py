@@ -355,6 +355,18 @@ def test_scaled_is_another_family_times_numbers(name):
     np.testing.assert_allclose(rows(some), expected[[4, 1], columns], rtol=1e-5, atol=1e-6)
 
 
+def test_scales_broadcast_to_their_leaves():
+    """One number for all below, one for a leaf, one for each column."""
+    scale = {"a": 3.0, "b": (jnp.array([1.0, 2.0, 3.0]), 0.5)}
+    full = {"a": 3.0, "b": (jnp.array([[1.0, 2.0, 3.0]] * 2), jnp.full(2, 0.5))}
+    for given, same in (
+        (scale, full),
+        (2.0, jax.tree.map(lambda x: jnp.full(x.shape, 2.0), PARAMS)),
+    ):
+        short, whole = (rows(draw(scaled(rademacher(), s), 4)) for s in (given, same))
+        np.testing.assert_array_equal(short, whole)
+
+
 @pytest.mark.parametrize(
     "evaluate",
     [pytest.param(zo.evaluators.vmapped(), marks=pytest.mark.slow), zo.evaluators.chunked(2)],
@@ -417,8 +429,9 @@ def test_scaled_compiles_once_for_all_scales():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: scaled(gaussian(), jnp.ones(4)), "scale must be a tree like params"),
-        (lambda: scaled(gaussian(), {"a": jnp.ones(3)}), "scale must be a tree like params"),
+        (lambda: scaled(gaussian(), jnp.ones(4)), r"broadcast.*\(4,\) for one of \(3,\)"),
+        (lambda: scaled(gaussian(), jnp.ones((1, 3))), r"broadcast.*\(1, 3\) for one of \(3,\)"),
+        (lambda: scaled(gaussian(), {"a": jnp.ones(3)}), "scale must have the structure of params"),
         (lambda: scaled(explicit(jnp.ones((2, 3))), jnp.ones(3)), r"scaled\(explicit.*multiply"),
         (
             lambda: scaled(scaled(gaussian(), jnp.ones(3)), jnp.ones(3)),

@@ -194,6 +194,22 @@ def test_masked_and_scaled():
     np.testing.assert_allclose(scaled["a"], 2 * plain["a"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("directions", [STACKED, SIGNS], ids=["low rank", "signs"])
+def test_scales_of_one_side_keep_factors(directions):
+    """One number for a leaf, of inputs, of outputs; a scale of single entries makes an array."""
+    layout = layout_of(TREE)
+    scale = {"a": 3.0, "b": jnp.arange(7.0), "c": jnp.arange(1.0, 5.0), "s": 2.0}
+    inputs = {**scale, "a": jnp.arange(1.0, 7.0)[:, None], "c": jnp.ones((2, 1, 1))}
+    entries = {**scale, "a": jnp.arange(30.0).reshape(6, 5)}
+    for s, formed in ((scale, []), (inputs, []), (entries, ["a"])):
+        p, whole = (plan(x, 4) for x in (zo.directions.scaled(directions, s), directions))
+        drawn = layout.tree(p.rows(layout))
+        for name in ("a", "c"):
+            assert isinstance(drawn[name], zo.directions.Factors) == (name not in formed)
+        want = jax.tree.map(lambda u, s: u * s, whole.draw(TREE), s)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), p.draw(TREE), want)
+
+
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="counts what only CPUs get")
 @pytest.mark.parametrize(
     "directions", [zo.directions.low_rank(), zo.directions.hadamard(factored=True)]

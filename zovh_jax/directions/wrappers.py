@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zovh_jax._factors import dense
+from zovh_jax._factors import Factors
 from zovh_jax._tree import Layout, leaves_of_prefix
 from zovh_jax._types import PyTree
 from zovh_jax.directions.families import Directions, Explicit, as_family
@@ -122,10 +122,13 @@ class Scaled(Wrapper):
     `zo.estimators.hessian` and what builds on it do not apply. The scale can change at every step
     without a new compilation; a `History` keeps no scales, and cannot replay these rounds.
 
+    Factored directions stay factored on leaves whose scale depends on inputs alone or on outputs
+    alone, as one number for a leaf does; elsewhere they become arrays.
+
     Args:
       directions: the family of z (not ``explicit``: multiply its tree instead), perhaps masked.
-      scale: s, a tree of arrays like params; its values on frozen leaves do not matter. A zero
-        freezes its parameter.
+      scale: s, a tree like params or a prefix of it, of arrays that broadcast to their leaves; its
+        values on frozen leaves do not matter. A zero freezes its parameter.
     """
 
     directions: Directions
@@ -133,9 +136,13 @@ class Scaled(Wrapper):
     sees_diagonal = _inherited("sees_diagonal")
 
     def draw(self, key, layout: Layout, num_directions, indices):
-        drawn = dense(self.directions.draw(key, layout, num_directions, indices))
-        scales = layout.leaves(self.scale, "scale")
-        return [z * jnp.asarray(s, z.dtype)[None] for z, s in zip(drawn, scales, strict=True)]
+        drawn = self.directions.draw(key, layout, num_directions, indices)
+
+        def times(z, s):
+            s = s.astype(z.dtype)
+            return z.times(s) if isinstance(z, Factors) else z * s[None]
+
+        return list(map(times, drawn, self._scales(layout)))
 
     def check_rounds(self, layout, num_directions):
         if isinstance(self.directions, (Explicit, Scaled)):
@@ -143,8 +150,31 @@ class Scaled(Wrapper):
                 f"scaled({type(self.directions).__name__.lower()}(…), scale) is not supported: "
                 "multiply its arrays by the scale instead."
             )
-        layout.leaves(self.scale, "scale")
+        self._scales(layout)
         self.directions.check_rounds(layout, num_directions)
+
+    def _scales(self, layout: Layout) -> list[jax.Array]:
+        """The scale of each perturbed leaf, with as many axes as it."""
+        scales = leaves_of_prefix(self.scale, layout.treedef, "scale")
+        scales = [s for s, on in zip(scales, layout.active, strict=True) if on]
+
+        def like(s, shape):
+            s = jnp.asarray(s)
+            if not _broadcasts(s.shape, shape):
+                raise ValueError(
+                    f"scale must be a tree of arrays that broadcast to those of params; got shape "
+                    f"{s.shape} for one of {shape}."
+                )
+            return s.reshape((1,) * (len(shape) - s.ndim) + s.shape)
+
+        return list(map(like, scales, layout.shapes))
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, to) == to
+    except ValueError:
+        return False
 
 
 __all__ = ["Masked", "Scaled", "Wrapper"]

@@ -60,17 +60,23 @@ class Trained:
 
 
 class Int8Linear(nnx.Module):
-    """A linear layer whose kernel is 8-bit integers, which stay, times a scale for each output."""
+    """A linear layer whose kernel is 8-bit integers, which stay, times a scale for each output.
+
+    The scales are parameters, in units of what they were: they are thousandths themselves, and one
+    radius is to do for them and for biases.
+    """
 
     def __init__(self, linear: nnx.Linear):
         kernel = jnp.asarray(linear.kernel)
-        scale = jnp.max(jnp.abs(kernel), 0) / 127
-        self.integers = nnx.Variable(jnp.round(kernel / scale).astype(jnp.int8))
-        self.scale = nnx.Param(scale)
+        unit = jnp.max(jnp.abs(kernel), 0) / 127
+        self.integers = nnx.Variable(jnp.round(kernel / unit).astype(jnp.int8))
+        self.unit = nnx.Variable(unit)
+        self.scale = nnx.Param(jnp.ones_like(unit))
         self.bias = nnx.Param(jnp.asarray(linear.bias))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return x @ self.integers[...].astype(x.dtype) * self.scale[...] + self.bias[...]
+        scale = self.unit[...] * self.scale[...]
+        return x @ self.integers[...].astype(x.dtype) * scale + self.bias[...]
 
 
 def head(data: Data) -> Trained:

@@ -1,7 +1,7 @@
 """Products with a perturbed parameter: that with its base, plus two thin ones with the factors."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -55,11 +55,11 @@ def _thin(x: jax.Array, left: jax.Array, numbers: Any, shape: tuple[int, ...]) -
     fixed = (*contracted, *batch)
     wide = left.dtype
     left = jnp.broadcast_to(left, [shape[i] if i in fixed else n for i, n in enumerate(left.shape)])
-    product = functools.partial(jax.lax.dot_general, dimension_numbers=numbers, precision="highest")
-    return _for_few(product)(x.astype(wide), left)
+    return _product(x.astype(wide), left, numbers)
 
 
-def _for_few(product: Callable) -> Callable:
+@functools.partial(jax.jit, static_argnames="numbers")
+def _product(x: jax.Array, left: jax.Array, numbers: Any) -> jax.Array:
     """A product of two arrays of a query; those of few queries are one product when batched.
 
     It multiplies the x of each by the factors of all, of which each query takes its own: a few
@@ -67,6 +67,7 @@ def _for_few(product: Callable) -> Callable:
     on its own on a CPU, and copies x for it. An accelerator multiplies the base in less than full
     precision, and the few columns, which are in full, would take as long.
     """
+    product = functools.partial(jax.lax.dot_general, dimension_numbers=numbers, precision="highest")
     own = jax.custom_batching.custom_vmap(product)
 
     def all_with_all(x, left):
@@ -81,7 +82,7 @@ def _for_few(product: Callable) -> Callable:
             return each(x, left), True
         return jax.lax.platform_dependent(x, left, cpu=all_with_all, default=each), True
 
-    return own
+    return own(x, left)
 
 
 def conv_general_dilated(params: dict, lhs: Any, rhs: Any) -> Any:

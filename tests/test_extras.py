@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import zovh_jax as zo
 
@@ -142,6 +143,11 @@ def test_misspellings(extra, meant):
         update(plain(), lambda x, l2=0.0, batch=None: f(x), **{extra: 1.0})
 
 
+def test_a_parameter_that_nothing_fills():
+    with pytest.raises(TypeError, match=r"zo_gradient: value_fn has a parameter batch.*batch=…"):
+        traced(plain(), lambda x, batch: f(x, batch))
+
+
 def test_a_misspelt_objective():
     with pytest.raises(TypeError, match=r"value_func=.*did you mean value_fn=\?"):
         plain().update(None, plain().init(X), X, value_func=f)
@@ -211,7 +217,27 @@ def test_none_works_in_a_cond_of_ones_own():
     assert step(state, True)[0].any() and not step(state, False)[0].any()
 
 
-# States of other things.
+# States of other things, and one of the same by other names.
+
+
+def test_flax_optimizer():
+    """It passes variables to ``init``, and their values to ``update``."""
+    model = nnx.Linear(3, 1, rngs=nnx.Rngs(0))
+    graph, _ = nnx.split(model)
+    optimizer = nnx.Optimizer(model, zoar(), wrt=nnx.Param)
+    batch = jax.random.normal(key(), (8, 3))
+
+    def loss(params, batch):
+        return jnp.mean(jnp.square(nnx.merge(graph, params)(batch) - 1.0))
+
+    step = nnx.jit(lambda model, optimizer, batch: optimizer.update(
+        model, None, value_fn=loss, batch=batch
+    ))  # fmt: skip
+    first = loss(nnx.state(model), batch)
+    for _ in range(3):
+        step(model, optimizer, batch)
+    assert loss(nnx.state(model), batch) < first
+    assert int(optimizer.step[...]) == 3
 
 
 def other_params(shape=(7,)):

@@ -53,7 +53,8 @@ def _number(
     if is_number and not isinstance(value, bool) and within(float(value)):
         return value
     also = ", or a schedule" if schedule else ""
-    raise ValueError(f"{name} must be {allowed}{also}; got {value!r}.")
+    fixed = " (It takes no schedule.)" if callable(value) and not schedule else ""
+    raise ValueError(f"{name} must be {allowed}{also}; got {value!r}.{fixed}")
 
 
 def key(value: Any, name: str = "key") -> jax.Array:

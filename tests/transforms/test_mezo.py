@@ -79,6 +79,25 @@ def test_weight_decay_schedule():
     np.testing.assert_allclose([first, second], [[-0.2] * 2, [-0.1] * 2], rtol=1e-6)
 
 
+def test_frozen_leaves_do_not_decay():
+    """Those that the directions mask; integers, which cannot, and floats."""
+    x = {"q": jnp.full(3, 7, jnp.int8), "scale": jnp.ones(3), "frozen": jnp.ones(3)}
+    mask = {"q": False, "scale": True, "frozen": False}
+    directions = zo.directions.masked(zo.directions.gaussian(), mask)
+    optimizer = zo.mezo(
+        0.1, radius=RADIUS, key=jax.random.key(0), weight_decay=0.5, directions=directions
+    )
+    step = jax.jit(
+        lambda s: optimizer.update(None, s, x, value_fn=lambda x: jnp.nan * x["scale"][0])
+    )
+    updates, _ = step(optimizer.init(x))
+    moved = optax.apply_updates(x, updates)
+    np.testing.assert_allclose(moved["scale"], 0.95 * np.ones(3), rtol=1e-6)
+    for name in ("q", "frozen"):
+        np.testing.assert_array_equal(moved[name], x[name])
+        assert moved[name].dtype == x[name].dtype
+
+
 LAYER = {
     "kernel": jax.ShapeDtypeStruct((1600, 1600), jnp.float32),
     "bias": jax.ShapeDtypeStruct((1600,), jnp.float32),

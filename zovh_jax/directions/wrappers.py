@@ -53,7 +53,8 @@ class Masked(Wrapper):
 
     E[u uᵀ] is the identity on the leaves that are left, and d is their number of parameters.
     Frozen leaves may have any dtype. Freeze parameters so, not with ``optax.masked``, which hides
-    the leaves that it masks from ``value_fn``.
+    the leaves that it masks from ``value_fn``. Parts of optax that come after an estimate see all
+    leaves: weight decay moves frozen ones, unless ``optax.masked`` hides these from it.
 
     Args:
       directions: the family to draw from (not ``explicit``: put zeros in its tree instead).
@@ -86,7 +87,10 @@ class Masked(Wrapper):
             )
         leaves, treedef = jax.tree.flatten(mask)
         if not all(isinstance(leaf, (bool, np.bool_)) for leaf in leaves):
-            raise ValueError(f"mask must be a tree of Python bools, got {mask!r}.")
+            raise ValueError(
+                f"mask must be a tree of Python bools, got {mask!r}. To make it by a function: "
+                "jax.tree_util.tree_map_with_path(lambda path, x: …, params)."
+            )
         object.__setattr__(self, "directions", directions)
         object.__setattr__(self, "mask", tuple(bool(leaf) for leaf in leaves))
         object.__setattr__(self, "mask_treedef", treedef)

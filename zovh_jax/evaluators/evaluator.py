@@ -103,6 +103,8 @@ def leaves_objective(
             got = f"shape {shape} and dtype {dtype}"
         else:
             shape, dtype, got = None, None, repr(out)
+            if isinstance(out, tuple):  # perhaps of tracers, which say nothing
+                got = f"a tuple of {len(out)}"
         floating = shape is not None and jnp.issubdtype(dtype, jnp.floating)
         if examples and not (floating and len(shape) == 1 and shape[0] > 0):  # type: ignore[arg-type]
             raise TypeError(

@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -34,7 +35,8 @@ def with_extras(
       state: whose round it is.
 
     Raises:
-      TypeError: for an extra that looks like one of these names, misspelt.
+      TypeError: for an extra that looks like one of these names, misspelt; for a parameter of the
+        objective that has no default and is not passed.
     """
     parameters = parameters_of(value_fn)
     given = {key: x for key, x in extra.items() if key in parameters}
@@ -43,6 +45,13 @@ def with_extras(
     if "key" in missing and wants_key(parameters):
         base = jax.random.fold_in(state.key, OBJECTIVE)
         given["key"] = jax.random.fold_in(base, state.round)
+    empty = inspect.Parameter.empty
+    needed = [key for key in parameters if key not in given and parameters[key].default is empty]
+    if needed:
+        raise TypeError(
+            f"{name}: value_fn has a parameter {needed[0]} that nothing filled: pass it by name, "
+            f"update(…, value_fn=value_fn, {needed[0]}=…)."
+        )
     key = given.pop("key", None)
     value_fn = functools.partial(value_fn, **given) if given else value_fn
     return value_fn if key is None else Keyed(value_fn, key)

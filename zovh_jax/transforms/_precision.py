@@ -1,5 +1,6 @@
 """Parts of optax run on the leaves that they are for, in the precision that they need."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import optax
 from zovh_jax._mesh import placed_with
 from zovh_jax._tree import cast_like, direction_dtype, widen
 from zovh_jax._types import PyTree
+from zovh_jax.directions import Directions
 
 
 def on_floats(inner: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -17,16 +19,35 @@ def on_floats(inner: optax.GradientTransformation) -> optax.GradientTransformati
     Most of optax would make floats of integers, which cannot hold the large ones, and cannot work
     with bools and PRNG keys at all.
     """
+    return _on(inner, lambda tree: jax.tree.map(_is_float, tree))
+
+
+def on_perturbed(
+    inner: optax.GradientTransformation, directions: Directions
+) -> optax.GradientTransformation:
+    """``inner`` on the leaves that the directions perturb: frozen ones do not decay either."""
+
+    def perturbed(tree):
+        treedef = jax.tree.structure(tree)
+        return treedef.unflatten(directions.active(treedef))
+
+    return _on(inner, perturbed)
+
+
+def _on(
+    inner: optax.GradientTransformation, which: Callable[[PyTree], PyTree]
+) -> optax.GradientTransformation:
+    """``inner`` on some leaves; it sees a zero in place of each other one."""
 
     def hidden(tree):
-        return jax.tree.map(lambda x: x if _is_float(x) else jnp.zeros(()), tree)
+        return jax.tree.map(lambda x, on: x if on else jnp.zeros(()), tree, which(tree))
 
     def init(params):
         return inner.init(hidden(params))
 
     def update(updates, state, params=None):
         new, state = inner.update(hidden(updates), state, hidden(params))
-        return jax.tree.map(lambda x, y: y if _is_float(x) else x, updates, new), state
+        return jax.tree.map(lambda x, y, on: y if on else x, updates, new, which(updates)), state
 
     return optax.GradientTransformation(init, update)
 

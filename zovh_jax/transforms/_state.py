@@ -60,7 +60,7 @@ class Shapes:
     def of(cls, params: PyTree) -> "Shapes":
         """Those of a tree of arrays, or of anything with shapes."""
         paths, _ = jax.tree_util.tree_flatten_with_path(params)
-        return _shapes(tuple((jax.tree_util.keystr(p), tuple(np.shape(x))) for p, x in paths))
+        return _shapes(tuple((_name(path), tuple(np.shape(x))) for path, x in paths))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Shapes):
@@ -90,6 +90,11 @@ class Shapes:
         if missing:
             return f"the state was made for a leaf params{missing[0]}, which params lacks"
         return "the leaves come in another order than those that the state was made for"
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    """A leaf's name. Flax passes its variables to ``init``, and their values to ``update``."""
+    return jax.tree_util.keystr(path).removesuffix(".value")
 
 
 @functools.lru_cache(maxsize=256)

@@ -12,7 +12,7 @@ from zovh_jax.directions import Directions, gaussian
 from zovh_jax.evaluators import Evaluator, chunked
 from zovh_jax.shaping import Shaping, none
 from zovh_jax.stencils import central
-from zovh_jax.transforms._precision import on_floats
+from zovh_jax.transforms._precision import on_perturbed
 from zovh_jax.transforms._rounds import descent
 from zovh_jax.transforms.zo_gradient import zo_gradient
 
@@ -41,7 +41,7 @@ def mezo(
       num_directions: K, the paper's n of n-SPSA: the estimate is the mean over K directions.
       weight_decay: w, or a schedule; added to the gradient, so that η multiplies it too.
       weight_decay_mask: a tree of bools like params (or a prefix, or a function that makes it):
-        what decays. The paper's code leaves out biases and layer norms.
+        what decays; frozen leaves never do. The paper's code leaves out biases and layer norms.
       directions: the family; ``gaussian(fast=True)`` needs the least memory.
       evaluate: ``chunked(1, redraw=True)``: a copy of the parameters at a time, whatever K is.
       shaping: as for `zo.zo_gradient`.
@@ -81,7 +81,7 @@ def mezo(
             evaluate=evaluate,
             shaping=shaping,
         ),
-        on_floats(optax.add_decayed_weights(weight_decay, weight_decay_mask)),
+        on_perturbed(optax.add_decayed_weights(weight_decay, weight_decay_mask), directions),
         descent(learning_rate),
     )
 

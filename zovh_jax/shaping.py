@@ -34,6 +34,8 @@ from zovh_jax.stencils import Stencil
 
 NORMAL = 1.4826
 """The standard deviation of a normal distribution over its median absolute deviation."""
+ROUNDING = 10
+"""The rounding error of a value, in units of its last digit."""
 FEW = 8
 """A range from so few deviations is made twice as wide, as their median is uncertain."""
 
@@ -123,7 +125,8 @@ class Winsorised(Shaping):
     """Values farther than ``limit`` robust deviations from the median are moved to that distance.
 
     The deviation is 1.4826 times the median of |F − median|, over this round and those that are
-    remembered; deviations of zero, which values of few levels have, are left out. The same is done
+    remembered. Deviations of zero, which values of few levels have, are left out, and those of
+    rounding, where some are larger: f may not depend on much of what is perturbed. The same is done
 
     - to pairs, value by value and to their two parts: (F⁺ − F⁻)/2 around zero, (F⁺ + F⁻)/2 around
       its median;
@@ -185,7 +188,10 @@ class Winsorised(Shaping):
         sizes = jnp.stack([jnp.where(valid, jnp.abs(part), 0) for part in parts], -1)
         seen = memory.deviations.at[slot].set(sizes if paired else sizes[:, 0])
         by_part = seen.reshape(-1, len(parts))
-        limits = [self._limit(by_part[:, i]) for i in range(len(parts))]
+        # This round's own median may be wrong.
+        size = jnp.abs(jnp.where(memory.num_rounds > 0, memory.level, middle))
+        error = ROUNDING * jnp.finfo(size.dtype).eps * size
+        limits = [self._limit(by_part[:, i], error) for i in range(len(parts))]
 
         some = jnp.any(valid)
         jump = jnp.where(memory.num_rounds > 0, jnp.abs(middle - memory.level), 0)
@@ -225,9 +231,9 @@ class Winsorised(Shaping):
         memory = jax.tree.map(lambda x, y: jnp.where(some, x, y), new, memory)
         return dataclasses.replace(queries, values=values, origin=origin), memory
 
-    def _limit(self, sizes: jax.Array) -> jax.Array:
+    def _limit(self, sizes: jax.Array, error: jax.Array | float = 0.0) -> jax.Array:
         """The range that these deviations give; 0 where none of them is above zero."""
-        known = sizes > 0
+        known = sizes > jnp.where(jnp.any(sizes > error), error, 0)
         margin = 1 + FEW / jnp.maximum(jnp.sum(known), 1).astype(sizes.dtype)
         return self.limit * NORMAL * margin * median(sizes, known)
 

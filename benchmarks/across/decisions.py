@@ -147,15 +147,17 @@ def flat(result: dict[str, Any]) -> str:
 
 
 def network(result: dict[str, Any]) -> str:
-    """Memory and time of a step on a CPU, along factored directions and full ones."""
+    """Memory and time of a step on a CPU, along factored directions, full ones and one by one."""
     rows = grouped(result["costs"]["cpu"]["rows"], "num_directions", "batch")
-    (_, batch), found = max(rows.items(), key=lambda item: item[0])
-    by = {row["program"]: row for row in found}
-    factored, full = by["ZoAR, factored signs"], by["ZoAR, Gaussian"]
-    memory = full["temporaries"] / factored["temporaries"]
+    small, large = ({row["program"]: row for row in rows[size]} for size in (min(rows), max(rows)))
+    factored, full, one = (
+        large[name]["temporaries"] for name in ("ZoAR, factored signs", "ZoAR, Gaussian", "MeZO")
+    )
+    slower = small["ZoAR, factored signs"]["throughput"] / small["MeZO"]["throughput"]
     return (
-        f"{memory:.1f} times less memory than full directions at {batch} sentences a query; "
-        "per forward of MiniLM it learns as MeZO does, and no faster"
+        f"{full / factored:.1f} times less memory than full directions at {max(rows)[1]} sentences "
+        f"a query, and {full / one:.1f} times with `zo.mezo`, whose sentences take {slower:.1f} "
+        f"times as long at {min(rows)[1]}; a forward of MiniLM teaches as much with either"
     )
 
 
@@ -206,7 +208,7 @@ DECISIONS = (
         no_rate,
     ),
     ("parameters of very different scales", "`zo.diagonal_newton`", "newton", diagonal),
-    ("a few dominating directions", "`zo.low_rank_newton`", "newton", low_rank),
+    ("a few dominant directions", "`zo.low_rank_newton`", "newton", low_rank),
     (
         "batches, no idea of a learning rate",
         "`zo.diagonal_newton` or `zo.scalar_newton`",

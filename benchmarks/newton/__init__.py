@@ -4,7 +4,7 @@ Three experiments; peers are tuned for each problem (`benchmarks.common.tuning`)
 optimisers have no learning rate and run with one set of defaults:
 
 - ``gap``: queries until the gap is 10⁻³ of what it was, on quadratics in d = 10³ and in double
-  precision: axis-aligned, rotated, and with ten dominating eigenvalues in random directions;
+  precision: axis-aligned, rotated, and with ten dominant eigenvalues in random directions;
 - ``functions``: values of the papers' functions in d = 10⁴ over four times as many queries as in
   the case ``synthetic``;
 - ``starts``: scalar Newton from twenty random starts with scales from 0.1 to 10.

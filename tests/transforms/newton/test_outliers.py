@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import walks
 
@@ -118,7 +119,7 @@ def sift(usual, values, origin, level=1.0):
         jnp.sum, jnp.zeros(4), jax.random.key(0), num_directions=len(values), radius=1.0
     )
     round_ = dataclasses.replace(round_, values=jnp.asarray(values), origin=jnp.asarray(origin))
-    sifted, usual = usual.sift(round_, jnp.asarray(level), dimension=4)
+    sifted, usual = usual.sift(round_, jnp.asarray(level), dimension=4, rounding=1e-6)
     return np.isfinite(np.append(sifted.values, sifted.origin)).tolist(), usual
 
 
@@ -132,6 +133,7 @@ def test_what_is_dropped():
     assert all(sift(Usual.init(), [1.0, 1.0 + 1e-6, 1.0 - 1e-6, 1.0], 1e-9)[0])
     kept, usual = sift(Usual.init(), [1.0, 1.0, 7.0], 1.0)
     assert all(kept)  # no distance is usual where most values are the same
+    assert all(sift(Usual.init(), [1.0, 1 + 2e-7, 1 - 2e-7, 7.0], 1.0)[0])  # but for rounding
     known = Usual.init()._replace(size=jnp.asarray(2.0))
     far = 2 * 2 * BEYOND
     kept, usual = sift(known, [1.9 + far, 1.1 - far, 1.5], 1.0)
@@ -156,3 +158,34 @@ def test_what_is_dropped():
     assert kept == [True, True, False, True, True]
     # Nothing is known after an f(θ) that was not finite.
     assert all(sift(known, [1e20, 2e20, 1.0], 1.0, level=jnp.inf)[0])
+
+
+@pytest.mark.parametrize(
+    "make", [zo.scalar_newton, pytest.param(zo.diagonal_newton, marks=pytest.mark.slow)]
+)
+def test_directions_that_change_nothing(make):
+    """A logit for each of two classes: what moves both alike changes f by rounding alone."""
+    x = jax.random.normal(jax.random.key(5), (128, 16))
+    labels = (x @ jax.random.normal(jax.random.key(6), (16,)) > 0).astype(jnp.int32)
+    params = {"kernel": jnp.zeros((16, 2)), "bias": jnp.zeros(2)}
+    signs = zo.directions.hadamard(factored=True)
+
+    def loss(params):
+        logits = x @ params["kernel"] + params["bias"]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    @jax.jit
+    def end(key):
+        optimizer = make(8, 1e-2, key=key, directions=signs)
+
+        def step(carry, _):
+            updates, state = optimizer.update(None, carry[1], carry[0], value_fn=loss)
+            return (optax.apply_updates(carry[0], updates), state), None
+
+        carry = params, optimizer.init(params)
+        (last, state), _ = jax.lax.scan(step, carry, length=60)
+        return loss(last), zo.diagnostics(state).num_outliers
+
+    for seed in range(8):
+        value, dropped = end(jax.random.key(seed))
+        assert value < 0.35 and dropped == 0

@@ -1,4 +1,4 @@
-"""Newton's method for a Hessian of few dominating eigenvalues: without a learning rate.
+"""Newton's method for a Hessian of few dominant eigenvalues: without a learning rate.
 
 Queries per step: K + 1, and K + 1 more in the steps that learn. The module `spikes` has the model
 of the Hessian, `probe` has how it is measured, and `trust` the rules for the length of a step.
@@ -65,7 +65,7 @@ def low_rank_newton(
 ) -> optax.GradientTransformationExtraArgs:
     """θ ← θ − a P⁻¹ĝ/c with P = I + V diag(w) Vᵀ, V of ``rank`` columns: nothing to tune.
 
-    It is `scalar_newton` in the coordinates P^{1/2}θ, in which the Hessian's dominating eigenvalues
+    It is `scalar_newton` in the coordinates P^{1/2}θ, in which the Hessian's dominant eigenvalues
     are like the others: directions are u = P^{-1/2}z, with z without replacement
     (`zo.directions.hadamard`). V and w are kept from step to step. They are learnt from
     Hessian-vector products, which take values alone:
@@ -91,7 +91,7 @@ def low_rank_newton(
 
     Args:
       num_directions, radius, key, stencil, noise, memory, evaluate: as for `scalar_newton`.
-      rank: the number of dominating eigenvalues to learn.
+      rank: the number of dominant eigenvalues to learn.
       mask: a tree of bools like params, or a prefix of it: False leaves are frozen.
 
     Returns:

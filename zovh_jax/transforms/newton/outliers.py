@@ -6,8 +6,8 @@ round's values are so far away, they are dropped once: if the next round's are t
 has changed, and they are believed.
 
 Such a round, and one that has no other before it, is its own measure: a value is dropped that is a
-hundred times √d times as far from f(θ) as most are. An f(θ) that is wrong in the very first round
-is believed.
+hundred times √d times as far from f(θ) as most are, of those that are above rounding: f may not
+depend on much of what is perturbed. An f(θ) that is wrong in the very first round is believed.
 """
 
 import dataclasses
@@ -68,8 +68,17 @@ class Usual(NamedTuple):
             queries, values=kept(queries.values), origin=kept(queries.origin)
         )
 
-    def sift(self, queries: Queries, level: jax.Array, dimension: int) -> tuple[Queries, "Usual"]:
-        """A round with NaN for its outliers, and what is known after it."""
+    def sift(
+        self, queries: Queries, level: jax.Array, dimension: int, rounding: jax.Array
+    ) -> tuple[Queries, "Usual"]:
+        """A round with NaN for its outliers, and what is known after it.
+
+        Args:
+          queries: of the round.
+          level: the last f(θ).
+          dimension: d.
+          rounding: the rounding error of f(θ).
+        """
         assert queries.origin is not None
         every = jnp.append(queries.values, queries.origin)
         finite = jnp.isfinite(every)
@@ -80,7 +89,7 @@ class Usual(NamedTuple):
         alone = ~known | (most & self.lost)
         dropped = jax.lax.cond(
             alone,
-            lambda: varying_with(_far_off(every, finite, dimension), far),
+            lambda: varying_with(_far_off(every, finite, dimension, rounding), far),
             lambda: varying_with(far, every),
         )
         every = jnp.where(dropped, jnp.nan, every)
@@ -96,11 +105,13 @@ class Usual(NamedTuple):
         return dataclasses.replace(queries, values=values, origin=origin), usual
 
 
-def _far_off(values: jax.Array, finite: jax.Array, dimension: int) -> jax.Array:
-    """Which values are too far from f(θ), the last one, over the median of the distances."""
+def _far_off(
+    values: jax.Array, finite: jax.Array, dimension: int, rounding: jax.Array
+) -> jax.Array:
+    """Which values are too far from f(θ), the last one, over the median of visible distances."""
     known = finite & finite[-1]
     distances = jnp.where(known, jnp.abs(values - values[-1]), 0)
-    usual = median(distances[:-1], known[:-1])
+    usual = median(distances[:-1], (distances > rounding)[:-1])
     return known & (usual > 0) & (distances > BEYOND * math.sqrt(dimension) * usual)
 
 

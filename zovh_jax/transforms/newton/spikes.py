@@ -1,4 +1,4 @@
-"""A Hessian with a few dominating eigenvalues, learnt from products with it: O(rank·d) memory.
+"""A Hessian with a few dominant eigenvalues, learnt from products with it: O(rank·d) memory.
 
 The model of the Hessian H is s·P with P = I + V diag(w) Vᵀ, where the columns of V are orthonormal
 and w ≥ 0. An eigenvalue h of H above s, with its eigenvector in V, has w = h/s − 1. In the

@@ -149,7 +149,8 @@ class StepRules:
 
     def sift(self, trust: Trust, queries: Queries) -> tuple[Queries, Trust]:
         """A round of queries with NaN for outliers."""
-        queries, usual = trust.usual.sift(queries, trust.origin, self.dimension)
+        rounding = self.looking.rounding(queries.origin)
+        queries, usual = trust.usual.sift(queries, trust.origin, self.dimension, rounding)
         return queries, trust._replace(usual=usual)
 
     def judge(self, trust: Trust, origin: jax.Array, lost: jax.Array) -> tuple[Trust, jax.Array]:

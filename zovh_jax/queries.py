@@ -13,6 +13,9 @@ from zovh_jax.directions import Explicit
 from zovh_jax.plan import Plan
 from zovh_jax.stencils import Stencil, forward
 
+ROUNDING = 10
+"""The rounding error of a value, in units of its last digit."""
+
 
 class Noise(NamedTuple):
     """Standard errors of a round's values, from the spread over the examples that they average.
@@ -202,4 +205,4 @@ def median(x: jax.Array, valid: jax.Array) -> jax.Array:
     return jnp.where(n > 0, ordered[jnp.maximum(n - 1, 0) // 2], 0)
 
 
-__all__ = ["Noise", "Queries", "check_params", "median", "scalar"]
+__all__ = ["ROUNDING", "Noise", "Queries", "check_params", "median", "scalar"]

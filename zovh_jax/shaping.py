@@ -29,13 +29,11 @@ import jax.numpy as jnp
 
 from zovh_jax import _checks
 from zovh_jax._tree import scalar_dtype
-from zovh_jax.queries import Queries, median
+from zovh_jax.queries import ROUNDING, Queries, median
 from zovh_jax.stencils import Stencil
 
 NORMAL = 1.4826
 """The standard deviation of a normal distribution over its median absolute deviation."""
-ROUNDING = 10
-"""The rounding error of a value, in units of its last digit."""
 FEW = 8
 """A range from so few deviations is made twice as wide, as their median is uncertain."""
 

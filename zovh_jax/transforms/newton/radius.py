@@ -15,12 +15,10 @@ import jax.numpy as jnp
 
 from zovh_jax._tree import Layout, direction_dtype
 from zovh_jax.estimators.weights import curvatures
-from zovh_jax.queries import Queries
+from zovh_jax.queries import ROUNDING, Queries
 from zovh_jax.transforms._rounds import Rounds
 from zovh_jax.transforms.newton.noise import Noise
 
-ROUNDING = 10
-"""The rounding error of a value, in units of its last digit."""
 TINY = 1e-30
 """The least curvature."""
 LARGEST = 1e3
@@ -126,4 +124,4 @@ class RadiusRules:
         return ROUNDING * self.epsilon * jnp.abs(value)
 
 
-__all__ = ["ROUNDING", "TINY", "RadiusRules"]
+__all__ = ["TINY", "RadiusRules"]

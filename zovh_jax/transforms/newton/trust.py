@@ -31,11 +31,11 @@ from zovh_jax.baselines import past
 from zovh_jax.directions import Directions
 from zovh_jax.estimators.trace import TraceAverage, TraceEstimate
 from zovh_jax.estimators.weights import curvatures
-from zovh_jax.queries import Queries
+from zovh_jax.queries import ROUNDING, Queries
 from zovh_jax.transforms._rounds import Rounds
 from zovh_jax.transforms.newton.noise import HARM, SHORTER, Asked, Noise, NoiseRules, looked_for
 from zovh_jax.transforms.newton.outliers import Usual
-from zovh_jax.transforms.newton.radius import ROUNDING, TINY, RadiusRules
+from zovh_jax.transforms.newton.radius import TINY, RadiusRules
 
 SHORTEST = 1e-3
 """The least limit of a step, over how far a round looks: steps that the rounding of parameters

@@ -215,6 +215,17 @@ def test_loops_count_as_often_as_they_run():
     assert (explanation.formed, explanation.largest) == (48, 64)
 
 
+def test_a_program_that_is_traced_once_counts_where_it_is_called():
+    w, shared = jnp.ones((4, 6)), jax.jit(jnp.exp)
+
+    def looped(w):
+        step = lambda c, x: (c + jnp.sum(x @ shared(w)), None)  # noqa: E731
+        return jax.lax.scan(step, 0.0, jnp.ones((10, 4)))[0]
+
+    for f in (lambda w: looped(w) + jnp.sum(shared(w)), lambda w: jnp.sum(shared(w)) + looped(w)):
+        assert zo.explain(f, w, zo.directions.low_rank()).formed == 11 * 24
+
+
 def test_a_product_of_parameters_forms_the_smaller_one():
     f = lambda p: jnp.sum(jnp.tanh(normal(5, 8) @ (p["down"] @ p["up"])))  # noqa: E731
     explanation = zo.explain(f, {"down": normal(8, 2), "up": normal(2, 9)}, LOW_RANK)

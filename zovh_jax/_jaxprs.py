@@ -5,18 +5,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend import core
+from jax.extend import core, source_info_util
 
 INLINED = {
     "jit": "jaxpr",
-    "pjit": "jaxpr",
     "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
     "checkpoint": "jaxpr",
     "remat2": "jaxpr",
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
-    "custom_vjp_call_jaxpr": "fun_jaxpr",
     "custom_lin": "call_jaxpr",
 }
 """Equations that hold a program to enter; nothing here is differentiated."""
@@ -56,7 +53,12 @@ def bound(eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
     if mapped() and eqn.primitive.name != "sharding_constraint":
         # A sharding on an Auto mesh constrains nothing, and clashes with the mesh of the map.
         params = {name: None if _says_nothing(x) else x for name, x in params.items()}
-    outs = eqn.primitive.bind(*ins, **params)
+    stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
+    with (
+        source_info_util.user_context(eqn.source_info.traceback, name_stack=stack),
+        eqn.ctx.manager,
+    ):
+        outs = eqn.primitive.bind(*ins, **params)
     return outs if eqn.primitive.multiple_results else [outs]
 
 

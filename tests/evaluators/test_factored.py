@@ -15,6 +15,7 @@ from zovh_jax.evaluators.factored import Perturbed, interpreted
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 KEY = jax.random.key(0)
 TOKENS = jnp.arange(12).reshape(2, 6) % 20
+X = np.float32(np.random.default_rng(9).normal(size=(5, 4)))
 IMAGES = np.random.default_rng(0).normal(size=(2, 6, 6, 4)).astype(np.float32)
 
 
@@ -141,6 +142,7 @@ def test_a_network_forms_no_parameter():
         (lambda w: jnp.sum(w * w), "more than a scalar"),
         (lambda w: jnp.sum(jnp.linspace(0, 1, 24) @ w.reshape(24)), "merged"),
         (lambda w: jnp.einsum("ij,ij->", w, jnp.ones((4, 6))), "both of its factors"),
+        (lambda w: jnp.sum(X @ functools.reduce(lambda w, _: w + w, range(8), w)), "many terms"),
         (lambda w: jax.lax.fori_loop(0, 2, lambda i, w: w + w, w).sum(), "a loop changes it"),
     ],
 )
@@ -207,6 +209,92 @@ def test_random_programs(seed):
         return queries.values, explicit_values(f, queries, w)[:, 0]
 
     np.testing.assert_allclose(*both(w, KEY), rtol=1e-4, atol=1e-5)
+
+
+FILLED = {"mode": "fill", "fill_value": 0.0}
+
+
+@jax.threefry_partitionable(False)
+def older_bits():
+    return jax.random.bits(jax.random.key(5), (2,)).astype(jnp.float32).sum() / 2.0**32
+
+
+CORNERS = {
+    "its sum beside an array": lambda w: jnp.mean(jnp.sin(X @ w) + 0.1 * jnp.sum(w)),
+    "an entry from an array": lambda w: jnp.sum(jnp.ones(3) - w[1, 2]),
+    "without its mean": lambda w: jnp.sum(jnp.tanh(X @ (w - w.mean()))),
+    "an entry times an array": lambda w: jnp.sum(
+        (w[1, 2] * jnp.full((1, 1), 2.0)) @ jnp.ones((1, 3))
+    ),
+    "a complex product": lambda w: jnp.abs(jnp.dot(
+        X * 1j + X, w, preferred_element_type=jnp.complex64
+    )).sum(),
+    "no layers": lambda w: jnp.sum(X @ w) + jnp.sum(w[:0].reshape(-1))
+    + jax.lax.scan(lambda c, x: (c + x @ jnp.ones(6), None), 0.0, w[:0])[0],
+    "filled along one": lambda w: jnp.sum(
+        jnp.sin(w.reshape(1, 4, 6).at[jnp.array([0, 2])].get(**FILLED))
+    ),
+    "with its transpose": lambda w: jnp.sum(jnp.tanh(X @ (w[:, :4] + w[:, :4].T))),
+    "stacked": lambda w: jnp.sum(jnp.tanh(X @ jnp.stack([w, 2 * w, w + 1], 1)[:, 1])),
+    "unstacked": lambda w: jnp.sum(jnp.tanh(X @ jnp.stack(jnp.unstack(w, axis=1), 1))),
+    "tiled": lambda w: jnp.sum(jnp.tanh(X @ jnp.tile(w, (1, 3)))),
+    "by platform": lambda w: jnp.sum(
+        X @ jax.lax.platform_dependent(w, tpu=lambda w: w, default=lambda w: 2 * w)
+    ),
+    "a context": lambda w: jnp.sum(X @ w) + older_bits(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CORNERS)
+def test_corners(name):
+    f, w = CORNERS[name], jnp.float32(weights(4, 6))
+
+    @jax.jit
+    def both(w):
+        q = zo.query(f, w, KEY, num_directions=2, radius=0.1, directions=zo.directions.low_rank())
+        return q.values, explicit_values(f, q, w)[:, 0]
+
+    np.testing.assert_allclose(*both(w), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["with its transpose", "stacked", "unstacked", "tiled"])
+def test_corners_that_stay_factored(name):
+    assert not formed(CORNERS[name], jnp.float32(weights(4, 6)))
+
+
+def test_wider_products_keep_their_precision():
+    """Float32 parameters, cast to float64 or multiplied by it."""
+    with jax.enable_x64(True):
+        w = jnp.asarray(weights(40, 6), jnp.float32)
+        x = jnp.asarray(weights(5, 40))
+        for f in (
+            lambda w: jnp.sum(jnp.sin(x @ w.astype(jnp.float64))),
+            lambda w: jnp.sum(jnp.sin(jnp.dot(x, w, preferred_element_type=jnp.float64))),
+        ):
+            q = zo.query(
+                f, w, KEY, num_directions=2, radius=1e-4, directions=zo.directions.low_rank()
+            )
+            exact = w.astype(jnp.float64) + 1e-4 * q.plan.draw(w).astype(jnp.float64)
+            want = jax.vmap(lambda w: jnp.sum(jnp.sin(x @ w)))(exact)
+            np.testing.assert_allclose(q.values, want, rtol=1e-9)  # float32 has 1e-7
+
+
+def test_values_are_constants_to_autodiff():
+    """What cannot be differentiated may be asked inside of what is."""
+    x = jnp.float32(weights(4, 6))
+
+    def f(w):
+        return jnp.sum(
+            jax.pure_callback(
+                np.sin, jax.ShapeDtypeStruct(w.shape, w.dtype), w, vmap_method="sequential"
+            )
+        )
+
+    def whole(w):
+        q = zo.query(f, w, KEY, num_directions=2, radius=0.1, directions=zo.directions.low_rank())
+        return jnp.sum(w**2) + q.values.mean()
+
+    np.testing.assert_allclose(jax.grad(whole)(x), 2 * x, rtol=1e-6)
 
 
 def test_indices_out_of_bounds_fill():

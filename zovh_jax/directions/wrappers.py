@@ -163,12 +163,12 @@ class Scaled(Wrapper):
         scales = [s for s, on in zip(scales, layout.active, strict=True) if on]
 
         def like(s, shape):
-            s = jnp.asarray(s)
-            if not _broadcasts(s.shape, shape):
+            if s is None or not _broadcasts(np.shape(s), shape):
                 raise ValueError(
-                    f"scale must be a tree of arrays that broadcast to those of params; got shape "
-                    f"{s.shape} for one of {shape}."
+                    "scale must be a tree of arrays that broadcast to those of params; got shape "
+                    f"{np.shape(s)} for one of {shape}."
                 )
+            s = jnp.asarray(s)
             return s.reshape((1,) * (len(shape) - s.ndim) + s.shape)
 
         return list(map(like, scales, layout.shapes))

@@ -94,7 +94,7 @@ class Program:
             for i, x in enumerate(values):
                 if isinstance(x, Perturbed) and not x.part:
                     size = x.base.size
-                    found[id(eqn), x.names, i, why] = Formed(
+                    found[sources.path(eqn), x.names, i, why] = Formed(
                         tuple(set(x.names)),
                         size * sources.times(eqn),
                         size * x.base.dtype.itemsize,

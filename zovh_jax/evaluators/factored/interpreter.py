@@ -95,7 +95,7 @@ class _Sliced:
         self.arrays = [x]
         if isinstance(x, Perturbed):
             sides = (x.left, x.right)
-            self.arrays = [x.base, *(s.swapaxes(0, 1) for s in sides if s.shape[1] > 1)]
+            self.arrays = [x.base, *(s.swapaxes(0, 1) for s in sides if s.shape[1] != 1)]
 
     def row(self, arrays: list[jax.Array]) -> Any:
         """The value in one step."""
@@ -104,7 +104,7 @@ class _Sliced:
             return base
         rest = iter(sides)
         left, right = (
-            next(rest) if side.shape[1] > 1 else side.squeeze(1)
+            next(rest) if side.shape[1] != 1 else side.squeeze(1)
             for side in (self.x.left, self.x.right)
         )
         return dataclasses.replace(self.x, base=base, left=left, right=right)
@@ -137,7 +137,15 @@ def _cond(eqn: core.JaxprEqn, ins: list[Any], report: Report) -> list[Any]:
             eqn, run(jaxpr, consts, operands, report), report, "it leaves a branch"
         )
 
-    return jax.lax.switch(index, [branch(closed) for closed in eqn.params["branches"]])
+    branches = [branch(closed) for closed in eqn.params["branches"]]
+    if (platforms := eqn.params.get("branches_platforms")) is None:
+        return jax.lax.switch(index, branches)
+    of = {
+        name: function
+        for names, function in zip(platforms, branches, strict=True)
+        for name in names or ("default",)
+    }
+    return jax.lax.platform_dependent(**of)
 
 
 CONTROL = {"scan": _scan, "while": _while, "cond": _cond}

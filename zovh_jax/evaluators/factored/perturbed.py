@@ -1,6 +1,7 @@
 """A perturbed parameter whose perturbation is kept apart as factors."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +67,9 @@ class Perturbed:
             shape = np.maximum(a.shape[1:], b.shape[1:])
             return jnp.concatenate([jnp.broadcast_to(x, (len(x), *shape)) for x in (a, b)])
 
+        turned = other.swapped()
+        if _joined_size(self, turned) < _joined_size(self, other):
+            other = turned
         left, right = rows(self.left, other.left), rows(self.right, other.right)
         names, part = self.names + other.names, self.part or other.part
         return Perturbed(base, left, right, names, part)
@@ -73,6 +77,12 @@ class Perturbed:
     def swapped(self) -> "Perturbed":
         """The same, with left and right exchanged."""
         return dataclasses.replace(self, left=self.right, right=self.left)
+
+
+def _joined_size(a: Perturbed, b: Perturbed) -> int:
+    """Numbers of an outer product that both have room in."""
+    pairs = ((a.left, b.left), (a.right, b.right))
+    return sum(math.prod(np.maximum(x.shape[1:], y.shape[1:])) for x, y in pairs)
 
 
 def dense(x: Any) -> Any:

@@ -22,7 +22,10 @@ def dot_general(params: dict, lhs: Any, rhs: Any) -> Any:
         # As a product from the right, whose outputs are moved to the front afterwards.
         (of_lhs, of_rhs), (batch_lhs, batch_rhs) = params["dimension_numbers"]
         numbers = ((of_rhs, of_lhs), (batch_rhs, batch_lhs))
-        out = dot_general(params | {"dimension_numbers": numbers}, rhs, lhs)
+        precision = params["precision"]
+        precision = precision[::-1] if isinstance(precision, tuple) else precision
+        swapped = params | {"dimension_numbers": numbers, "precision": precision}
+        out = dot_general(swapped, rhs, lhs)
         if isinstance(out, str):
             return out
         num_batch, num_free = len(batch_lhs), lhs.ndim - len(of_lhs) - len(batch_lhs)
@@ -35,6 +38,7 @@ def dot_general(params: dict, lhs: Any, rhs: Any) -> Any:
     base = jax.lax.dot_general(lhs, w.base, **params)
     free = [i for i in range(w.ndim) if i not in (*contracted, *batch)]
     num_own = lhs.ndim - len(contracted) - len(batch)
+    wide = jnp.promote_types(lhs.dtype, w.left.dtype)
 
     def outer(right):
         """The outputs' factor, on the axes of the result."""
@@ -43,19 +47,18 @@ def dot_general(params: dict, lhs: Any, rhs: Any) -> Any:
         return right.reshape(*shape[: len(batch)], *(1,) * num_own, *shape[len(batch) :])
 
     delta = sum(
-        _thin(lhs, left, params["dimension_numbers"], w.shape) * outer(right)
-        for left, right in zip(w.left, w.right, strict=True)
+        _thin(lhs, left, params["dimension_numbers"], w.shape) * outer(right.astype(wide))
+        for left, right in zip(w.left.astype(wide), w.right, strict=True)
     )
-    return (base.astype(delta.dtype) + delta).astype(base.dtype)
+    return _sum(base, delta)
 
 
 def _thin(x: jax.Array, left: jax.Array, numbers: Any, shape: tuple[int, ...]) -> jax.Array:
     """The product of an array with a factor."""
     (_, contracted), (_, batch) = numbers
     fixed = (*contracted, *batch)
-    wide = left.dtype
     left = jnp.broadcast_to(left, [shape[i] if i in fixed else n for i, n in enumerate(left.shape)])
-    return _product(x.astype(wide), left, numbers)
+    return _product(x.astype(left.dtype), left, numbers)
 
 
 @functools.partial(jax.jit, static_argnames="numbers")
@@ -97,7 +100,7 @@ def conv_general_dilated(params: dict, lhs: Any, rhs: Any) -> Any:
         return "its split is not the convolution's: window and inputs one side, outputs the other"
     base = jax.lax.conv_general_dilated(lhs, w.base, **params)
     feature = params["dimension_numbers"].out_spec[1]
-    wide = w.left.dtype
+    wide = jnp.promote_types(lhs.dtype, w.left.dtype)
     shape = [1 if i == out_axis else n for i, n in enumerate(w.shape)]
     thin = params | {"precision": jax.lax.Precision.HIGHEST, "preferred_element_type": wide}
 
@@ -106,10 +109,16 @@ def conv_general_dilated(params: dict, lhs: Any, rhs: Any) -> Any:
 
     delta = sum(
         jax.lax.conv_general_dilated(lhs.astype(wide), jnp.broadcast_to(left, shape), **thin)
-        * outer(right)
-        for left, right in zip(w.left, w.right, strict=True)
+        * outer(right.astype(wide))
+        for left, right in zip(w.left.astype(wide), w.right, strict=True)
     )
-    return (base.astype(wide) + delta).astype(base.dtype)
+    return _sum(base, delta)
+
+
+def _sum(base: jax.Array, delta: jax.Array) -> jax.Array:
+    """In the wider precision of the two, and rounded once."""
+    wide = jnp.promote_types(base.dtype, delta.dtype)
+    return (base.astype(wide) + delta.astype(wide)).astype(base.dtype)
 
 
 def _oriented(w: Perturbed, contracted: Sequence[int]) -> Perturbed | None:

@@ -35,6 +35,8 @@ def role(eqn: core.JaxprEqn, at: int, shape: Sequence[int], axis: int) -> str | 
         case "slice":
             size = params["limit_indices"][axis] - params["start_indices"][axis]
             return None if size == shape[axis] else "s" if size == 1 else TAKEN
+        case "unstack" if axis == params["axis"]:
+            return "s"
         case "split" if axis == params["axis"] and max(params["sizes"]) == 1:
             return "s"
         case "dynamic_slice" if at == 0 and params["slice_sizes"][axis] < shape[axis]:

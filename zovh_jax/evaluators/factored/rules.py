@@ -10,6 +10,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -26,8 +27,14 @@ from zovh_jax.evaluators.factored.shapes import (
     slice_,
     split,
     squeeze,
+    stack,
+    tile,
     transpose,
+    unstack,
 )
+
+MOST_TERMS = 32
+"""A sum of perturbed parameters keeps up to so many outer products, however small it is."""
 
 
 def convert_element_type(params: dict, x: Perturbed) -> Any:
@@ -47,6 +54,7 @@ def mul(params: dict, x: Any, y: Any) -> Any:
     x, y = (x, y) if isinstance(x, Perturbed) else (y, x)
     if isinstance(y, Perturbed) or np.size(y) != 1:
         return "it is multiplied by more than a scalar"
+    x, y = _of_one_rank(x, y)
     return _scaled(x, y, operator.mul)
 
 
@@ -54,7 +62,20 @@ def div(params: dict, x: Any, y: Any) -> Any:
     """A quotient by a scalar."""
     if isinstance(y, Perturbed) or np.size(y) != 1:
         return "it divides, or is divided by more than a scalar"
+    x, y = _of_one_rank(x, y)
     return _scaled(x, y, operator.truediv)
+
+
+def _of_one_rank(x: Perturbed, y: Any) -> tuple[Perturbed, Any]:
+    """Elementwise operations take a scalar beside an array: a perturbed one gets its axes."""
+    shape = np.broadcast_shapes(x.shape, np.shape(y))
+
+    def widened(z):
+        if not isinstance(z, Perturbed) or z.ndim == len(shape):
+            return z
+        return broadcast_in_dim({"shape": shape, "broadcast_dimensions": ()}, z)
+
+    return widened(x), widened(y)
 
 
 def _scaled(x: Perturbed, y: Any, by: Callable) -> Perturbed:
@@ -68,8 +89,13 @@ def add(params: dict, x: Any, y: Any) -> Any:
     """A sum with an array, or with another perturbed parameter, whose factors join these."""
     if not isinstance(x, Perturbed):
         x, y = y, x
+    x, y = _of_one_rank(x, y)
     if isinstance(y, Perturbed):
-        return x.plus(x.base + y.base, y)
+        joined = x.plus(x.base + y.base, y)
+        size, rank = joined.left.size + joined.right.size, len(joined.left)
+        if rank > MOST_TERMS and size > joined.base.size:
+            return "it is a sum of so many terms that their factors hold more numbers"
+        return joined
     base = x.base + y
     ends = zip(base.shape, x.left.shape[1:], x.right.shape[1:], strict=True)
     repeated = any(n > max(sides) for n, *sides in ends)
@@ -97,6 +123,11 @@ def same(params: dict, x: Perturbed) -> Any:
     return x
 
 
+def stop_gradient(params: dict, x: Perturbed) -> Any:
+    """The same, a constant to automatic differentiation."""
+    return jax.lax.stop_gradient(x)
+
+
 RULES = {
     "add": add,
     "add_any": add,
@@ -105,12 +136,12 @@ RULES = {
     "conv_general_dilated": conv_general_dilated,
     "convert_element_type": convert_element_type,
     "copy": same,
-    "copy_p": same,
     "div": div,
     "dot_general": dot_general,
     "dynamic_slice": dynamic_slice,
     "gather": gather,
     "mul": mul,
+    "name": same,
     "neg": neg,
     "pad": pad,
     "pvary": same,
@@ -120,9 +151,12 @@ RULES = {
     "slice": slice_,
     "split": split,
     "squeeze": squeeze,
-    "stop_gradient": same,
+    "stack": stack,
+    "stop_gradient": stop_gradient,
     "sub": sub,
+    "tile": tile,
     "transpose": transpose,
+    "unstack": unstack,
 }
 
 __all__ = ["RULES"]

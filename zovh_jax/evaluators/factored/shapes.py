@@ -57,7 +57,7 @@ def reshape(params: dict, x: Any, *dynamic: Any) -> Any:
     new = params["new_sizes"]
     groups = _groups(x.shape, new)
     for old_axes, _ in groups:
-        has = [any(side.shape[i + 1] > 1 for i in old_axes) for side in (x.left, x.right)]
+        has = [any(side.shape[i + 1] != 1 for i in old_axes) for side in (x.left, x.right)]
         whole = [
             all(side.shape[i + 1] == x.shape[i] for i in old_axes) for side in (x.left, x.right)
         ]
@@ -67,7 +67,7 @@ def reshape(params: dict, x: Any, *dynamic: Any) -> Any:
     def reshaped(row):
         merged, shape = [], []
         for old_axes, new_axes in groups:
-            if any(row.shape[i] > 1 for i in old_axes):
+            if any(row.shape[i] != 1 for i in old_axes):
                 merged += [x.shape[i] for i in old_axes]
                 shape += [new[i] for i in new_axes]
             else:
@@ -163,7 +163,7 @@ def gather(params: dict, x: Any, indices: Any) -> Any:
             row, [x.shape[i] if i in in_batch else n for i, n in enumerate(row.shape)]
         )
         # Along an axis of length 1 any index means the only entry. Out of bounds a factor is zero.
-        known = np.array([row.shape[i] > 1 for i in numbers.start_index_map])
+        known = np.array([row.shape[i] == x.shape[i] for i in numbers.start_index_map])
         sizes = [min(n, size) for n, size in zip(row.shape, slice_sizes, strict=True)]
         at = jnp.where(known, indices, 0)
         return take(row, at, slice_sizes=tuple(sizes), fill_value=0)
@@ -194,6 +194,37 @@ def concatenate(params: dict, *xs: Any) -> Any:
     return functools.reduce(
         lambda a, b: a.plus(base, b), [_padded(x, base, config) for x, config in around]
     )
+
+
+def stack(params: dict, *xs: Any) -> Any:
+    """Side by side along a new axis."""
+    axis = params["axis"]
+
+    def widened(x):
+        if not isinstance(x, Perturbed):
+            return jnp.expand_dims(x, axis)
+        shape = (*x.shape[:axis], 1, *x.shape[axis:])
+        kept = tuple(i for i in range(len(shape)) if i != axis)
+        return broadcast_in_dim({"shape": shape, "broadcast_dimensions": kept}, x)
+
+    return concatenate({"dimension": axis}, *map(widened, xs))
+
+
+def unstack(params: dict, x: Perturbed) -> Any:
+    """Single entries along an axis."""
+    axis = params["axis"]
+    parts = split({"axis": axis, "sizes": (1,) * x.shape[axis]}, x)
+    return [squeeze({"dimensions": (axis,)}, part) for part in parts]
+
+
+def tile(params: dict, x: Perturbed) -> Any:
+    """Repeated along axes."""
+    reps = params["reps"]
+    shape = tuple(n for pair in zip(reps, x.shape, strict=True) for n in pair)
+    kept = tuple(range(1, 2 * x.ndim, 2))
+    repeated = broadcast_in_dim({"shape": shape, "broadcast_dimensions": kept}, x)
+    new = tuple(times * n for times, n in zip(reps, x.shape, strict=True))
+    return reshape({"new_sizes": new, "dimensions": None}, repeated)
 
 
 def pad(params: dict, x: Any, value: Any) -> Any:
@@ -234,5 +265,8 @@ __all__ = [
     "slice_",
     "split",
     "squeeze",
+    "stack",
+    "tile",
     "transpose",
+    "unstack",
 ]

@@ -45,6 +45,10 @@ class Sources:
         """How often the loops around it run it, as far as that is known."""
         return math.prod(each.params.get("length", 1) for each in [*self._outwards(eqn)][1:])
 
+    def path(self, eqn: core.JaxprEqn) -> tuple[int, ...]:
+        """Tells apart the places from which a program that JAX has traced once is entered."""
+        return tuple(map(id, self._outwards(eqn)))
+
     def _outwards(self, eqn: core.JaxprEqn) -> Iterator[core.JaxprEqn]:
         """An equation, that which holds it, and so on."""
         each: core.JaxprEqn | None = eqn

@@ -50,6 +50,7 @@ def evaluate(
 def bound(eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
     """The outputs of an equation whose inputs are arrays."""
     params = eqn.primitive.get_bind_params(eqn.params)
+    mesh = jax.sharding.get_abstract_mesh()
     if mapped() and eqn.primitive.name != "sharding_constraint":
         # A sharding on an Auto mesh constrains nothing, and clashes with the mesh of the map.
         params = {name: None if _says_nothing(x) else x for name, x in params.items()}
@@ -57,6 +58,7 @@ def bound(eqn: core.JaxprEqn, ins: list[Any]) -> list[Any]:
     with (
         source_info_util.user_context(eqn.source_info.traceback, name_stack=stack),
         eqn.ctx.manager,
+        jax.sharding.use_abstract_mesh(mesh),  # the map's, not that of the equation
     ):
         outs = eqn.primitive.bind(*ins, **params)
     return outs if eqn.primitive.multiple_results else [outs]

@@ -7,7 +7,12 @@ import pytest
 
 from docs import run
 
-PAGES = [path for path in run.PAGES if run.CODE.search(path.read_text())]
+SLOW = ("curvature.md", "minima.md", "parts.md")
+PAGES = [
+    pytest.param(path, marks=pytest.mark.slow if path.name in SLOW else ())
+    for path in run.PAGES
+    if run.CODE.search(path.read_text())
+]
 NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 

@@ -192,6 +192,7 @@ def test_scales_of_integers_learn(data):
     assert last < 0.9 * first
 
 
+@pytest.mark.slow
 def test_costs(data):
     families = [*costs.FAMILIES][:1]
     rows = costs.measure(trained.everything(data), ((2, 3),), turns=1, families=families)

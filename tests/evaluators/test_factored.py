@@ -142,7 +142,7 @@ def test_a_network_forms_no_parameter():
         (lambda w: jnp.sum(w * w), "more than a scalar"),
         (lambda w: jnp.sum(jnp.linspace(0, 1, 24) @ w.reshape(24)), "merged"),
         (lambda w: jnp.einsum("ij,ij->", w, jnp.ones((4, 6))), "both of its factors"),
-        (lambda w: jnp.sum(X @ functools.reduce(lambda w, _: w + w, range(8), w)), "many terms"),
+        (lambda w: jnp.sum(X @ functools.reduce(lambda w, _: w + w, range(6), w)), "many terms"),
         (lambda w: jax.lax.fori_loop(0, 2, lambda i, w: w + w, w).sum(), "a loop changes it"),
     ],
 )
@@ -245,16 +245,17 @@ CORNERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CORNERS)
-def test_corners(name):
-    f, w = CORNERS[name], jnp.float32(weights(4, 6))
+def test_corners():
+    """One program for all of them compiles in half the time."""
+    w = jnp.float32(weights(4, 6))
 
-    @jax.jit
-    def both(w):
+    def both(f):
         q = zo.query(f, w, KEY, num_directions=2, radius=0.1, directions=zo.directions.low_rank())
         return q.values, explicit_values(f, q, w)[:, 0]
 
-    np.testing.assert_allclose(*both(w), rtol=1e-5, atol=1e-5)
+    every = jax.jit(lambda: jax.tree.map(both, CORNERS))()
+    for name, values in every.items():
+        np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("name", ["with its transpose", "stacked", "unstacked", "tiled"])

@@ -144,6 +144,7 @@ def test_a_careful_epoch_gathers_the_gradient(x64):
     np.testing.assert_allclose(ravel(jax.tree.leaves(updates)), -slopes)
 
 
+@pytest.mark.slow
 def test_in_single_precision():
     """Steps that are taken back change f(θ) by rounding: that is no noise."""
     xs, states = walks.run(

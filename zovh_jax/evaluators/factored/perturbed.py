@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from zovh_jax._factors import Factors
-from zovh_jax._tree import direction_dtype
 
 
 @jax.tree_util.register_dataclass
@@ -50,10 +49,9 @@ class Perturbed:
 
     def dense(self) -> jax.Array:
         """As an array, computed in the factors' precision and rounded once."""
-        wide = direction_dtype(self.base.dtype)
         # Term by term, which XLA fuses: for a sum over an axis it would write all terms to memory.
         delta = sum(left * right for left, right in zip(self.left, self.right, strict=True))
-        return (self.base.astype(wide) + delta.astype(wide)).astype(self.base.dtype)
+        return rounded_sum(self.base, delta)
 
     def map(self, base: Any, factor: Callable[[jax.Array], jax.Array]) -> "Perturbed":
         """Another base, and a function of one row [*shape] of each factor."""
@@ -79,6 +77,12 @@ class Perturbed:
         return dataclasses.replace(self, left=self.right, right=self.left)
 
 
+def rounded_sum(base: jax.Array, delta: jax.Array) -> jax.Array:
+    """Their sum, in the wider precision of the two and rounded once."""
+    wide = jnp.promote_types(base.dtype, delta.dtype)
+    return (base.astype(wide) + delta.astype(wide)).astype(base.dtype)
+
+
 def _joined_size(a: Perturbed, b: Perturbed) -> int:
     """Numbers of an outer product that both have room in."""
     pairs = ((a.left, b.left), (a.right, b.right))
@@ -90,4 +94,4 @@ def dense(x: Any) -> Any:
     return x.dense() if isinstance(x, Perturbed) else x
 
 
-__all__ = ["Perturbed", "dense"]
+__all__ = ["Perturbed", "dense", "rounded_sum"]

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zovh_jax.evaluators.factored.perturbed import Perturbed
+from zovh_jax.evaluators.factored.perturbed import Perturbed, rounded_sum
 
 FEW = 32
 """Up to so many queries are multiplied by the factors of all."""
@@ -50,7 +50,7 @@ def dot_general(params: dict, lhs: Any, rhs: Any) -> Any:
         _thin(lhs, left, params["dimension_numbers"], w.shape) * outer(right.astype(wide))
         for left, right in zip(w.left.astype(wide), w.right, strict=True)
     )
-    return _sum(base, delta)
+    return rounded_sum(base, delta)
 
 
 def _thin(x: jax.Array, left: jax.Array, numbers: Any, shape: tuple[int, ...]) -> jax.Array:
@@ -112,13 +112,7 @@ def conv_general_dilated(params: dict, lhs: Any, rhs: Any) -> Any:
         * outer(right.astype(wide))
         for left, right in zip(w.left.astype(wide), w.right, strict=True)
     )
-    return _sum(base, delta)
-
-
-def _sum(base: jax.Array, delta: jax.Array) -> jax.Array:
-    """In the wider precision of the two, and rounded once."""
-    wide = jnp.promote_types(base.dtype, delta.dtype)
-    return (base.astype(wide) + delta.astype(wide)).astype(base.dtype)
+    return rounded_sum(base, delta)
 
 
 def _oriented(w: Perturbed, contracted: Sequence[int]) -> Perturbed | None:

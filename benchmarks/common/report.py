@@ -76,7 +76,7 @@ def json_file(case: str, out: Path) -> Path:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine, for the JSON file."""
+    """Versions, machine and XLA's options, for the JSON file."""
     packages = ("jax", "jaxlib", "optax", "flax")
     return {
         "python": platform.python_version(),
@@ -85,6 +85,7 @@ def environment() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "device": jax.devices()[0].device_kind,
     }
 

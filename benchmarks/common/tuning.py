@@ -264,6 +264,9 @@ class Trial:
         self.task = task
         self.run = runner(method, setting, task)
         self.tuned = method.tuned
+        # A rate is chosen by the values alone, and a test may take as long as the run.
+        untested = dataclasses.replace(task, test=None)
+        self.attempt = runner(method, setting, untested) if task.test and self.tuned else self.run
         self.centre = method.centre(setting, task.dimension, task.curvature)
         self.facts = {"label": method.label, "queries_per_step": method.queries(setting)}
 
@@ -287,7 +290,7 @@ class Trial:
         """
         entry: dict[str, Any] = {"learning_rate": learning_rate}
         if learning_rate is None and self.tuned:
-            entry = tune(self.task, self.run, self.centre, level, num_tuning_seeds)
+            entry = tune(self.task, self.attempt, self.centre, level, num_tuning_seeds)
         outcome = self.run(list(seeds), [entry["learning_rate"] or 1.0] * len(seeds), level)
         scores = np.asarray([self.task.score(values) for values in outcome.values])
         entry |= {

@@ -27,6 +27,7 @@ def kinds(split: Any = None) -> dict[str, dict[str, Method]]:
             "zoar_1": METHODS["zoar_1"],
             "zoar": zoar("ZoAR", history=True, **LEVELS),
             "zovh": METHODS["zovh"],
+            "hizoo": METHODS["hizoo"],
             "radazo": METHODS["radazo"],
             "fzoo": METHODS["fzoo"],
         },

@@ -68,7 +68,7 @@ class Part:
 
 
 HEAD = (
-    *("mezo", "zoar_1", "zoar", "zovh", "radazo", "fzoo"),
+    *("mezo", "zoar_1", "zoar", "zovh", "hizoo", "radazo", "fzoo"),
     *("poem", "scalar_newton", "low_rank_newton", "diagonal_newton"),
     "adam",
 )
@@ -83,8 +83,8 @@ FULL = {
     "head, batches of 256": Part("head", 256, HEAD, 10_000, 1e-2, 1e-2),
     "everything": Part("everything", 16, FEW, 5_000),
     "adapters": Part("adapters", 16, SIGNS, 5_000, **BRIEFLY),
-    "biases": Part("biases", 16, SIGNS, 2_000, **BRIEFLY),
-    "scales": Part("scales", 16, SIGNS, 2_000, **BRIEFLY),
+    "biases": Part("biases", 16, SIGNS, 5_000, **BRIEFLY),
+    "scales": Part("scales", 16, SIGNS, 5_000, **BRIEFLY),
     "SmolLM2, everything": Part("everything", 16, LOW_RANK, 2_000, **OF_SMOLLM2),
     "SmolLM2, adapters": Part("adapters", 16, LOW_RANK, 2_000, **OF_SMOLLM2),
 }

@@ -11,6 +11,10 @@ RIVAL = "mezo"
 """The method that the others' forwards are compared with."""
 FORWARD = "plain forward"
 """The program that the others' costs are compared with."""
+STEPS = {"mezo": "MeZO", "zoar_low_rank": "ZoAR, low rank", "zoar_signs": "ZoAR, factored signs"}
+"""The programs of methods whose steps are timed."""
+TIMED = "everything"
+"""The part whose steps these are."""
 
 
 def tables(result: dict[str, Any]) -> dict[str, str]:
@@ -21,7 +25,38 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
     }
     if result["costs"]:
         shown["costs"] = of_costs(result["costs"])
+    if timed(result):
+        shown["seconds"] = of_seconds(result["parts"][TIMED], timed(result))
     return shown
+
+
+def timed(result: dict[str, Any]) -> dict[str, float]:
+    """Seconds a forward on a CPU, its share of the update included, of methods whose steps on all
+    parameters were timed there: by name."""
+    part = result["parts"].get(TIMED)
+    rows = result["costs"].get("cpu", {}).get("rows", ())
+    size = part and (part["num_directions"], part["batch"])
+    seconds = {
+        row["program"]: row["seconds"] * row["batch"] / row["sentences"]
+        for row in rows
+        if (row["num_directions"], row["batch"]) == size
+    }
+    programs = {method: seconds.get(program) for method, program in STEPS.items()}
+    return {method: found for method, found in programs.items() if found is not None}
+
+
+def of_seconds(part: dict[str, Any], seconds: dict[str, float]) -> str:
+    """Seconds of a run of all forwards, and until the rival's best accuracy, of each method."""
+    rows = {row["method"]: row for row in part["rows"]}
+    goal = max(means(rows[RIVAL]))
+    lines = []
+    for name, each in seconds.items():
+        reached = first_at(rows[name], goal)
+        until = "-" if reached is None else f"{reached * each:,.0f}"
+        lines.append([rows[name]["label"], f"{1e3 * each:.3g}", f"{part['budget'] * each:,.0f}"])
+        lines[-1].append(until)
+    header = ["method", "ms a forward", f"seconds for {part['budget']:,}", "to MeZO's best"]
+    return report.table(header, lines)
 
 
 def of_part(part: dict[str, Any]) -> str:
@@ -62,9 +97,15 @@ def standard_error(row: dict[str, Any]) -> float:
 
 
 def until(row: dict[str, Any], goal: float) -> str:
-    """At which checkpoint the mean accuracy first reaches a goal."""
-    reached = [n for n, x in zip(row["tests"]["queries"], means(row), strict=True) if x >= goal]
-    return f"{reached[0]:,}" if reached else "-"
+    """At which checkpoint the mean accuracy first reaches a goal, if it does."""
+    reached = first_at(row, goal)
+    return "-" if reached is None else f"{reached:,}"
+
+
+def first_at(row: dict[str, Any], goal: float) -> int | None:
+    """Forwards at the checkpoint where the mean accuracy first reaches a goal, or None."""
+    reached = (n for n, x in zip(row["tests"]["queries"], means(row), strict=True) if x >= goal)
+    return next(reached, None)
 
 
 def of_costs(costs: dict[str, Any]) -> str:

@@ -31,8 +31,10 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
 
 
 def timed(result: dict[str, Any]) -> dict[str, float]:
-    """Seconds a forward on a CPU, its share of the update included, of methods whose steps on all
-    parameters were timed there: by name."""
+    """Seconds a forward on a CPU, by method, where steps on all parameters were timed there.
+
+    A forward's share of the update is in it.
+    """
     part = result["parts"].get(TIMED)
     rows = result["costs"].get("cpu", {}).get("rows", ())
     size = part and (part["num_directions"], part["batch"])

@@ -30,8 +30,10 @@ now. Both are averages over past rounds, weighed by ‖G‖², so that noise ave
 is divided by it. α is what is left of the `shrinkage` of the directions, which it never exceeds.
 Steps that are too long cost more than steps that are too short: α is its estimate less two standard
 errors. Where the estimate is all error, α may be as large as in the first rounds: no step at all
-would never be seen to be too short. m changes by a factor of 1.5 a round at most, and a gradient of
-more than twice the usual length is cut to that.
+would never be seen to be too short. m changes by a factor of 1.5 a round at most, and grows
+only where the next round asks. Where κ is less than two standard errors it grows no farther than to
+twice its average along the way: α/κ may be anything then, and where f is bounded no harm would show
+how far that led. A gradient of more than twice the usual length is cut to that.
 
 Averages are slow where f bends the more the farther steps lead. So a way that did harm is taken
 back: where f(θ) is above f(θ − rp) by several times what f(θ) usually changes by from round to
@@ -48,6 +50,7 @@ import jax.numpy as jnp
 
 from zovh_jax._tree import scalar_dtype
 from zovh_jax.estimators.trace import TraceEstimate
+from zovh_jax.transforms.newton.ways import Ways
 
 DENSE, EVERY = 24, 2
 """In the first so many noisy rounds each asks two values more, and then one of so many."""
@@ -62,7 +65,7 @@ NEAR = 1 / 8
 HORIZON = 1 / 4
 """n, the rounds whose way is judged, over all noisy ones; averages along it remember 2n rounds."""
 ERRORS = 2
-"""How many standard errors of α are taken off its estimate."""
+"""How many standard errors of α are taken off its estimate; κ is unsure below as many of its."""
 FIRST, FIRST_ROUNDS = 0.01, 5
 """α of the first rounds, in units of the shrinkage, and how fast that is forgotten."""
 LEAST = 0.001
@@ -70,8 +73,8 @@ LEAST = 0.001
 CHANGE = 1.5
 """The largest change of the multiple in a round."""
 GROWN, LONGEST = 2, 2
-"""The largest multiple over its average along the way, where that has shown no curvature; and the
-largest average over the last multiple."""
+"""The largest multiple over its average along the way, where that has shown no sure curvature; and
+the largest average over the last multiple."""
 WILD = 2
 """The longest gradient that is believed, over the usual one."""
 USUAL = 0.9
@@ -118,8 +121,7 @@ class Noise(NamedTuple):
       usual: the average of ‖g‖².
       swing: the average size of the changes of f(θ).
       trail: ‖G‖².
-      total, slopes, bends: Σ w, Σ w α and Σ w κ along past ways.
-      totals_2, mixed, slopes_2: Σ w², Σ w² α and Σ w² α², for the standard error of α.
+      ways: α and κ along past ways.
     """
 
     found: jax.Array
@@ -133,28 +135,23 @@ class Noise(NamedTuple):
     usual: jax.Array
     swing: jax.Array
     trail: jax.Array
-    total: jax.Array
-    slopes: jax.Array
-    bends: jax.Array
-    totals_2: jax.Array
-    mixed: jax.Array
-    slopes_2: jax.Array
+    ways: Ways
 
     @classmethod
     def init(cls, level: Any) -> "Noise":
         """Before the first round; noisy from the start where a level is told."""
         # Each array is a buffer of its own, so that the state can be donated.
         told = [jnp.array(level, scalar_dtype(), copy=True) for _ in range(3)]
-        zeros = [jnp.zeros((), scalar_dtype()) for _ in range(11)]
+        zeros = [jnp.zeros((), scalar_dtype()) for _ in range(5)]
         counts = [jnp.zeros((), jnp.int32) for _ in range(3)]
         weight = jnp.where(told[2] > 0, NEWEST / 2, 0.0).astype(scalar_dtype())
-        known: list[Any] = [*counts, weight * jnp.square(told[1]), weight, *zeros]
+        known: list[Any] = [*counts, weight * jnp.square(told[1]), weight, *zeros, Ways.init()]
         return cls(told[0] > 0, *known)
 
     @property
     def curvature(self) -> jax.Array:
         """κ along past ways; 0 where none is known."""
-        return self.bends / jnp.where(self.total > 0, self.total, 1)
+        return self.ways.means[1]
 
     @property
     def level(self) -> jax.Array:
@@ -202,8 +199,7 @@ class Noise(NamedTuple):
 
     def forgotten(self) -> "Noise":
         """Without what is known along past ways."""
-        sums = ("total", "slopes", "bends", "totals_2", "mixed", "slopes_2")
-        return self._replace(**{name: jnp.zeros_like(self.total) for name in sums})
+        return self._replace(ways=Ways.init())
 
     def taken_back(self) -> "Noise":
         """After a way, or a step, was taken back: a new way of shorter steps."""
@@ -312,21 +308,11 @@ class NoiseRules:
         m = jnp.where(asked.last, noise.multiple, noise.mean_multiple)
         m, usual = (jnp.where(known, x, 1) for x in (m, noise.usual))
         weight = asked.square / (m**2 * usual)
-        alpha, kappa = -slope / (m * usual), bend / (m**2 * usual)  # times the weight
+        products = jnp.stack([-slope / (m * usual), bend / (m**2 * usual)])
         decay = jnp.exp(-1 / jnp.maximum(4, 2 * noise.horizon))
-
-        def add(total, new, power=1):
-            """With a weight or, for sums of its squares, with its square."""
-            new = decay**power * total + (1 - decay) ** power * jnp.where(known, new, 0)
-            return jnp.where(known, new, total)
-
+        ways = noise.ways.add(weight, products, decay)
         return noise._replace(
-            total=add(noise.total, weight),
-            slopes=add(noise.slopes, alpha),
-            bends=add(noise.bends, kappa),
-            totals_2=add(noise.totals_2, weight**2, power=2),
-            mixed=add(noise.mixed, weight * alpha, power=2),
-            slopes_2=add(noise.slopes_2, alpha**2, power=2),
+            ways=jax.tree.map(lambda x, y: jnp.where(known, x, y), ways, noise.ways)
         )
 
     def multiple(self, noise: Noise, trace: TraceEstimate, first: jax.Array) -> jax.Array:
@@ -337,35 +323,31 @@ class NoiseRules:
           trace: of the Hessian, over d: half of it is the least κ that is believed, if it is sure.
           first: the largest m of a step that has no other before it.
         """
-        known = noise.total > 0
-        total = jnp.where(known, noise.total, 1)
-        estimate = noise.slopes / total
-        error = self._error(noise, estimate, total)
+        known = noise.ways.is_known
+        (estimate, bend), (error, doubt) = noise.ways.means, noise.ways.errors
         start = FIRST * self.share
         least = jnp.minimum(estimate + error, start)
-        early = jnp.exp(-noise.num_rounds.astype(total.dtype) / FIRST_ROUNDS)
+        early = jnp.exp(-noise.num_rounds.astype(error.dtype) / FIRST_ROUNDS)
         alpha = early * start + (1 - early) * jnp.maximum(estimate - ERRORS * error, least)
         alpha = jnp.clip(alpha, LEAST * self.share, self.share)
-        curvature, doubt = jnp.abs(trace.trace), 2 * trace.standard_error
+        trace_now, trace_error = jnp.abs(trace.trace), 2 * trace.standard_error
         # Values that are close together show little of the trace: what is unsure is no bound.
-        sure = jnp.where(curvature > doubt, curvature, 0)
-        kappa = jnp.maximum(noise.curvature, sure / 2)
-        kappa = jnp.where(known, kappa, curvature + doubt)
+        least_bend = jnp.where(trace_now > trace_error, trace_now, 0) / 2
+        kappa = jnp.maximum(bend, least_bend)
+        kappa = jnp.where(known, kappa, trace_now + trace_error)
         m = noise.multiple
-        # Without curvature the step grows as long as it surely leads downhill, but not far beyond
-        # the way along which none was seen: noise may have hidden it there.
+        # Without curvature that is sure the step grows as long as it surely leads downhill, but not
+        # far beyond the way along which none was seen: noise may have hidden it there.
         farther = jnp.minimum(CHANGE * m, jnp.maximum(m, GROWN * noise.mean_multiple))
         flat = jnp.where(alpha > start, farther, m)
         best = jnp.where(kappa > 0, alpha / jnp.where(kappa > 0, kappa, 1), flat)
-        # The multiple of exact steps is no lower bound: it may be far too large.
+        unsure = known & (m > 0) & (kappa <= ERRORS * doubt)
+        best = jnp.where(unsure, jnp.minimum(best, farther), best)
+        # The multiple of exact steps is no lower bound: it may be far too large. A larger one is
+        # judged at once: it waits for the round before one that asks.
         lowest = jnp.where(known, m / CHANGE, 0)
-        return jnp.where(m > 0, jnp.clip(best, lowest, m * CHANGE), jnp.minimum(best, first))
-
-    def _error(self, noise: Noise, estimate: jax.Array, total: jax.Array) -> jax.Array:
-        """The standard error of α, of samples with weights; without bound for a single one."""
-        rest = noise.slopes_2 - 2 * estimate * noise.mixed + estimate**2 * noise.totals_2
-        number = total**2 / jnp.where(noise.totals_2 > 0, noise.totals_2, 1)
-        return jnp.sqrt(jnp.maximum(rest, 0) * number / jnp.maximum(number - 1, 0.01)) / total
+        highest = jnp.where(noise.asks, CHANGE * m, m)
+        return jnp.where(m > 0, jnp.clip(best, lowest, highest), jnp.minimum(best, first))
 
     def cut(self, noise: Noise, square: jax.Array) -> jax.Array:
         """The share that is taken of a gradient with this ‖g‖²."""

@@ -194,7 +194,7 @@ def test_a_method_that_only_gets_worse_is_left_at_the_edge():
 def test_reported_runs_have_their_own_seeds():
     seen = []
     trial = Trial(METHODS["zoar_1"], Setting(), task())
-    trial.run = fake(-1.0, seen)
+    trial.run = trial.attempt = fake(-1.0, seen)
     entry = trial.measure([0, 1, 2])
     tuned, reported = seen[:-3], seen[-3:]
     assert {seed for seed, _ in tuned} == set(tuning.tuning_seeds())
@@ -203,6 +203,13 @@ def test_reported_runs_have_their_own_seeds():
     seen.clear()
     entry = trial.measure([4], learning_rate=0.5)
     assert seen == [(4, 0.5)] and "grid" not in entry and "interior" not in entry
+
+
+def test_rates_are_chosen_without_the_test():
+    tested = dataclasses.replace(task(), test=lambda params: jnp.float32(7))
+    trial = Trial(METHODS["zoar_1"], Setting(), tested)
+    assert trial.attempt([0], [0.01]).tested is None
+    np.testing.assert_array_equal(trial.run([0], [0.01]).tested, 7)
 
 
 def test_what_is_reported():

@@ -114,6 +114,7 @@ def test_other_arguments_and_keywords_reach_the_function():
     assert_close(gradient, 2 * X)
 
 
+@pytest.mark.filterwarnings("ignore:value_fn returns")
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_dtypes(dtype):
     f, x = lambda x: jnp.sum(x**2), jax.ShapeDtypeStruct((D,), dtype)

@@ -376,6 +376,7 @@ def test_overflow_of_finite_values_gives_a_zero_update():
     assert_zero(updates)
 
 
+@pytest.mark.filterwarnings("ignore:value_fn returns")
 def test_overflow_in_half_precision_is_dropped():
     """float16 values above 65504 are Inf; the estimate is that of the others."""
     directions = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])

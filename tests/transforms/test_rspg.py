@@ -63,6 +63,7 @@ def test_the_prox_acts_where_no_query_is_finite():
     np.testing.assert_array_equal(actual[-1], [0.75, 0.0])
 
 
+@pytest.mark.filterwarnings("ignore:value_fn returns")
 def test_the_prox_of_narrow_parameters_is_wide():
     seen = []
 

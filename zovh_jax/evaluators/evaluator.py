@@ -1,5 +1,6 @@
 """What an evaluator is, and what they share: perturbed parameters and a checked objective."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -115,6 +116,13 @@ def leaves_objective(
             raise TypeError(
                 f"value_fn must return a scalar float; got {got}. Reduce it (jnp.mean), convert "
                 'it, or drop auxiliary outputs. (One loss an example: pass reduce="mean".)'
+            )
+        if jnp.finfo(dtype).nmant < jnp.finfo(jnp.float32).nmant:
+            warnings.warn(
+                f"value_fn returns {dtype}: values that differ by less than one part in "
+                f"{2 ** (jnp.finfo(dtype).nmant + 1):,} are equal, so small perturbations show "
+                "nothing. Compute the loss in float32, from logits.astype(jnp.float32).",
+                stacklevel=2,
             )
         return jax.lax.stop_gradient(jnp.asarray(out).astype(scalar_dtype()))
 

@@ -98,7 +98,7 @@ def low_rank_newton(
       An optimiser: no learning rate, and the updates are steps downhill. Queries a step: K + 1
       (2K + 1 with pairs), one less where ``value=f(params)`` is passed; in the steps that learn
       K + 1 (2K + 1) more; in some steps two more, once noise was found. State: rank + 2 copies of
-      the parameters, one more unless noise=0, and K + rank + 43 scalars.
+      the parameters, one more unless noise=0, and K + rank and some 50 scalars.
       Memory for a step: that of a round, and rank + 3 copies of the parameters more in the steps
       that change V. Time beyond the queries': O(rank·K·d) a step.
 

@@ -101,8 +101,8 @@ def scalar_newton(
     Returns:
       An optimiser: no learning rate, and the updates are steps downhill. Queries a step: K + 1
       (2K + 1 with pairs), one less where ``value=f(params)`` is passed; two more in about every
-      second round once noise was found, after the first few. State: K and some 50 scalars, and a copy
-      of the parameters unless noise=0.
+      second round once noise was found, after the first few. State: K and some 50 scalars, and a
+      copy of the parameters unless noise=0.
       Memory for a step: that of a round, and one copy of the parameters.
 
     Raises:

@@ -63,7 +63,7 @@ NEWEST = 0.2
 NEAR = 1 / 8
 """r of a round that looks near."""
 HORIZON = 1 / 4
-"""n, the rounds whose way is judged, over all noisy ones; averages along it remember 2n rounds."""
+"""n, the rounds whose way is judged, over all noisy ones; averages along it remember 2n ways."""
 ERRORS = 2
 """How many standard errors of α are taken off its estimate; κ is unsure below as many of its."""
 FIRST, FIRST_ROUNDS = 0.01, 5
@@ -151,7 +151,7 @@ class Noise(NamedTuple):
     @property
     def curvature(self) -> jax.Array:
         """κ along past ways; 0 where none is known."""
-        return self.ways.means[1]
+        return self.ways.means[..., 1]
 
     @property
     def level(self) -> jax.Array:

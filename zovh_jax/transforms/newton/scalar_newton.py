@@ -125,7 +125,8 @@ def scalar_newton(
     if not (directions.isotropic and (directions.gaussian_moments or directions.constant_norm)):
         raise ValueError(
             f"scalar_newton must know the moments of its directions, which directions="
-            f"{directions!r} do not tell: use zo.directions.hadamard()."
+            f"{directions!r} do not tell: use zo.directions.hadamard(), or "
+            "hadamard(factored=True) for products that all queries share."
         )
     rounds = Rounds(
         num_directions=num_directions,

@@ -7,6 +7,9 @@ import jax.numpy as jnp
 
 from zovh_jax._tree import scalar_dtype
 
+SINGLE = 1.01
+"""Up to so many ways, by their weights, are one."""
+
 
 class Ways(NamedTuple):
     """Averages of α and κ along past ways, weighed by ways' squared lengths, which fade.
@@ -41,15 +44,17 @@ class Ways(NamedTuple):
 
     @property
     def errors(self) -> jax.Array:
-        """The standard errors of α and κ, [2]; without bound for a single way."""
-        rest = self.squares - 2 * self.means * self.mixed + self.means**2 * self.totals_2
-        number = self.total**2 / jnp.where(self.totals_2 > 0, self.totals_2, 1)
-        spread = jnp.maximum(rest, 0) * number / jnp.maximum(number - 1, 0.01)
-        return jnp.sqrt(spread) / self._divisor
+        """The standard errors of α and κ, [2]; infinite for none and for a single way."""
+        totals_2 = self.totals_2[..., None]
+        rest = self.squares - 2 * self.means * self.mixed + self.means**2 * totals_2
+        number = self.total[..., None] ** 2 / jnp.where(totals_2 > 0, totals_2, 1)
+        several = number > SINGLE
+        spread = jnp.maximum(rest, 0) * number / jnp.where(several, number - 1, 1)
+        return jnp.where(several, jnp.sqrt(spread) / self._divisor, jnp.inf)
 
     @property
     def _divisor(self) -> jax.Array:
-        return jnp.where(self.is_known, self.total, 1)
+        return jnp.where(self.is_known, self.total, 1)[..., None]
 
     def add(self, weight: jax.Array, products: jax.Array, decay: jax.Array) -> "Ways":
         """With one more way.

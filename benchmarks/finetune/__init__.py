@@ -17,8 +17,8 @@ DIR/finetune.json (parts that are not run are kept from an earlier run in DIR, a
   probe         accuracy of a linear probe: logistic regression on sentences' vectors, its
                 strength chosen by the validation sentences; null before MiniLM was run
   parts         by name, such as "head, all sentences": each
-    environment, trained, batch, dimension, budget, precision, radius, first_radius,
-    num_directions, seeds, tuning_seeds
+    environment (that of its first rows), trained, batch, dimension, budget, precision, radius,
+    first_radius, num_directions, seeds, tuning_seeds
     model, length   "minilm" or "smollm2", and tokens of a sentence; MiniLM's where they are missing
     rows        for each method:
       method, label

@@ -114,6 +114,8 @@ def test_signs_are_complete_over_an_epoch():
     first = u[:, :30].reshape(-1, 6, 5)
     np.testing.assert_array_equal(first * first[:, :1, :1], first[:, :, :1] * first[:, :1])
     assert len(np.unique(np.asarray(u), axis=0)) == size
+    again = zo.Plan(SIGNS.round_key(KEY, size // 4, layout, 4), SIGNS, num_directions=4)
+    assert jnp.any(matrix(again) != u[:4])  # signs of their own in the next epoch
 
 
 def test_an_epoch_of_slopes_is_the_gradient():
@@ -179,8 +181,33 @@ def test_refusals():
         zo.directions.hadamard(split="io")
     with pytest.raises(ValueError, match="rank"):
         zo.directions.low_rank(0)
+
+
+@pytest.mark.parametrize("directions", [FAMILIES[0], SIGNS], ids=["low rank", "signs"])
+def test_averaged_hessians_refuse_them_and_interpolation_does_not(directions):
+    """Their fourth moments are no Gaussian's; an interpolant needs no moments."""
+    settings = {"num_directions": 4, "radius": 0.1, "key": KEY, "directions": directions}
+    for make in (
+        lambda: zo.zovh(0.1, damping=1.0, **settings),
+        lambda: zo.zo_newton(damping=1.0, **settings),
+        lambda: zo.scale_by_inverse_hessian(damping=1.0, **settings),
+    ):
+        with pytest.raises(ValueError, match="directions"):
+            make()
+    target = jnp.arange(30.0).reshape(6, 5) / 10
+    f = lambda x: jnp.sum((x - target) ** 2)  # noqa: E731
+    stencil = zo.stencils.three_point()
+    x, queries = jnp.zeros((6, 5)), {"num_directions": 4, "radius": 0.1, "stencil": stencil}
+    q = zo.query(f, x, KEY, directions=directions, **queries)
     with pytest.raises(ValueError, match="directions"):
-        zo.zovh(0.1, damping=1.0, num_directions=4, radius=0.1, key=KEY, directions=FAMILIES[0])
+        zo.estimators.hessian(q, x)
+    u = q.plan.draw(x)
+    gradient = zo.estimators.interpolated_gradient(q, x)
+    slopes = jnp.sum(u * gradient, (1, 2)), jnp.sum(u * -2 * target, (1, 2))
+    np.testing.assert_allclose(*slopes, rtol=1e-3)
+    hessian = zo.estimators.interpolated_hessian(q, x)
+    bends = jax.vmap(lambda u: jnp.sum(u * (hessian @ u)))(u)
+    np.testing.assert_allclose(bends, 2 * jnp.sum(u * u, (1, 2)), rtol=1e-2)
 
 
 def test_masked_and_scaled():

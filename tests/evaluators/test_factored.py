@@ -219,7 +219,26 @@ def older_bits():
     return jax.random.bits(jax.random.key(5), (2,)).astype(jnp.float32).sum() / 2.0**32
 
 
+@jax.custom_jvp
+def own_derivative(w):
+    return jnp.sum(jnp.tanh(X @ w))
+
+
+own_derivative.defjvps(lambda t, out, w: jnp.sum(t))
+
+
+@jax.custom_vjp
+def own_gradient(w):
+    return jnp.sum(jnp.tanh(X @ w))
+
+
+own_gradient.defvjp(lambda w: (own_gradient(w), w), lambda w, g: (g * w,))
+
 CORNERS = {
+    "a derivative of its own": own_derivative,
+    "a gradient of its own": own_gradient,
+    "a map inside": lambda w: jnp.sum(jnp.tanh(jax.vmap(lambda x: x @ w)(X))),
+    "a map of rows": lambda w: jnp.sum(jnp.tanh(jax.vmap(lambda row: row[:3])(w) @ X[:3])),
     "its sum beside an array": lambda w: jnp.mean(jnp.sin(X @ w) + 0.1 * jnp.sum(w)),
     "an entry from an array": lambda w: jnp.sum(jnp.ones(3) - w[1, 2]),
     "without its mean": lambda w: jnp.sum(jnp.tanh(X @ (w - w.mean()))),
@@ -258,9 +277,28 @@ def test_corners():
         np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["with its transpose", "stacked", "unstacked", "tiled"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("with its transpose", "stacked", "unstacked", "tiled"),
+        *("a derivative of its own", "a gradient of its own", "a map inside"),
+    ],
+)
 def test_corners_that_stay_factored(name):
     assert not formed(CORNERS[name], jnp.float32(weights(4, 6)))
+
+
+def test_frozen_parameters_are_shared():
+    """Behind a mask what is frozen is no parameter: the values are those with zeros there."""
+    mask = {**dict.fromkeys(NETWORK, False), "up": True, "words": True}
+    directions = zo.directions.masked(zo.directions.low_rank(), mask)
+
+    @jax.jit
+    def both(params, key):
+        q = zo.query(network, params, key, num_directions=2, radius=0.1, directions=directions)
+        return q.values, explicit_values(network, q, params)[:, 0]
+
+    np.testing.assert_allclose(*both(NETWORK, KEY), rtol=1e-5)
 
 
 def test_wider_products_keep_their_precision():

@@ -96,7 +96,8 @@ def zo_hizoo(
       variant: "paper", or "zovh": see the module's docstring.
       floor: the least value of h: a guard that the paper lacks, and that α below 1 never needs.
       directions: the family of z. ``sphere`` and ``orthogonal`` change the fixed point of h to
-        d/2 · diag(H); ``rademacher`` is an error, as z² = 1 cannot tell coordinates apart.
+        d/2 · diag(H); ``low_rank`` also shows the curvature of a matrix's other entries in the same
+        row and column; ``rademacher`` is an error, as z² = 1 cannot tell coordinates apart.
       evaluate, shaping, reduce, common_key: as for `zo.zo_gradient`; ``ranks()`` is refused.
 
     Returns:

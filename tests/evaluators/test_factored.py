@@ -238,7 +238,7 @@ CORNERS = {
     "a derivative of its own": own_derivative,
     "a gradient of its own": own_gradient,
     "a map inside": lambda w: jnp.sum(jnp.tanh(jax.vmap(lambda x: x @ w)(X))),
-    "a map of rows": lambda w: jnp.sum(jnp.tanh(jax.vmap(lambda row: row[:3])(w) @ jnp.ones((3, 2)))),
+    "a map of rows": lambda w: jnp.sum(jnp.tanh(jax.vmap(lambda w: w[:3])(w) @ jnp.ones((3, 2)))),
     "its sum beside an array": lambda w: jnp.mean(jnp.sin(X @ w) + 0.1 * jnp.sum(w)),
     "an entry from an array": lambda w: jnp.sum(jnp.ones(3) - w[1, 2]),
     "without its mean": lambda w: jnp.sum(jnp.tanh(X @ (w - w.mean()))),

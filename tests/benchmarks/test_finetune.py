@@ -17,7 +17,7 @@ from benchmarks import finetune
 from benchmarks.common import cache, tuning
 from benchmarks.finetune import costs, downloads, experiment, minilm, reviews, trained
 from benchmarks.finetune.contenders import CONTENDERS
-from benchmarks.finetune.tables import of_costs, of_part
+from benchmarks.finetune.tables import HEAD, of_costs, of_part, of_seconds, of_targets, timed
 
 pytestmark = pytest.mark.usefixtures("fast_compilation")
 CONFIG = minilm.Config(vocabulary=12, positions=8, width=16, hidden=24, layers=1, heads=4)
@@ -234,3 +234,51 @@ def test_published_cosines(monkeypatch):
     vectors = nnx.jit(lambda model, tokens: model(tokens))(encoder, reviews.tokenized(texts, 16))
     expected = [[1.0, 0.6660, 0.1046], [0.6660, 1.0, 0.1411], [0.1046, 0.1411, 1.0]]
     np.testing.assert_allclose(vectors @ vectors.T, expected, atol=1e-4)
+
+
+def measured(method, kind, accuracies):
+    queries = [0, 100, 200, 300]
+    return {
+        "method": method,
+        "label": method,
+        "kind": kind,
+        "tests": {"queries": queries, "each": [accuracies]},
+    }
+
+
+def test_seconds_and_targets():
+    """MeZO at 0.8 after 300 forwards of 0.2 s; along signs after 100 of 0.1 s."""
+    rows = [
+        measured("mezo", "full", [0.5, 0.6, 0.7, 0.8]),
+        measured("zoar_signs", "factored", [0.5, 0.8, 0.7, 0.7]),
+        measured("zoar_low_rank", "factored", [0.5, 0.6, 0.7, 0.7]),
+    ]
+    head = [measured("poem", "no learning rate", [0.5, 0.6, 0.7, 0.76])]
+    costs = [("plain forward", 8, 0.6, 1.0), ("MeZO", 2, 0.4, 3.5)]
+    costs += [("ZoAR, factored signs", 8, 0.8, 5.0), ("ZoAR, low rank", 8, 0.8, 4.0)]
+    at = {"num_directions": 8, "batch": 16}
+    costs = [
+        at
+        | {"program": program, "sentences": 16 * n, "seconds": seconds, "compile_seconds": spent}
+        | {"throughput": 0.75, "temporaries": 1}
+        for program, n, seconds, spent in costs
+    ]
+    part = {"num_directions": 8, "batch": 16, "budget": 300}
+    result = {
+        "probe": 0.78,
+        "parts": {"everything": part | {"rows": rows}, HEAD: part | {"rows": head}},
+        "costs": {
+            "cpu": {"rows": costs},
+            "a card": {"rows": [x | {"sentences": 512} for x in costs]},
+        },
+    }
+    found = timed(result)
+    assert found == pytest.approx({"mezo": 0.2, "zoar_low_rank": 0.1, "zoar_signs": 0.1})
+    cells = [
+        line.split("|")[1:-1] for line in of_seconds(part | {"rows": rows}, found).splitlines()
+    ]
+    shown = {cell[0].strip(): [x.strip() for x in cell[1:]] for cell in cells[2:]}
+    assert shown["mezo"] == ["200", "60", "60"] and shown["zoar_low_rank"] == ["100", "30", "-"]
+    assert shown["zoar_signs"] == ["100", "30", "10"]
+    lines = [line.split("|")[3].strip() for line in of_targets(result).splitlines()[2:]]
+    assert lines == ["0.33", "0.17", "2.00", "5.0", "0.75"]

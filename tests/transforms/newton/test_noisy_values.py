@@ -236,22 +236,19 @@ def test_the_multiple_is_a_pessimistic_ratio_of_averages():
     np.testing.assert_allclose(rules.multiple(odd, trace, 1.0), 0.01, rtol=1e-5)
 
 
-def test_a_single_way_is_not_sure():
-    """Its standard errors are infinite, and it makes no step longer than the first ones' α does."""
-    rules = NoiseRules(share=0.1, rounding=1e-7)
-    noise = Noise.init(0.0)._replace(
-        found=jnp.array(True), num_rounds=jnp.array(16), usual=jnp.asarray(1.0)
+def test_a_single_way_is_believed():
+    """One that leads uphill makes the least step, where steps begin anew after harm."""
+    rules, m = NoiseRules(share=0.1, rounding=1e-7), 5e-5
+    noise = Noise.init(0.0)._replace(found=jnp.array(True), num_rounds=jnp.array(40))
+    noise = noise._replace(
+        usual=jnp.asarray(1.0), multiple=jnp.asarray(m), mean_multiple=jnp.asarray(m)
     )
-    m = 6e-4
-    noise = noise._replace(multiple=jnp.asarray(m), mean_multiple=jnp.asarray(m))
     asked = Asked(*map(jnp.asarray, (False, 1.0, False, m**2)))
-    one = rules._probed(noise, asked, -0.08 * m, 2.0 * m**2)
-    np.testing.assert_allclose(one.ways.means, [0.08, 2.0], rtol=1e-5)
-    assert np.all(np.isinf(one.ways.errors)) and np.all(np.isinf(noise.ways.errors))
+    one = rules._probed(noise, asked, 0.08 * m, 2.0 * m**2)
+    np.testing.assert_allclose(one.ways.means, [-0.08, 2.0], rtol=1e-5)
+    assert np.all(one.ways.errors < 0.05 * np.abs(one.ways.means))
     unknown = TraceEstimate(jnp.asarray(0.0), jnp.asarray(jnp.inf))
-    np.testing.assert_allclose(rules.multiple(one, unknown, 1.0), 0.01 * 0.1 / 2, rtol=1e-5)
-    two = rules._probed(one, asked, -0.07 * m, 2.2 * m**2)
-    assert np.all(np.isfinite(two.ways.errors)) and np.all(two.ways.errors > 0)
+    np.testing.assert_allclose(rules.multiple(one, unknown, 1.0), 0.001 * 0.1 / 2, rtol=0.01)
 
 
 def test_a_wild_gradient_is_cut():

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from zovh_jax._tree import scalar_dtype
 
-SINGLE = 1.01
-"""Up to so many ways, by their weights, are one."""
+LEAST = 0.01
+"""The least number of ways beyond the first, by their weights, that a variance is divided by."""
 
 
 class Ways(NamedTuple):
@@ -44,13 +44,16 @@ class Ways(NamedTuple):
 
     @property
     def errors(self) -> jax.Array:
-        """The standard errors of α and κ, [2]; infinite for none and for a single way."""
+        """The standard errors of α and κ, [2].
+
+        They are nearly 0 for a single way, which is believed: it is the first one after harm, too,
+        and where it leads uphill that must count.
+        """
         totals_2 = self.totals_2[..., None]
         rest = self.squares - 2 * self.means * self.mixed + self.means**2 * totals_2
         number = self.total[..., None] ** 2 / jnp.where(totals_2 > 0, totals_2, 1)
-        several = number > SINGLE
-        spread = jnp.maximum(rest, 0) * number / jnp.where(several, number - 1, 1)
-        return jnp.where(several, jnp.sqrt(spread) / self._divisor, jnp.inf)
+        spread = jnp.maximum(rest, 0) * number / jnp.maximum(number - 1, LEAST)
+        return jnp.sqrt(spread) / self._divisor
 
     @property
     def _divisor(self) -> jax.Array:

@@ -183,7 +183,13 @@ def test_refusals():
         zo.directions.low_rank(0)
 
 
-@pytest.mark.parametrize("directions", [FAMILIES[0], SIGNS], ids=["low rank", "signs"])
+@pytest.mark.parametrize(
+    "directions",
+    [
+        pytest.param(FAMILIES[0], id="low rank"),
+        pytest.param(SIGNS, id="signs", marks=pytest.mark.slow),
+    ],
+)
 def test_averaged_hessians_refuse_them_and_interpolation_does_not(directions):
     """Their fourth moments are no Gaussian's; an interpolant needs no moments."""
     settings = {"num_directions": 4, "radius": 0.1, "key": KEY, "directions": directions}

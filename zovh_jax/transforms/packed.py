@@ -44,7 +44,7 @@ def packed(
       >>> inner = zo.scalar_newton(num_directions=3, radius=0.1, key=jax.random.key(0))
       >>> optimizer = zo.packed(inner)
       >>> len(jax.tree.leaves(inner.init(x))), len(jax.tree.leaves(optimizer.init(x)))
-      (48, 1)
+      (47, 1)
       >>> step = jax.jit(lambda x, state: optimizer.update(None, state, x, value_fn=f))
       >>> state = optimizer.init(x)
       >>> for _ in range(30):

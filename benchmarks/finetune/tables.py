@@ -18,6 +18,7 @@ TIMED = "everything"
 HEAD = "head, batches of 256"
 """The part that is compared with the linear probe."""
 FACTORED = ("zoar_low_rank", "zoar_signs")
+"""The methods along factored directions."""
 
 
 def tables(result: dict[str, Any]) -> dict[str, str]:

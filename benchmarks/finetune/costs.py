@@ -11,14 +11,14 @@ import optax
 
 import zovh_jax as zo
 from benchmarks.common.steps import stepping
-from benchmarks.finetune.tables import FORWARD
+from benchmarks.finetune.tables import FORWARD, RIVAL, STEPS
 from benchmarks.finetune.trained import Trained
 
-MEZO = "MeZO"
+MEZO = STEPS[RIVAL]
 FULL = zo.directions.gaussian(fast=True)
 FAMILIES: dict[str, Callable[[Any], zo.directions.Directions]] = {
-    "ZoAR, low rank": lambda split: zo.directions.low_rank(split=split),
-    "ZoAR, factored signs": lambda split: zo.directions.hadamard(factored=True, split=split),
+    STEPS["zoar_low_rank"]: lambda split: zo.directions.low_rank(split=split),
+    STEPS["zoar_signs"]: lambda split: zo.directions.hadamard(factored=True, split=split),
     "ZoAR, Gaussian": lambda split: FULL,
 }
 """Directions from words for factored ones: those of steps of ZoAR without reuse."""

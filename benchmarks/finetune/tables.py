@@ -17,7 +17,7 @@ TIMED = "everything"
 """The part whose steps these are."""
 HEAD = "head, batches of 256"
 """The part that is compared with the linear probe."""
-FACTORED = ("zoar_low_rank", "zoar_signs")
+FACTORED = tuple(name for name in STEPS if name != RIVAL)
 """The methods along factored directions."""
 
 
@@ -29,10 +29,10 @@ def tables(result: dict[str, Any]) -> dict[str, str]:
     }
     if result["costs"]:
         shown["costs"] = of_costs(result["costs"])
-    if timed(result):
-        shown["seconds"] = of_seconds(result["parts"][TIMED], timed(result))
-    if timed(result) and HEAD in result["parts"]:
-        shown["targets"] = of_targets(result)
+    if seconds := timed(result):
+        shown["seconds"] = of_seconds(result["parts"][TIMED], seconds)
+        if HEAD in result["parts"]:
+            shown["targets"] = of_targets(result, seconds)
     return shown
 
 
@@ -43,11 +43,11 @@ def timed(result: dict[str, Any]) -> dict[str, float]:
     """
     part = result["parts"].get(TIMED)
     rows = result["costs"].get("cpu", {}).get("rows", ())
-    size = part and (part["num_directions"], part["batch"])
+    size = part and size_of(part)
     seconds = {
         row["program"]: row["seconds"] * row["batch"] / row["sentences"]
         for row in rows
-        if (row["num_directions"], row["batch"]) == size
+        if size_of(row) == size
     }
     programs = {method: seconds.get(program) for method, program in STEPS.items()}
     return {method: found for method, found in programs.items() if found is not None}
@@ -67,10 +67,10 @@ def of_seconds(part: dict[str, Any], seconds: dict[str, float]) -> str:
     return report.table(header, lines)
 
 
-def of_targets(result: dict[str, Any]) -> str:
+def of_targets(result: dict[str, Any], seconds: dict[str, float]) -> str:
     """What was aimed at, and the best that was measured of it."""
     rows = {row["method"]: row for row in result["parts"][TIMED]["rows"]}
-    goal, seconds = max(means(rows[RIVAL])), timed(result)
+    goal = max(means(rows[RIVAL]))
     spent = {name: first_at(rows[name], goal) or np.inf for name in (RIVAL, *FACTORED)}
     forwards, time = (
         min(spent[name] * unit[name] for name in FACTORED) / (spent[RIVAL] * unit[RIVAL])
@@ -89,14 +89,11 @@ def of_targets(result: dict[str, Any]) -> str:
         ],
     ]
     for device, found in result["costs"].items():
-        of_device = found["rows"]
-        plain = {(r["num_directions"], r["batch"]): r for r in of_device if r["program"] == FORWARD}
-        factored = [row for row in of_device if row["program"] in programs]
+        factored = [row for row in found["rows"] if row["program"] in programs]
         if device == "cpu":
+            plain = forwards_of(found["rows"])
             times = [
-                row["compile_seconds"]
-                / plain[row["num_directions"], row["batch"]]["compile_seconds"]
-                for row in factored
+                row["compile_seconds"] / plain[size_of(row)]["compile_seconds"] for row in factored
             ]
             where = "compile time of a step along factors, over a forward's"
             lines.append([where, "3 or less", f"{max(times):.1f}"])
@@ -160,13 +157,10 @@ def of_costs(costs: dict[str, Any]) -> str:
     """Seconds, memory and compile time of each program beside a plain forward's."""
     lines = []
     for device, found in costs.items():
+        forwards = forwards_of(found["rows"])
         for row in found["rows"]:
-            size = (row["num_directions"], row["batch"])
-            plain = next(
-                other
-                for other in found["rows"]
-                if other["program"] == FORWARD and (other["num_directions"], other["batch"]) == size
-            )
+            size = size_of(row)
+            plain = forwards[size]
             lines.append(
                 [
                     device,
@@ -181,6 +175,16 @@ def of_costs(costs: dict[str, Any]) -> str:
             )
     header = ["device", "K × sentences", "program", "ms", "throughput", "temporaries, MB"]
     return report.table([*header, "times the forward's", "compile time, times"], lines)
+
+
+def size_of(row: dict[str, Any]) -> tuple[int, int]:
+    """K and the sentences a query of a row of the costs."""
+    return row["num_directions"], row["batch"]
+
+
+def forwards_of(rows: Rows) -> dict[tuple[int, int], dict[str, Any]]:
+    """The plain forwards' rows of the costs, by size."""
+    return {size_of(row): row for row in rows if row["program"] == FORWARD}
 
 
 def over(row: dict[str, Any], plain: dict[str, Any], field: str) -> str:

@@ -280,5 +280,5 @@ def test_seconds_and_targets():
     shown = {cell[0].strip(): [x.strip() for x in cell[1:]] for cell in cells[2:]}
     assert shown["mezo"] == ["200", "60", "60"] and shown["zoar_low_rank"] == ["100", "30", "-"]
     assert shown["zoar_signs"] == ["100", "30", "10"]
-    lines = [line.split("|")[3].strip() for line in of_targets(result).splitlines()[2:]]
+    lines = [line.split("|")[3].strip() for line in of_targets(result, found).splitlines()[2:]]
     assert lines == ["0.33", "0.17", "2.00", "5.0", "0.75"]

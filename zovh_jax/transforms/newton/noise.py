@@ -311,9 +311,7 @@ class NoiseRules:
         products = jnp.stack([-slope / (m * usual), bend / (m**2 * usual)])
         decay = jnp.exp(-1 / jnp.maximum(4, 2 * noise.horizon))
         ways = noise.ways.add(weight, products, decay)
-        return noise._replace(
-            ways=jax.tree.map(lambda x, y: jnp.where(known, x, y), ways, noise.ways)
-        )
+        return noise._replace(ways=_where(known, ways, noise.ways))
 
     def multiple(self, noise: Noise, trace: TraceEstimate, first: jax.Array) -> jax.Array:
         """m of the next step.
@@ -370,8 +368,8 @@ class NoiseRules:
         )
 
 
-def _where(condition: jax.Array, noise: Noise, other: Noise) -> Noise:
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), noise, other)
+def _where(condition: jax.Array, tree: Any, other: Any) -> Any:
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), tree, other)
 
 
 def looked_for(noise: Any) -> bool:
